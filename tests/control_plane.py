@@ -1,5 +1,6 @@
 """A small tree, a log that keeps events, and a data plane that binds nothing."""
 
+import random
 from collections.abc import AsyncIterator, Iterator
 
 import attrs
@@ -7,13 +8,48 @@ import pytest
 import trio
 
 from tests.etcd import Relay, Server, running_etcd
+from tierlb.channel.parent_end import ParentEnd
+from tierlb.channel.watching import WatchRelay
 from tierlb.controller.controller import Controller
 from tierlb.controller.etcd import Etcd
+from tierlb.controller.reception import Reception
 from tierlb.model.address import Address
 from tierlb.model.load import Echo, Guidance, NodeLoad, NodeRow, SubtreeLoad
 from tierlb.model.topology import Forward, Kind, Match, Pool, Route, Run, Share, Tier, Topology
+from tierlb.node.children import Children
+from tierlb.node.configuration import Configuration
+from tierlb.node.process import Node
 from tierlb.telemetry.exposition import Exposed
+from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.telemetry.sketch import Sketch
+
+LOCAL = Address("127.0.0.1", 0)
+
+
+async def controller_port(nursery, controller, admit, listen=LOCAL, tls=None):
+    """The address at which nodes and agents join the controller."""
+    reception = Reception(controller.log, controller.errors)
+    reception.open(controller)
+    return await nursery.start(reception.serve, listen, admit, tls)
+
+
+class ChildrenPort:
+    """The parent's end of a node: its children, and the port at which they report."""
+
+    def __init__(self, plane, log, admit, name=""):
+        self.errors = InternalErrors(log)
+        self.children = Children(plane, log, self.errors, WatchRelay())
+        self.admit = admit
+        self.end = ParentEnd(self.children.take_in, log, self.errors, name)
+
+    async def serve(self, listen=LOCAL, *, task_status=trio.TASK_STATUS_IGNORED):
+        await self.end.serve(listen, self.admit, task_status=task_status)
+
+
+def node_of(identity, plane, refused, log, *, tls=None, state=None):
+    """A node whose data plane is this one."""
+    configuration = Configuration(plane, refused, log, InternalErrors(log))
+    return Node(identity, plane, configuration, log, random.Random(identity.name), tls, state)
 
 
 class KeptLog:

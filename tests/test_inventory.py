@@ -117,7 +117,7 @@ KEYS = {
     "tls.ca": "cluster/test_starting.py::test_with_security_nodes_and_controller_speak_tls",
     "tls.certificate": "cluster/test_starting.py::test_with_security_nodes_and_controller_speak_tls",
     "tls.key": "cluster/test_starting.py::test_with_security_nodes_and_controller_speak_tls",
-    "agents.networks": "controller/test_controller.py::"
+    "agents.networks": "controller/test_registry.py::"
     "test_an_application_is_where_its_agent_is_unless_its_pool_allows_more",
     "health.outlier": "clients/test_outliers.py::"
     "test_a_server_that_fails_is_left_out_and_comes_back_when_it_has_healed",

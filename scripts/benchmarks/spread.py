@@ -92,19 +92,19 @@ class Cluster:
         """Hand every node the snapshot that is wanted of it and has not been sent, and take its answer; how many."""
         count = 0
         for name, pair in self.pairs.items():
-            record = self.controller.records[name]
-            if record.wanted is None or record.served == record.wanted.revision:
+            record = self.controller.registry.records[name]
+            if record.assignment.wanted is None or record.assignment.served == record.assignment.wanted.revision:
                 continue
             count += 1
             began = time.perf_counter()
-            for effect in pair.parent.configure(record.wanted):
+            for effect in pair.parent.send(Configure(record.assignment.wanted)):
                 assert isinstance(effect, Transmit)
                 pair.sent_bytes += len(effect.data)
                 pair.frames += 1
                 for received in pair.child.receive(effect.data):
                     assert isinstance(received, Configure), received
                     bound = tuple(pair.address for _ in received.snapshot.listeners)
-                    for answer in pair.child.ack(received.snapshot.revision, bound):
+                    for answer in pair.child.send(Ack(received.snapshot.revision, bound)):
                         self._answer(name, pair, answer)
             pair.seconds += time.perf_counter() - began
         return count
@@ -113,7 +113,7 @@ class Cluster:
         assert isinstance(answer, Transmit)
         for frame in pair.parent.receive(answer.data, time.monotonic()):
             assert isinstance(frame, Ack), frame
-            self.controller.receive(self.controller.records[name], frame)
+            self.controller.receive(self.controller.registry.records[name], frame)
 
 
 def _deliver(effects: Iterator[Effect] | list[Effect], to: object) -> None:
@@ -145,7 +145,7 @@ async def _measure(scale: float) -> tuple[list[Sample], str]:
             pair.seconds, pair.sent_bytes, pair.frames = 0.0, 0, 0
         tiers = {name: attrs.evolve(tier, balance=Policy.TWO_CHOICES) for name, tier in before.tiers.items()}
         began = time.perf_counter()
-        cluster.controller.adopt(attrs.evolve(before, tiers=tiers))
+        cluster.controller.registry.adopt(attrs.evolve(before, tiers=tiers))
         await _settle(cluster)
         whole = time.perf_counter() - began
         nursery.cancel_scope.cancel()

@@ -9,6 +9,7 @@ from tierlb.admin.access import Hosts
 from tierlb.admin.app import AdminApp, make_app
 from tierlb.controller.changes import Changes
 from tierlb.controller.controller import Controller
+from tierlb.controller.startup import start_anew
 from tierlb.controller.store import Loaded, StaleError, Stored
 from tierlb.net.http_server import HttpRequest
 from tierlb.topology.load import load_text
@@ -58,21 +59,36 @@ class MemoryStore:
         pass
 
 
-@attrs.define
+class PaperMachines:
+    """Puts a new process in the place of another one as soon as the changes may go on."""
+
+    replaces = True
+
+    def __init__(self, changes):
+        self.changes = changes
+
+    async def replace(self, topology, name):
+        await self.changes.go.wait()
+
+    async def wait_replaced(self):
+        await trio.lowlevel.checkpoint()
+
+
 class PaperChanges(Changes):
     """Each stage is reached as soon as `go` is set, which it is unless a test holds it."""
 
-    go: trio.Event = attrs.field(factory=trio.Event)
+    def __init__(self, controller, store):
+        super().__init__(controller, store, KeptLog(), now=lambda: 1e9, machines=PaperMachines(self))
+        self.go = trio.Event()
 
-    async def _carry_out(self, progress, before, stages, deadline_s):
-        await self.go.wait()
-        for stage in stages:
-            self.controller.adopt(stage)
-        await self._end(progress, "done")
+    def _roll_out(self, progress, before, stages, deadline_s, begun=0):
+        async def job(_):
+            await self.go.wait()
+            for stage in stages:
+                self.controller.registry.adopt(stage)
+            return "done"
 
-    async def _restart(self, progress, tier):
-        await self.go.wait()
-        await self._end(progress, "done")
+        self.runner.start(progress, job)
 
 
 @attrs.define
@@ -110,7 +126,7 @@ class Shop:
     store: MemoryStore
 
     def app(self):
-        return make_app(self.changes.controller, self.changes, TOKEN, Hosts("10.0.0.5", ("lb.internal",)))
+        return make_app(self.changes.controller.observer, self.changes, TOKEN, Hosts("10.0.0.5", ("lb.internal",)))
 
     def client(self, host="127.0.0.1", token=TOKEN, address="127.0.0.1"):
         fields = {"authorization": f"Bearer {token}"} if token else {}
@@ -128,8 +144,8 @@ class Shop:
 
 async def make_shop(text=TEXT):
     store = MemoryStore()
-    changes = PaperChanges(Controller(load_text(text, "shop.yaml"), KeptLog()), store, KeptLog(), now=lambda: 1e9)
-    await changes.start(text, "ann")
+    changes = PaperChanges(Controller(load_text(text, "shop.yaml"), KeptLog()), store)
+    await start_anew(changes, text, "ann")
     changes.go.set()
     return Shop(changes, store)
 

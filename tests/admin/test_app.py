@@ -6,6 +6,7 @@ from functools import partial
 import httpx
 import pytest
 import trio
+import trio.testing
 import trustme
 from click import ClickException
 
@@ -14,8 +15,9 @@ from tierlb.admin.app import serve_admin
 from tierlb.admin.operations import operations
 from tierlb.channel.durable import StoreError
 from tierlb.cli.client import AdminAccess, exchange
-from tierlb.controller.controller import Controller
+from tierlb.controller.observer import Observer
 from tierlb.model.topology import AdminTls
+from tierlb.net.self_connect import LINGER_ZERO
 from tierlb.net.tls import admin_context
 
 SCALE = {"edit": {"verb": "scale", "replicas": {"web": 3}}}
@@ -34,7 +36,7 @@ async def test_whoever_has_no_token_changes_nothing(shop):
                 answer = await http.post(each.path, json=each.body.EXAMPLE)
             assert (answer.status_code, answer.json()["kind"]) == (401, "access"), each.path
             assert answer.headers["www-authenticate"].startswith("Bearer")
-    assert (shop.changes.history.active, shop.changes.progress) == (1, None)
+    assert (shop.changes.history.active, shop.changes.runner.progress) == (1, None)
 
 
 async def test_reading_needs_no_token(shop, autojump_clock):
@@ -74,7 +76,7 @@ async def test_it_is_served_on_the_socket_it_was_given(shop, nursery):
     bound = socket.create_server(("127.0.0.1", 0))
     port = bound.getsockname()[1]
     with trio.fail_after(10):
-        await nursery.start(serve_admin, bound, shop.changes.controller, shop.changes, TOKEN)
+        await nursery.start(serve_admin, bound, shop.changes.controller.observer, shop.changes, TOKEN)
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
             assert (await http.get("/v1/topology")).json()["cluster"] == "shop"
             answer = await http.post("/v1/edit", json=SCALE, headers={"authorization": f"Bearer {TOKEN}"})
@@ -85,11 +87,30 @@ async def test_an_error_of_one_request_is_answered_counted_and_the_end_of_no_oth
     def fail(self, ttl_s):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(Controller, "explain", fail)
+    monkeypatch.setattr(Observer, "explain", fail)
     answer = await shop.post("/v1/explain", None)
     assert (answer.status_code, answer.json()["kind"]) == (500, "internal")
     assert (await shop.get("/v1/topology")).status_code == 200
     assert shop.changes.controller.errors.counts == {"admin request": 1}
+
+
+@pytest.mark.parametrize("how", ["end", "reset"])
+async def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_fault_of_the_program(shop, nursery, how):
+    bound = socket.create_server(("127.0.0.1", 0))
+    head = f"POST /v1/apply HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
+    fields = "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+    with trio.fail_after(30):
+        await nursery.start(serve_admin, bound, shop.changes.controller, shop.changes, TOKEN)
+        async with await trio.open_tcp_stream("127.0.0.1", bound.getsockname()[1]) as stream:
+            await stream.send_all((head + fields).encode())
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            if how == "end":
+                await stream.send_eof()
+                assert b" 400 " in await stream.receive_some()
+            else:
+                stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_ZERO)
+        await trio.testing.wait_all_tasks_blocked(0.05)
+    assert shop.changes.controller.errors.counts == {}
 
 
 async def test_a_connection_on_which_the_program_fails_ends_no_other(shop, nursery, monkeypatch):
@@ -97,7 +118,7 @@ async def test_a_connection_on_which_the_program_fails_ends_no_other(shop, nurse
     url = f"http://127.0.0.1:{bound.getsockname()[1]}/v1/topology"
 
     with trio.fail_after(10):
-        await nursery.start(serve_admin, bound, shop.changes.controller, shop.changes, TOKEN)
+        await nursery.start(serve_admin, bound, shop.changes.controller.observer, shop.changes, TOKEN)
         assert await status_after_a_connection_that_failed(url, monkeypatch) == 200
     assert shop.changes.controller.errors.counts == {"admin connection": 1}
 
@@ -122,7 +143,7 @@ async def test_with_tls_commands_reach_it_by_https_if_they_know_who_signed_its_c
     token.write_text(TOKEN)
     token.chmod(0o600)
     with trio.fail_after(30):
-        await nursery.start(serve_admin, bound, shop.changes.controller, shop.changes, TOKEN, tls)
+        await nursery.start(serve_admin, bound, shop.changes.controller.observer, shop.changes, TOKEN, tls)
         ask = partial(exchange, AdminAccess(url, token, certified["ca.pem"]))
         status, body = await trio.to_thread.run_sync(ask, "GET", "/v1/topology")
         assert (status, b'"shop"' in body) == (200, True)

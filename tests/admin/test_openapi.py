@@ -107,6 +107,6 @@ class ServingShop:
     """Its health is good: that it is not is told by a status that the checks take for an error of the API."""
 
     def __init__(self, controller):
-        self.observe, self.explain, self.status = controller.observe, controller.explain, lambda: self
+        self.observe, self.explain, self.status = controller.observer.observe, controller.observer.explain, lambda: self
 
     serving = True

@@ -8,7 +8,6 @@ from tests.admin.conftest import TEXT
 from tierlb.admin.operations import EXPLAIN_S, LEARN_S
 from tierlb.channel.durable import StoreError
 from tierlb.controller.admin_states import AdminState
-from tierlb.controller.controller import Controller
 from tierlb.controller.status import State
 from tierlb.model.topology import Admin
 from tierlb.wire.frames import Hello
@@ -23,7 +22,7 @@ def drain(node, admin="drain"):
 
 
 async def until_over(shop):
-    while not shop.changes.progress.over:
+    while not shop.changes.runner.progress.over:
         await trio.testing.wait_all_tasks_blocked()
 
 
@@ -36,14 +35,14 @@ async def test_the_status_is_the_tree_after_asking_for_figures(shop, autojump_cl
 async def test_health_is_whether_the_tree_serves(shop):
     answer = await shop.get("/healthz")
     assert (answer.status_code, "web-1 has not joined" in answer.text) == (503, True)
-    for record in shop.changes.controller.records.values():
-        record.hello, record.served = Hello(record.name, record.tier, "b", 1, ""), 1
+    for record in shop.changes.controller.registry.records.values():
+        record.hello, record.assignment.served = Hello(record.name, record.tier, "b", 1, ""), 1
     assert (await shop.get("/healthz")).text == "ok\n"
 
 
 async def test_health_names_a_pool_that_the_nodes_observe_to_be_down(shop, monkeypatch):
-    status = attrs.evolve(shop.changes.controller.status(), serving=False, waiting=(), down=("app",))
-    monkeypatch.setattr(Controller, "status", lambda self: status)
+    status = attrs.evolve(shop.changes.controller.observer.status(), serving=False, waiting=(), down=("app",))
+    monkeypatch.setattr(shop.changes.controller.observer, "status", lambda: status)
     answer = await shop.get("/healthz")
     assert (answer.status_code, answer.text) == (503, "not serving\npool app: no endpoint is available\n")
 
@@ -83,7 +82,7 @@ async def test_a_file_is_applied(shop):
     answer = await shop.post("/v1/apply", {"text": SCALED})
     assert (answer.status_code, answer.json()["what"], answer.json()["who"]) == (202, "apply", "somebody")
     await until_over(shop)
-    assert len(shop.changes.controller.records) == 4
+    assert len(shop.changes.controller.registry.records) == 4
 
 
 async def test_an_old_revision_is_applied_anew(shop):
@@ -119,7 +118,7 @@ async def test_what_would_be_is_told_and_nothing_is_done(shop, path, body):
     assert answer.json()["started"] == {"nodes": ["web-3"], "endpoints": 0}
     assert answer.json()["changes"] == [{"name": "web", "before": 2, "after": 3, "change": "tier-scaled"}]
     assert answer.json()["stages"] == 1
-    assert (shop.changes.history.active, shop.changes.progress) == (1, None)
+    assert (shop.changes.history.active, shop.changes.runner.progress) == (1, None)
 
 
 async def test_a_rollback_can_be_rehearsed(shop):
@@ -132,7 +131,7 @@ async def test_where_nothing_would_change_nothing_is_begun(shop, path):
     body = {"text": TEXT} if path == "/v1/apply" else {"edit": {"verb": "scale", "replicas": {"web": 2}}}
     answer = await shop.post(path, body)
     assert (answer.status_code, answer.json()["lines"]) == (200, [])
-    assert (shop.changes.history.active, shop.changes.progress) == (1, None)
+    assert (shop.changes.history.active, shop.changes.runner.progress) == (1, None)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +159,7 @@ async def test_what_cannot_be_is_refused_in_a_sentence(shop, path, body, status,
     answer = await shop.post(path, body)
     assert (answer.status_code, answer.json()["kind"]) == (status, kind)
     assert told in answer.json()["error"]
-    assert (shop.changes.history.active, shop.changes.progress) == (1, None)
+    assert (shop.changes.history.active, shop.changes.runner.progress) == (1, None)
 
 
 @pytest.mark.parametrize("path", ["/v1/plan", "/v1/apply"])
@@ -199,12 +198,12 @@ async def test_while_a_change_is_under_way_others_are_told_of_it(held, path, bod
 async def test_what_cannot_be_stored_is_not_begun(shop):
     shop.store.problem = StoreError("state.json cannot be written")
     answer = await shop.post("/v1/edit", SCALE)
-    assert (answer.status_code, answer.json()["kind"], shop.changes.progress) == (503, "storage", None)
+    assert (answer.status_code, answer.json()["kind"], shop.changes.runner.progress) == (503, "storage", None)
 
 
 async def test_a_node_is_drained_and_made_ready_again(shop):
-    for record in shop.changes.controller.records.values():
-        record.hello, record.served = Hello(record.name, record.tier, "b", 1, ""), 1
+    for record in shop.changes.controller.registry.records.values():
+        record.hello, record.assignment.served = Hello(record.name, record.tier, "b", 1, ""), 1
         assert record.state is State.SERVING
     rehearsed = await shop.post("/v1/edit", {**drain("web-1"), "dry_run": True})
     said = "web-1: ready → drain: it gets nothing new; what is under way has up to 30s, then what is left is cut"

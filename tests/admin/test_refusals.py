@@ -6,9 +6,10 @@ import pytest
 
 from tierlb.admin.refusals import REFUSALS, refusal_of
 from tierlb.channel.durable import StoreError
-from tierlb.controller.changes import Busy, NothingToDo, NotPossible
+from tierlb.controller.change_runner import ChangeUnderWay
 from tierlb.controller.history import Conflict, UnknownRevision
 from tierlb.controller.progress import Progress
+from tierlb.controller.proposals import NothingToDo, NotPossible
 from tierlb.controller.store import StaleError
 from tierlb.topology.problems import Problem, TopologyError
 from tierlb.topology.verbs import EditError
@@ -26,7 +27,7 @@ def stored(number):
 @pytest.mark.parametrize(
     ("problem", "status", "kind"),
     [
-        (Busy("revision 4"), 409, "busy"),
+        (ChangeUnderWay("revision 4"), 409, "busy"),
         (Conflict("made from 3"), 409, "conflict"),
         (TopologyError([PROBLEM]), 422, "topology"),
         (EditError("no tier"), 422, "edit"),

@@ -60,8 +60,8 @@ async def site(nursery):
 @pytest.fixture
 def hasty(monkeypatch):
     """Deadlines that a test can wait for."""
-    monkeypatch.setattr(serving_module, "REQUEST_S", 0.3)
-    monkeypatch.setattr(serving_module, "ANSWER_S", 0.3)
+    monkeypatch.setattr(serving_module, "ADMIN_REQUEST_S", 0.3)
+    monkeypatch.setattr(serving_module, "ADMIN_ANSWER_S", 0.3)
     monkeypatch.setattr(door_module, "SWEEP_EVERY_S", 0.05)
 
 

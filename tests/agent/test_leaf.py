@@ -46,9 +46,9 @@ def simulate(leaf, slots, service_s, rate_per_s, seconds=10.0, cpu_per_request_s
                 waiting.append(began_s)
         elif next_read <= clock.now_s:
             next_read += rng.uniform(0.2, 0.3)
-            leaf.hear(clock.now_s, figures_of(counts, cpu_s if cores is None else 0.0))
+            leaf.note_answer(clock.now_s, figures_of(counts, cpu_s if cores is None else 0.0))
             if cores is not None:
-                leaf.meter(clock.now_s, ProcessorTime(cpu_s, cores))
+                leaf.note_processor_time(clock.now_s, ProcessorTime(cpu_s, cores))
     return leaf.subtree(clock.now_s)
 
 
@@ -81,7 +81,7 @@ def test_a_few_requests_make_no_estimate_by_processor_time():
 
 def test_the_counts_and_the_echo_of_one_parent_are_everything_and_of_more_an_equal_part():
     leaf = Leaf()
-    leaf.hear(1.0, AppFigures(7, 107, 100, 3, response_s=0.02))
+    leaf.note_answer(1.0, AppFigures(7, 107, 100, 3, response_s=0.02))
     report = leaf.subtree(1.0)
     assert (report.in_flight, report.arrivals, report.done, report.errors) == (7, 107, 100, 3)
     assert (report.response_s, report.leaves, report.ready_leaves) == (0.02, 1, 1)
@@ -97,28 +97,28 @@ def test_counters_never_go_back_when_the_app_starts_again():
         AppFigures(0, 5, 5, 1, boot="b"),
         AppFigures(0, 9, 9, 1, boot="b"),
     ):
-        leaf.hear(1.0, said)
+        leaf.note_answer(1.0, said)
     report = leaf.subtree(1.6)
     assert (report.arrivals, report.done, report.errors, report.in_flight) == (110, 109, 3, 0)
 
 
 def test_a_restart_that_gives_no_name_to_its_start_is_seen_by_its_counters():
     leaf = Leaf()
-    leaf.hear(1.0, AppFigures(0, 100, 100))
-    leaf.hear(1.3, AppFigures(0, 4, 4))
+    leaf.note_answer(1.0, AppFigures(0, 100, 100))
+    leaf.note_answer(1.3, AppFigures(0, 4, 4))
     assert leaf.subtree(1.3).done == 104
 
 
 def test_an_app_with_a_url_is_ready_once_it_answers_and_until_nobody_listens():
     leaf = Leaf(asked=True)
     ready = [leaf.subtree(0.0).ready_leaves]
-    leaf.meter(0.5, ProcessorTime(1.0, 1.0))
+    leaf.note_processor_time(0.5, ProcessorTime(1.0, 1.0))
     ready.append(leaf.subtree(0.5).ready_leaves)
-    leaf.hear(1.0, AppFigures(0))
+    leaf.note_answer(1.0, AppFigures(0))
     ready.append(leaf.subtree(1.0).ready_leaves)
-    leaf.down()
+    leaf.note_down()
     ready.append(leaf.subtree(1.2).ready_leaves)
-    leaf.hear(1.4, AppFigures(0))
+    leaf.note_answer(1.4, AppFigures(0))
     ready.append(leaf.subtree(1.4).ready_leaves)
     assert ready == [0, 0, 1, 0, 1]
 
@@ -126,15 +126,15 @@ def test_an_app_with_a_url_is_ready_once_it_answers_and_until_nobody_listens():
 def test_an_app_without_a_url_is_ready_from_the_start():
     leaf = Leaf(metered=True)
     assert leaf.subtree(0.0).ready_leaves == 1
-    leaf.down()
+    leaf.note_down()
     assert leaf.subtree(0.0).ready_leaves == 0
-    leaf.meter(0.1, ProcessorTime(1.0, 1.0))
+    leaf.note_processor_time(0.1, ProcessorTime(1.0, 1.0))
     assert leaf.subtree(0.1).ready_leaves == 1
 
 
 def test_what_an_app_said_grows_old_while_it_does_not_answer():
     leaf = Leaf(asked=True)
-    leaf.hear(1.0, AppFigures(3))
+    leaf.note_answer(1.0, AppFigures(3))
     assert (leaf.subtree(1.0).age_s, leaf.subtree(3.5).age_s) == (0.0, 2.5)
     assert leaf.subtree(3.5).in_flight == 3
     assert not leaf.idle
@@ -143,7 +143,7 @@ def test_what_an_app_said_grows_old_while_it_does_not_answer():
 def test_an_orca_report_gives_capacity_counts_and_use():
     leaf = Leaf(asked=True)
     for step in range(41):
-        leaf.hear(step * 0.25, OrcaReport(application=0.6, rps=300.0, eps=2.0, named={"in_flight": 5.0}))
+        leaf.note_answer(step * 0.25, OrcaReport(application=0.6, rps=300.0, eps=2.0, named={"in_flight": 5.0}))
     report = leaf.subtree(10.0)
     assert report.capacity == pytest.approx(0.9 * 300 / 0.6)
     assert (report.utilisation, report.in_flight, report.done, report.errors) == (0.6, 5, 3000, 20)
@@ -152,14 +152,14 @@ def test_an_orca_report_gives_capacity_counts_and_use():
 def test_of_an_app_that_says_only_what_is_in_flight_no_capacity_is_claimed():
     leaf = Leaf(slots=4)
     for step in range(20):
-        leaf.hear(step * 0.25, AppFigures(3))
+        leaf.note_answer(step * 0.25, AppFigures(3))
     report = leaf.subtree(5.0)
     assert (report.capacity, report.utilisation) == (0.0, 0.75)
 
 
 def test_the_row_is_the_report_with_a_name():
     leaf = Leaf()
-    leaf.hear(1.0, AppFigures(2, 12, 10, 1))
+    leaf.note_answer(1.0, AppFigures(2, 12, 10, 1))
     row = leaf.row(1.5, "app-1", "app")
     assert (row.node, row.tier, row.age_s, row.subtree) == ("app-1", "app", 0.5, leaf.subtree(1.5))
     assert (row.own.in_flight, row.own.items, row.own.errors) == (2, 10, 1)

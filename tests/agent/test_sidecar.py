@@ -11,20 +11,18 @@ import attrs
 import pytest
 import trio
 
-from tests.control_plane import FakePlane, KeptLog, tier
+from tests.control_plane import FakePlane, KeptLog, controller_port, node_of, tier
 from tests.joining import identity_of
 from tierlb.agent.cpu import CgroupMeter, Gone, ProcessMeter
 from tierlb.agent.fetch import Url
 from tierlb.agent.leaf import Leaf
 from tierlb.agent.sidecar import READ_EVERY_S, Sidecar, make_meter, run_agent
-from tierlb.channel.uplink import Identity, Uplink
+from tierlb.channel.controller_link import Identity
+from tierlb.channel.uplink import Uplink
 from tierlb.controller.controller import Controller
-from tierlb.controller.link import serve_child
 from tierlb.model.address import Address
 from tierlb.model.load import Guidance
 from tierlb.model.topology import Kind, Pool, Topology
-from tierlb.net.websocket import serve
-from tierlb.node.process import Node
 from tierlb.wire.credentials import Principal, Role
 
 DEADLINE_S = 30.0
@@ -102,7 +100,7 @@ async def test_an_app_that_is_gone_is_not_ready_and_the_log_says_it_once(sidecar
     sidecar.url = await again.start(nursery)
     await sidecar.read()
     assert sidecar.subtree().ready_leaves == 1
-    assert [event for event, _ in log.events] == ["the app cannot be read", "the app can be read again"]
+    assert [event for event, _ in log.events] == ["app_read_failed", "app_read_restored"]
 
 
 @pytest.mark.parametrize("change", [{"hangs": True}, {"status": 503}, {"figures": {"in_flight": -1}}])
@@ -176,9 +174,9 @@ async def tree(log, nursery):
     topology = Topology("shop", {"web": web}, {"app": Pool("app", agents=True)})
     controller = Controller(topology, log)
     nursery.start_soon(controller.run)
-    address = await nursery.start(serve, partial(serve_child, controller), controller.admission.admit, LOCAL)
+    address = await controller_port(nursery, controller, controller.admission.admit)
     tree = Tree(controller, FakePlane("web-1"), f"ws://{address}")
-    node = Node(identity_of(controller.admission, "web-1", tree.url), tree.plane, RuntimeError, log, random.Random(1))
+    node = node_of(identity_of(controller.admission, "web-1", tree.url), tree.plane, RuntimeError, log)
     await nursery.start(node.run)
     await until(lambda: tree.plane.applied)
     return tree
@@ -225,13 +223,13 @@ async def test_the_drain_time_is_the_longest_it_waits(tree, sidecar, nursery):
 
 
 async def test_a_round_that_fails_is_followed_by_others(sidecar, app, monkeypatch, nursery):
-    works = Leaf.hear
+    works = Leaf.note_answer
 
     def fail(self, now, figures):
-        monkeypatch.setattr(Leaf, "hear", works)
+        monkeypatch.setattr(Leaf, "note_answer", works)
         raise ZeroDivisionError
 
-    monkeypatch.setattr(Leaf, "hear", fail)
+    monkeypatch.setattr(Leaf, "note_answer", fail)
     nursery.start_soon(sidecar.run)
     await until(lambda: sidecar.subtree().in_flight == 3)
     assert sidecar.errors.counts == {"reading of the app": 1}
@@ -239,13 +237,13 @@ async def test_a_round_that_fails_is_followed_by_others(sidecar, app, monkeypatc
 
 
 async def test_an_agent_whose_first_round_fails_reports_all_the_same(tree, sidecar, app, monkeypatch, nursery):
-    works = Leaf.hear
+    works = Leaf.note_answer
 
     def fail(self, now, figures):
-        monkeypatch.setattr(Leaf, "hear", works)
+        monkeypatch.setattr(Leaf, "note_answer", works)
         raise ZeroDivisionError
 
-    monkeypatch.setattr(Leaf, "hear", fail)
+    monkeypatch.setattr(Leaf, "note_answer", fail)
     nursery.start_soon(partial(run_agent, sidecar, tree.uplink(sidecar), drain_time_s=0.2))
     await until(lambda: tree.said() and tree.said()[-1].in_flight == 3)
     assert sidecar.errors.counts == {"reading of the app": 1}

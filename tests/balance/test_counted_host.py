@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from tests.balance.begun import begun
 from tierlb.balance.capacity import evened, settle
 from tierlb.balance.cost import NEXT_ITEM, ParentShare
-from tierlb.balance.counted_host import CountedHost, learn_together, refresh_costs
+from tierlb.balance.counted_host import CountedHost, learn_together
+from tierlb.balance.host_costs import assign_costs
 from tierlb.balance.kinds import Answers, Kinds
 from tierlb.balance.load_estimate import TICK_S, HostTraits, LoadEstimate
 from tierlb.balance.pool_slots import GUESSED_SLOTS
@@ -74,7 +75,7 @@ def test_what_waits_is_parked_at_a_tick_and_no_longer_counts_as_queue() -> None:
     short = begun(host, START + 0.99, number)
     host.learn_from_items(START + 1)
     assert (host.parked, list(host.under_way)) == (1, [short])
-    refresh_costs([host], START + 1, [100.0], [1.0])
+    assign_costs([host], START + 1, [100.0], [1.0])
     assert host.left_out == 1
     assert host.in_flight * host.slope + host.offset == pytest.approx(1 + GUESSED_SLOTS)
 
@@ -107,7 +108,7 @@ def test_a_host_whose_items_are_all_old_gets_one_more() -> None:
         begun(host, START, number)
     host.learn_from_items(START + 1)
     assert host.unqueued == 3
-    refresh_costs([host], START + 1, [100.0], [1.0])
+    assign_costs([host], START + 1, [100.0], [1.0])
     assert host.in_flight * host.slope + host.offset == NEXT_ITEM[1]
     begun(host, START + 1, number)
     assert host.in_flight * host.slope + host.offset == NEXT_ITEM[0], "and no other"
@@ -121,36 +122,6 @@ def test_a_host_with_as_many_old_items_as_slots_is_busy_and_gets_no_more() -> No
         begun(host, START, number)
     host.learn_from_items(START + 1)
     assert host.unqueued == 0
-
-
-@pytest.mark.parametrize(("weight", "left_out"), [(0.0, 4), (0.5, 2), (1.0, 0), (1.4, -1.6)])
-def test_parked_items_count_as_far_as_they_hold_up_others(weight: float, left_out: float) -> None:
-    host = fresh()
-    host.in_flight, host.parked = 6, 4
-    host.estimate.speed.work.interference._weight = weight
-    refresh_costs([host], START, [100.0], [1.0])
-    assert host.left_out == pytest.approx(left_out)
-    assert 6 * host.slope + host.offset == pytest.approx(6 - left_out + GUESSED_SLOTS)
-
-
-def test_on_trial_parked_items_count_for_nothing() -> None:
-    host = fresh()
-    host.in_flight, host.parked, host.unqueued = 5, 2, 3
-    host.estimate.speed.work.interference._weight = 1.0
-    refresh_costs([host], START, [100.0], [1.0])
-    assert host.in_flight * host.slope + host.offset == NEXT_ITEM[1]
-
-
-@pytest.mark.parametrize("probe", ["of an endpoint", "of a child"])
-def test_a_host_with_parked_items_that_is_probed_gets_the_next_item_and_no_other(probe: str) -> None:
-    host = fresh()
-    host.in_flight = host.parked = 40
-    host.estimate.speed.work.interference._weight = 0.2
-    host.estimate.speed.slowness.probe.active = probe == "of an endpoint"
-    host.estimate.probe.due = probe == "of a child"
-    refresh_costs([host], START, [100.0], [1.0])
-    assert host.in_flight * host.slope + host.offset == NEXT_ITEM[1]
-    assert (host.in_flight + 1) * host.slope + host.offset == NEXT_ITEM[0]
 
 
 def test_a_weight_that_keeps_all_others_away_from_hosts_with_parked_items_is_soon_given_up() -> None:
@@ -368,7 +339,7 @@ class Pool:
         known = [each for each in learnt if each is not None]
         mean = sum(known) / len(known) if known else 1.0
         capacities = evened([mean if each is None else each for each in learnt])
-        refresh_costs([host.host for host in self.hosts], self.now, capacities, [1.0] * self.count)
+        assign_costs([host.host for host in self.hosts], self.now, capacities, [1.0] * self.count)
 
     @property
     def slowness(self) -> list[float]:

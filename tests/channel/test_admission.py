@@ -10,7 +10,6 @@ from tierlb.channel.admission import (
     agent_rows,
     bound,
     by_ticket,
-    may_replace,
     mismatch,
 )
 from tierlb.model.load import HostLoad, NodeLoad, NodeRow, SubtreeLoad
@@ -51,24 +50,6 @@ def test_a_hello_has_to_be_what_the_token_is_for(principal: Principal, said: Hel
     assert problem in found
     assert bool(problem) is bool(found)
     assert len(found.encode()) <= 120, "the reason of a close is cut there"
-
-
-@pytest.mark.parametrize(
-    ("held", "came", "vouched", "may"),
-    [
-        ("10.0.0.1", "10.0.0.1", False, True),
-        ("10.0.0.1", "10.0.0.2", False, False),
-        ("127.0.0.1", "127.0.0.2", False, False),
-        ("10.0.0.1", "10.0.0.11", False, False),
-        ("10.0.0.1", "10.0.0.2", True, True),
-    ],
-)
-def test_a_live_connection_gives_way_to_its_own_address_and_to_a_process_that_was_just_started(
-    held: str, came: str, vouched: bool, may: bool
-) -> None:
-    problem = may_replace(held, came, vouched=vouched)
-    assert (problem == "") is may
-    assert may or held in problem
 
 
 @pytest.mark.parametrize(

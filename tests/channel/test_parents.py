@@ -5,15 +5,16 @@ import random
 import pytest
 import trio
 
+from tests.control_plane import ChildrenPort
 from tests.joining import NODE_TOKEN, admit
 from tierlb.channel import parents as parents_module
 from tierlb.channel.parents import Parents, is_named
 from tierlb.channel.report_schedule import ReportSchedule
-from tierlb.channel.watching import Rows, Watching
+from tierlb.channel.watching import WatchRelay
 from tierlb.model.address import Address
 from tierlb.model.load import Guidance
 from tierlb.net.keep_going import keep_going
-from tierlb.node.children import Children
+from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.wire.frames import Hello, ParentAddress, Watch
 
 HELLO = Hello(1, "web-1", "web", "one", 7)
@@ -25,7 +26,7 @@ class OneParent:
     def __init__(self, name, plane, log, nursery):
         self.name, self.plane, self.log, self.nursery = name, plane, log, nursery
         self.address = Address("127.0.0.1", 0)
-        self.children = Children(plane, admit, log)
+        self.port = ChildrenPort(plane, log, admit, name)
 
     @property
     def entry(self):
@@ -37,7 +38,7 @@ class OneParent:
         async def run(*, task_status):
             with self.scope:
                 async with trio.open_nursery() as nursery:
-                    address = await nursery.start(self.children.serve, self.address)
+                    address = await nursery.start(self.port.serve, self.address)
                     task_status.started(address)
 
         self.address = await self.nursery.start(run)
@@ -59,8 +60,16 @@ def watches():
 
 @pytest.fixture
 async def parents(plane, log, nursery, watches):
-    reports = ReportSchedule(plane, random.Random(1), Watching(), Rows(), interval_s=0.05)
-    parents = Parents(HELLO, reports, watches.append, log, random.Random(2))
+    reports = ReportSchedule(plane, random.Random(1), WatchRelay(), interval_s=0.05)
+
+    def follow(parent, frame):
+        if isinstance(frame, Guidance):
+            plane.heed(parent, frame)
+        elif isinstance(frame, Watch):
+            watches.append(frame)
+        return ()
+
+    parents = Parents(HELLO, reports, log, InternalErrors(log), random.Random(2), follow)
     nursery.start_soon(reports.run)
     nursery.start_soon(parents.run)
     return parents
@@ -109,12 +118,12 @@ async def test_a_parent_that_restarts_hears_again_and_the_other_never_stops_hear
 async def test_one_that_is_not_there_is_tried_again_and_said_in_the_log(parents, make_parent, log):
     edge = await make_parent("edge-1")
     parents.report_to((ParentAddress("nobody", "ws://127.0.0.1:1"), edge.entry))
-    await until(lambda: edge.plane.reports and len([e for e, _ in log.events if e == "parent lost"]) > 1)
+    await until(lambda: edge.plane.reports and len([e for e, _ in log.events if e == "parent_disconnected"]) > 1)
     (event, fields) = log.events[0]
-    assert (event, fields["parent"]) == ("parent lost", "nobody")
+    assert (event, fields["parent"]) == ("parent_disconnected", "nobody")
 
 
-async def test_guidance_is_heeded_under_the_parents_name(parents, make_parent, plane):
+async def test_guidance_is_followed_under_the_parents_name(parents, make_parent, plane):
     edge = await make_parent("edge-1")
     edge.plane.guidance = Guidance(0.9, True)
     parents.report_to((edge.entry,))
@@ -126,14 +135,14 @@ async def test_a_watch_is_handed_on(parents, make_parent, watches):
     edge = await make_parent("edge-1")
     parents.report_to((edge.entry,))
     await until(lambda: edge.plane.reports)
-    edge.children.watch(Watch(5.0, "n"))
+    edge.port.children.watch(Watch(5.0, "n"))
     await until(lambda: watches)
     assert watches == [Watch(5.0, "n")]
 
 
 async def test_a_parent_that_does_not_know_the_token_gets_nothing(parents, make_plane, log, nursery):
     edge = OneParent("edge-1", make_plane("edge-1"), log, nursery)
-    edge.children.admit = lambda text: None
+    edge.port.admit = lambda text: None
     await edge.start()
     parents.report_to((edge.entry,))
     await until(lambda: [fields for event, fields in log.events if "401" in str(fields.get("reason"))])
@@ -142,8 +151,8 @@ async def test_a_parent_that_does_not_know_the_token_gets_nothing(parents, make_
 
 async def test_after_an_error_all_parents_are_joined_again(make_parent, plane, log, nursery, monkeypatch):
     monkeypatch.setattr("tierlb.net.keep_going.PAUSE_S", 0.01)
-    reports = ReportSchedule(plane, random.Random(1), Watching(), Rows(), interval_s=0.05)
-    parents = Parents(HELLO, reports, lambda watch: None, log, random.Random(2))
+    reports = ReportSchedule(plane, random.Random(1), WatchRelay(), interval_s=0.05)
+    parents = Parents(HELLO, reports, log, InternalErrors(log), random.Random(2), lambda parent, frame: ())
     nursery.start_soon(reports.run)
     nursery.start_soon(keep_going, parents.errors, "parents", parents.run)
     first, second = await make_parent("edge-1"), await make_parent("edge-2")
@@ -193,7 +202,6 @@ async def edges(make_plane, log, nursery):
         edge = OneParent(f"edge-{number}", make_plane(f"edge-{number}"), log, nursery)
         port = edges[0].address.port if edges else 0
         edge.address = Address(f"127.0.0.{number}", port)
-        edge.children.name = edge.name
         edges.append(await edge.start())
     return edges
 
@@ -223,7 +231,7 @@ async def test_a_resolver_that_does_not_answer_changes_nothing(parents, names, e
     parents.report_to(by_name(edges))
     await until(lambda: edges[0].plane.reports and edges[1].plane.reports)
     names.found = ()
-    await until(lambda: ("parents cannot be found", {"name": "edges", "known": 2}) in log.events)
+    await until(lambda: "parent_lookup_empty" in [event for event, _ in log.events])
     heard = len(edges[0].plane.reports)
     await until(lambda: len(edges[0].plane.reports) > heard + 3)
     assert edges[0].plane.lost == edges[1].plane.lost == []

@@ -6,15 +6,15 @@ import attrs
 import pytest
 import trio
 
-from tierlb.channel.report_schedule import SIGN_OF_LIFE_S, ReportSchedule
-from tierlb.channel.watching import Rows, Watching
+from tierlb.channel.report_schedule import CONTROLLER_AS_PARENT, SIGN_OF_LIFE_S, ReportSchedule
+from tierlb.channel.watching import WatchRelay
 from tierlb.model.load import Echo, NodeLoad, NodeRow, SubtreeLoad
-from tierlb.wire.frames import Watch
+from tierlb.wire.frames import Report, Watch
 
 
 @pytest.fixture
 def reports(plane):
-    return ReportSchedule(plane, random.Random(1), Watching(), Rows())
+    return ReportSchedule(plane, random.Random(1), WatchRelay())
 
 
 class Kept:
@@ -23,8 +23,8 @@ class Kept:
     def __init__(self):
         self.times, self.reports = [], []
 
-    async def take(self, reports, parent, sparse=False):
-        with reports.outlet(parent, sparse) as outlet:
+    async def take(self, reports, parent):
+        with reports.outlet(parent) as outlet:
             while True:
                 self.reports.append(await reports.next(outlet))
                 self.times.append(trio.current_time())
@@ -38,9 +38,9 @@ class Kept:
 
 @pytest.fixture
 async def start(reports, nursery):
-    def start(parent="edge-1", sparse=False):
+    def start(parent="edge-1"):
         kept = Kept()
-        nursery.start_soon(kept.take, reports, parent, sparse)
+        nursery.start_soon(kept.take, reports, parent)
         return kept
 
     nursery.start_soon(reports.run)
@@ -59,8 +59,8 @@ async def test_reports_come_four_times_a_second_out_of_step(start, autojump_cloc
 async def test_each_parent_hears_its_own_echo_and_the_same_subtree(start, plane, autojump_clock):
     kept, other = start("edge-1"), start("edge-22")
     await trio.sleep(1)
-    assert kept.reports[-1] == (plane.subtree_load, Echo(1, 2, 6), ())
-    assert other.reports[-1] == (plane.subtree_load, Echo(1, 2, 7), ())
+    assert kept.reports[-1] == Report(plane.subtree_load, Echo(1, 2, 6))
+    assert other.reports[-1] == Report(plane.subtree_load, Echo(1, 2, 7))
 
 
 async def test_a_change_of_capacity_is_told_at_once_but_never_within_50_ms(start, plane, autojump_clock):
@@ -81,17 +81,17 @@ async def test_leaving_is_said_as_draining_at_once(start, reports, autojump_cloc
     reports.leaving = True
     reports.hurry()
     await trio.sleep(0.001)
-    assert (before[0].draining, kept.reports[-1][0].draining) == (False, True)
+    assert (before.subtree.draining, kept.reports[-1].subtree.draining) == (False, True)
     assert kept.after(left)[0] < 0.001
 
 
 async def test_a_sparse_outlet_gives_a_sign_of_life_and_no_detail(start, reports, autojump_clock):
-    kept = start(sparse=True)
-    reports.watching.heed(Watch(60.0), trio.current_time())
+    kept, reports.has_parents = start(CONTROLLER_AS_PARENT), True
+    reports.relay.take(Watch(60.0), trio.current_time())
     await trio.sleep(60)
     assert kept.gaps() == [pytest.approx(SIGN_OF_LIFE_S, abs=0.06)] * (len(kept.times) - 1)
     assert len(kept.times) > 4
-    assert all((echo, rows) == (Echo(), ()) for _, echo, rows in kept.reports)
+    assert all((report.echo, report.rows) == (Echo(), ()) for report in kept.reports)
 
 
 def row_of(node):
@@ -99,14 +99,14 @@ def row_of(node):
 
 
 def names(report):
-    return [row.node for row in report[2]]
+    return [row.node for row in report.rows]
 
 
 async def test_rows_are_attached_while_somebody_watches(start, reports, autojump_clock):
     kept = start()
     await trio.sleep(5)
-    reports.watching.heed(Watch(5.0), trio.current_time())
-    reports.rows.note([row_of("app-1"), row_of("app-2")], trio.current_time())
+    reports.relay.take(Watch(5.0), trio.current_time())
+    reports.relay.rows.note([row_of("app-1"), row_of("app-2")], trio.current_time())
     await trio.sleep(10)
     detail = [names(report) for report in kept.reports if names(report)]
     assert detail[0] == ["web-1", "app-1", "app-2"]
@@ -116,12 +116,13 @@ async def test_rows_are_attached_while_somebody_watches(start, reports, autojump
 
 
 async def test_a_row_that_nobody_has_seen_is_not_kept_waiting(start, reports, autojump_clock):
-    kept, sparse = start(), start("", sparse=True)
-    reports.watching.heed(Watch(60.0), trio.current_time())
+    kept, sparse = start(), start(CONTROLLER_AS_PARENT)
+    reports.has_parents = True
+    reports.relay.take(Watch(60.0), trio.current_time())
     await trio.sleep(10.01)
     signs = len(sparse.times)
     for number in range(20):
-        reports.rows.note([row_of(f"app-{number}")], trio.current_time())
+        reports.relay.rows.note([row_of(f"app-{number}")], trio.current_time())
         reports.soon()
         heard = trio.current_time()
         await trio.sleep(0.4)

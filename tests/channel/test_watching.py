@@ -19,7 +19,7 @@ def test_nobody_watches_until_somebody_does_and_not_after_its_time():
     watching = Watching()
     assert not watching.active(0.0)
     assert watching.current(0.0) == ()
-    assert watching.heed(Watch(5.0), 10.0)
+    assert watching.take(Watch(5.0), 10.0)
     assert (watching.active(14.9), watching.active(15.0)) == (True, False)
     assert watching.current(12.0) == (Watch(3.0),)
 
@@ -37,31 +37,31 @@ def test_nobody_watches_until_somebody_does_and_not_after_its_time():
 )
 def test_only_what_is_news_is_passed_on(watch, now, news):
     watching = Watching()
-    watching.heed(Watch(5.0), 0.0)
-    assert watching.heed(watch, now) is news
+    watching.take(Watch(5.0), 0.0)
+    assert watching.take(watch, now) is news
 
 
 def test_a_nonce_that_comes_by_two_parents_is_news_once_and_outlives_a_plain_watch():
     watching = Watching()
-    assert watching.heed(Watch(5.0, "n"), 0.0)
-    assert not watching.heed(Watch(5.0, "n"), 0.1)
-    assert watching.heed(Watch(9.0), 0.1)
+    assert watching.take(Watch(5.0, "n"), 0.0)
+    assert not watching.take(Watch(5.0, "n"), 0.1)
+    assert watching.take(Watch(9.0), 0.1)
     assert watching.current(1.0) == (Watch(8.1), Watch(4.0, "n"))
-    assert watching.heed(Watch(5.0, "other"), 1.0)
+    assert watching.take(Watch(5.0, "other"), 1.0)
     assert watching.current(1.0)[1:] == (Watch(5.0, "other"),)
 
 
 def test_a_nonce_is_in_force_until_its_time_is_over():
     watching = Watching()
     assert watching.nonce(0.0) == ""
-    watching.heed(Watch(5.0, "n"), 0.0)
-    watching.heed(Watch(9.0), 1.0)
+    watching.take(Watch(5.0, "n"), 0.0)
+    watching.take(Watch(9.0), 1.0)
     assert (watching.nonce(4.9), watching.nonce(5.0)) == ("n", "")
 
 
 def test_nobody_watches_for_longer_than_a_minute():
     watching = Watching()
-    watching.heed(Watch(1e9), 0.0)
+    watching.take(Watch(1e9), 0.0)
     assert not watching.active(60.0)
 
 

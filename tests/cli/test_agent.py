@@ -4,7 +4,6 @@ import contextlib
 import os
 import signal
 import sys
-from functools import partial
 from pathlib import Path
 
 import attrs
@@ -14,17 +13,15 @@ import trio
 
 from scripts.benchmarks.cluster import free_address
 from tests.cli.conftest import run
-from tests.control_plane import KeptLog, tier
+from tests.control_plane import KeptLog, controller_port, tier
 from tierlb.agent.fetch import parse_url
 from tierlb.channel.admission import Admission
 from tierlb.cli import agent as cli_agent
 from tierlb.cli.agent import AgentOptions
 from tierlb.cli.tokens import exposure
 from tierlb.controller.controller import Controller
-from tierlb.controller.link import serve_child
-from tierlb.model.address import Address, parse_address
+from tierlb.model.address import parse_address
 from tierlb.model.topology import Kind, Pool, Tls, Topology
-from tierlb.net.websocket import serve
 from tierlb.wire.credentials import Principal, Role, issued, root_key
 
 DEADLINE_S = 60.0
@@ -99,8 +96,7 @@ async def site(nursery):
     topology = Topology("shop", {"web": web}, {"app": Pool("app", agents=True)})
     controller = Controller(topology, KeptLog(), admission=Admission("secret"))
     nursery.start_soon(controller.run)
-    handler = partial(serve_child, controller)
-    address = await nursery.start(serve, handler, controller.admission.admit, Address("127.0.0.1", 0))
+    address = await controller_port(nursery, controller, controller.admission.admit)
     return Site(controller, f"ws://{address}", listen, nursery)
 
 
@@ -128,7 +124,7 @@ async def test_an_app_joins_by_its_agent_gets_traffic_and_leaves_without_losing_
                 asking.cancel_scope.cancel()
             await site.until_app_answers({"b"})
             assert "nobody" not in answers
-            assert "agent-a" not in site.controller.records
+            assert "agent-a" not in site.controller.registry.records
     finally:
         for process in processes.values():
             process.kill()

@@ -5,11 +5,8 @@ Several hosts, several controllers and etcd are in tests/cluster.
 
 import contextlib
 import json
-import os
 import signal
-import socket
 import subprocess
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import attrs
@@ -24,15 +21,9 @@ from tests.control_plane import KeptLog
 from tests.etcd import running_etcd
 from tests.processes import running, tierlb
 from tierlb.cli import controller as controller_module
-from tierlb.cli.controller import ControllerOptions, _reachable, _user
+from tierlb.cli.controller import _user
 from tierlb.cli.tokens import exposure
-from tierlb.controller.changes import Busy
-from tierlb.controller.election import Election
-from tierlb.controller.etcd_access import Denied
-from tierlb.controller.store import FileStore
-from tierlb.model.address import Address, parse_address
 from tierlb.telemetry.log_quota import LogLosses
-from tierlb.topology.load import load_text
 
 DEADLINE_S = 120.0
 TOPOLOGY = """\
@@ -255,147 +246,57 @@ def test_a_user_without_a_name_is_a_number(monkeypatch):
     assert _user().startswith("uid ")
 
 
-@pytest.mark.parametrize(
-    ("bound", "known"),
-    [(Address("127.0.0.1", 7901), "127.0.0.1:7901"), (Address("0.0.0.0", 7901), f"{socket.gethostname()}:7901")],
-)
-def test_others_know_it_by_an_address_that_they_can_reach(bound, known):
-    assert _reachable(bound) == known
-
-
-def test_each_option_reaches_what_it_is_for(monkeypatch, write):
+@pytest.fixture
+def started(monkeypatch):
+    """The processes that would have been run."""
     started = []
     monkeypatch.setattr(trio, "run", lambda main: started.append(main.__self__))
-    places = ("--listen", "127.0.0.1:1", "--admin-listen", "127.0.0.1:2", "--run-dns", "my-{pool}:9000")
-    tokens = ("--token-file", "join", "--admin-token-file", "admin")
+    return started
+
+
+def token_file(path, mode=0o600):
+    path.write_text("a secret of a cluster\n")
+    path.chmod(mode)
+    return path
+
+
+def test_each_option_reaches_what_it_is_for(started, write, tmp_path):
+    admin = free_address()
+    places = ("--listen", "127.0.0.1:1", "--admin-listen", admin, "--run-dns", "my-{pool}:9000")
+    join, change = token_file(tmp_path / "join"), token_file(tmp_path / "admin")
+    change.write_text("another secret\n")
+    tokens = ("--token-file", str(join), "--admin-token-file", str(change))
     for text, more in ((RUNS, ("--state", "here")), (SHARED, ("--name", "one"))):
         result = run("controller", write(text), *places, *tokens, *more)
         assert result.exit_code == 0, result.output
     alone, shared_one = started
-    assert (alone.at, alone.admin_at) == (Address("127.0.0.1", 1), Address("127.0.0.1", 2))
-    assert alone.engine.deployed(alone.topology).pools["p"].dns == "my-p:9000"
-    assert (alone.options.token_file, alone.options.admin_token_file) == (Path("join"), Path("admin"))
-    assert (alone.options.state, shared_one.options.name) == (Path("here"), "one")
+    assert (str(alone.settings.listen), alone.parts.admission.secret) == ("127.0.0.1:1", "a secret of a cluster")
+    assert alone.parts.admin.token == "another secret"
+    assert alone.parts.engine.deployed(alone.parts.topology).pools["p"].dns == "my-p:9000"
+    assert (alone.settings.posts_join_credentials, alone.settings.admin_token) == (False, "")
+    assert (alone.settings.state, shared_one.settings.name) == (Path("here"), "one")
 
 
-async def test_a_turn_on_which_the_program_fails_is_no_end_of_the_process(autojump_clock, monkeypatch):
-    async def fail(self, *arguments):
-        raise ExceptionGroup("of a nursery", [ZeroDivisionError()])
-
-    monkeypatch.setattr(controller_module._Process, "_lead", fail)
-    process = controller_module._Process(ControllerOptions(Path("shop.yaml")), None, None, None, None)
-    with trio.fail_after(60):
-        await process._try_to_lead(None, trio.Event(), None, "")
-    assert process.errors.counts == {"active controller": 1}
+def test_without_token_files_credentials_are_made_and_posted(started, write):
+    result = run("controller", write(RUNS), "--admin-listen", free_address(), "--run-dns", "{pool}:9000")
+    assert result.exit_code == 0, result.output
+    (process,) = started
+    assert process.settings.posts_join_credentials
+    assert process.settings.admin_token == process.parts.admin.token != ""
 
 
-async def test_an_election_on_which_the_program_fails_is_no_end_of_the_process(autojump_clock, monkeypatch):
-    failures = [ZeroDivisionError(), OSError("no descriptor is free")]
-
-    class Failing(Election):
-        @asynccontextmanager
-        async def lead(self):
-            await trio.lowlevel.checkpoint()
-            raise failures.pop() if failures else Denied("etcd refused")
-            yield
-
-    async def stand_by(self, admin, reason, *, task_status):
-        with trio.CancelScope() as scope:
-            task_status.started(scope)
-            await trio.sleep_forever()
-
-    monkeypatch.setattr("tierlb.controller.election.Election", Failing)
-    monkeypatch.setattr(controller_module._Process, "_stand_by", stand_by)
-    topology = load_text(SHARED, "f")
-    process = controller_module._Process(ControllerOptions(Path("shop.yaml")), topology, None, None, None)
-    with trio.fail_after(60), pytest.raises(Denied, match="etcd refused"):
-        await process._compete(topology.store, "ws://one", None, "")
-    assert process.errors.counts == {"election": 2}
-
-
-async def test_what_fails_beside_a_turn_does_not_end_it(tmp_path, monkeypatch):
-    async def fail(*arguments):
-        raise ZeroDivisionError
-
-    monkeypatch.setattr(controller_module, "log_slow_start", fail)
-    monkeypatch.setattr(controller_module._Process, "_apply", fail)
-    file, topology, expected = tmp_path / "shop.yaml", load_text(RUNS, "f"), {"slow start": 1}
-    for edit in ("", "# edited while no controller ran\n"):
-        file.write_text(RUNS + edit)
-        process = controller_module._Process(ControllerOptions(file), topology, None, None, None)
-        store, lost = FileStore(tmp_path / "state"), trio.Event()
-        with trio.fail_after(60), socket.create_server(("127.0.0.1", 0)) as admin:
-            async with trio.open_nursery() as turn:
-                turn.start_soon(process._lead, store, lost, admin, "token")
-                while process.errors.counts != expected or process.reception.controller is None:  # noqa: ASYNC110
-                    await trio.sleep(0.005)
-                lost.set()
-        await store.close()
-        expected = {"slow start": 1, "topology file": 1}
-
-
-@pytest.mark.parametrize("trouble", ["gone", "garbled", "stalled"])
-async def test_a_file_that_cannot_be_read_is_no_reason_not_to_be_active(tmp_path, monkeypatch, trouble):
-    """A named pipe that has no writer is as a disk that stalls."""
-    file = tmp_path / "shop.yaml"
-    if trouble == "stalled":
-        os.mkfifo(file)
-    elif trouble == "garbled":
-        file.write_bytes(b"\xff")
-    monkeypatch.setattr(controller_module, "READ_S", 0.1)
-    log, topology, store, lost = KeptLog(), load_text(RUNS, "f"), FileStore(tmp_path / "state"), trio.Event()
-    process = controller_module._Process(ControllerOptions(file), topology, None, None, None, log, text=RUNS)
-    with trio.fail_after(60), socket.create_server(("127.0.0.1", 0)) as admin:
-        async with trio.open_nursery() as turn:
-            turn.start_soon(process._lead, store, lost, admin, "token")
-            while process.reception.controller is None:  # noqa: ASYNC110 (real threads)
-                await trio.sleep(0.005)
-            assert process.reception.controller.topology == topology
-            lost.set()
-    await store.close()
-    if trouble == "stalled":
-        os.close(os.open(file, os.O_WRONLY | os.O_NONBLOCK))  # the thread ends
-    assert "the file cannot be read" in [event for event, _ in log.events]
-    assert process.errors.counts == {}
-
-
-async def test_an_edited_file_is_applied_after_what_is_under_way(autojump_clock):
-    class Changes:
-        asked = 0
-
-        async def apply(self, text, request, what):
-            await trio.lowlevel.checkpoint()
-            self.asked += 1
-            if self.asked < 4:
-                raise Busy("what another controller began")
-
-    changes, process = Changes(), controller_module._Process(ControllerOptions(Path("f")), None, None, None, None)
-    with trio.fail_after(60):
-        await process._apply(changes, "text")
-    assert changes.asked == 4
-
-
-async def test_token_files_that_others_can_read_are_warned_of(tmp_path, monkeypatch):
-    async def take_turns(self, *arguments):
-        await trio.lowlevel.checkpoint()
-
+def test_token_files_that_others_can_read_are_warned_of(started, write, tmp_path, monkeypatch):
     class Log(KeptLog):
         losses = LogLosses()
 
         def warm(self):
             pass
 
-    files = [tmp_path / name for name in ("join", "admin")]
-    for file in files:
-        file.write_text("a secret of a cluster\n")
-        file.chmod(0o644)
-    monkeypatch.setattr(controller_module._Process, "_take_turns", take_turns)
-    at, log = Address("127.0.0.1", 0), Log()
-    options = ControllerOptions(tmp_path / "shop.yaml", token_file=files[0], admin_token_file=files[1], state=tmp_path)
-    admin_at = parse_address(free_address())
-    process = controller_module._Process(options, load_text(RUNS, "f"), None, at, admin_at, log)
-    with trio.fail_after(60):
-        assert await process.run() == ""
+    log, files = Log(), [token_file(tmp_path / name, 0o644) for name in ("join", "admin")]
+    monkeypatch.setattr(controller_module, "LazyLog", lambda: log)
+    tokens = ("--token-file", str(files[0]), "--admin-token-file", str(files[1]))
+    result = run("controller", write(RUNS), "--admin-listen", free_address(), "--run-dns", "{pool}:9000", *tokens)
+    assert result.exit_code == 0, result.output
     assert [fields["reason"] for event, fields in log.events if event == "token_exposed"] == [
         exposure(file) for file in files
     ]

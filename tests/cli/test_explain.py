@@ -257,7 +257,7 @@ def test_a_listener_that_is_not_there_is_an_error(ask):
 
 
 def test_a_listener_that_says_nothing_is_left(ask, listener, monkeypatch):
-    monkeypatch.setattr(explain, "ANSWER_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(explain, "EXPLAIN_ANSWER_S", 0.05)
     silent = socket.create_server(("127.0.0.1", 0))
     with silent:
         result = ask(status=cluster(Address(*silent.getsockname())))

@@ -92,19 +92,32 @@ class Front:
         return answer.split(b"\r\n")[4].decode()
 
 
-@pytest.fixture
-def front(tmp_path: Path) -> Iterator[Front]:
-    """A cluster of its own for each test, since some kill a server."""
+@contextlib.contextmanager
+def running_front(directory: Path) -> Iterator[Front]:
+    """Two servers behind a tier, until the end of the block."""
     with contextlib.ExitStack() as stack:
-        servers = [Redis(free_address(), tmp_path) for _ in range(2)]
+        servers = [Redis(free_address(), directory) for _ in range(2)]
         for server in servers:
             stack.callback(server.stop)
             trio.run(server.wait_ready)
         listen, admin = free_address(), free_address()
         first, second = (server.address for server in servers)
         text = TOPOLOGY.format(admin=admin, listen=listen, first=first, second=second)
-        stack.enter_context(running_cluster(text, admin, tmp_path))
+        stack.enter_context(running_cluster(text, admin, directory))
         yield Front(listen, servers)
+
+
+@pytest.fixture(scope="module")
+def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
+    with running_front(tmp_path_factory.mktemp("redis")) as front:
+        yield front
+
+
+@pytest.fixture
+def mortal(tmp_path: Path) -> Iterator[Front]:
+    """One of which a server may be killed."""
+    with running_front(tmp_path) as front:
+        yield front
 
 
 def command(*words: str | bytes) -> bytes:
@@ -182,14 +195,14 @@ async def test_both_servers_are_used_in_turn(front: Front) -> None:
     assert sorted(used) == sorted(server.port for server in front.servers for _ in range(3))
 
 
-async def test_after_a_server_was_killed_new_connections_go_to_the_other(front: Front) -> None:
-    dead, alive = front.servers
+async def test_after_a_server_was_killed_new_connections_go_to_the_other(mortal: Front) -> None:
+    dead, alive = mortal.servers
     async with contextlib.AsyncExitStack() as stack:
-        held = [await stack.enter_async_context(front.connection()) for _ in range(2)]
-        leads_to = {await front.server_of(stream): stream for stream in held}
+        held = [await stack.enter_async_context(mortal.connection()) for _ in range(2)]
+        leads_to = {await mortal.server_of(stream): stream for stream in held}
         dead.kill()
         assert await receive_until(leads_to[dead.port], lambda got: False) == b""
         for _ in range(20):
-            async with front.connection() as stream:
-                assert await front.server_of(stream) == alive.port
-        assert await front.server_of(leads_to[alive.port]) == alive.port
+            async with mortal.connection() as stream:
+                assert await mortal.server_of(stream) == alive.port
+        assert await mortal.server_of(leads_to[alive.port]) == alive.port

@@ -23,6 +23,7 @@ from scripts.benchmarks.lost import whole
 from tierlb.controller.changes import Changes, Request
 from tierlb.controller.controller import Controller
 from tierlb.controller.progress import Progress
+from tierlb.controller.startup import start_anew
 from tierlb.controller.store import FileStore
 from tierlb.local.supervisor import Supervisor
 from tierlb.model.topology import Topology
@@ -164,13 +165,13 @@ class Site:
     def faults(self) -> list[str]:
         """What is not as the active revision says: revisions, processes, listening sockets."""
         topology = load_text(self.changes.text, "FILE")
-        records = self.controller.records
-        found = [*self.controller.missing()]
+        records = self.controller.registry.records
+        found = [*self.controller.readiness.missing()]
         if self.controller.topology != topology:
             found.append("the controller's topology is not that of the active revision")
         if set(records) != set(_nodes(topology)):
             found.append(f"records: {sorted(records)}")
-        found += [f"{s.name} is stale" for s in records.values() if s.wanted is None or s.served != s.wanted.revision]
+        found += [f"{s.name} is stale" for s in records.values() if not s.assignment.is_served]
         children = self.children()
         nodes = sorted(name for name in children.values() if name)
         if nodes != sorted(_nodes(topology)):
@@ -188,7 +189,7 @@ class Site:
         if len(held) != len(public) + 1:
             yield f"the supervisor listens at {held}"
         for pid, name in children.items():
-            record = self.controller.records.get(name)
+            record = self.controller.registry.records.get(name)
             if record is None or record.hello is None:
                 continue
             expected = {*map(str, record.addresses), record.hello.control}
@@ -204,7 +205,7 @@ async def running_site(text: str, directory: Path) -> AsyncIterator[Site]:
     store = FileStore(directory / "state")
     controller = Controller(topology, log)
     changes = Changes(controller, store, log)
-    await changes.start(text, "tester")
+    await start_anew(changes, text, "tester")
     supervisor = Supervisor(topology, controller, log, random.Random(), invite=directory / "state")
     site = Site(changes, supervisor, log)
     ended: list[str] = []

@@ -5,7 +5,6 @@ It prints the cluster's status, one line of JSON, for each line that it reads.
 
 import json
 import sys
-from functools import partial
 from pathlib import Path
 
 import trio
@@ -13,10 +12,9 @@ import trio
 from tierlb.channel.admission import Admission
 from tierlb.cli.log import LazyLog
 from tierlb.controller.controller import Controller
-from tierlb.controller.link import serve_child
+from tierlb.controller.reception import Reception
 from tierlb.controller.status import as_json
 from tierlb.model.address import Address
-from tierlb.net.websocket import serve
 from tierlb.topology.load import load_file
 
 TOKEN = "of the ladder"
@@ -26,10 +24,11 @@ async def main(file: Path, port: int) -> None:
     controller = Controller(load_file(file), LazyLog(), admission=Admission(TOKEN))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(controller.run)
-        handler = partial(serve_child, controller)
-        await nursery.start(serve, handler, controller.admission.admit, Address("127.0.0.1", port))
+        reception = Reception(controller.log, controller.errors)
+        reception.open(controller)
+        await nursery.start(reception.serve, Address("127.0.0.1", port), controller.admission.admit)
         while await trio.to_thread.run_sync(sys.stdin.readline):
-            print(json.dumps(as_json(await controller.observe())), flush=True)
+            print(json.dumps(as_json(await controller.observer.observe())), flush=True)
         nursery.cancel_scope.cancel()
 
 

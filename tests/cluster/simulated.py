@@ -15,8 +15,10 @@ import trio
 
 from tierlb.channel.join_credentials import JoinCredentials
 from tierlb.controller.changes import Changes
-from tierlb.controller.controller import Controller, Unwelcome
+from tierlb.controller.controller import Controller
 from tierlb.controller.node_record import Link
+from tierlb.controller.registry import NodeRegistry, Unwelcome
+from tierlb.controller.startup import start_anew
 from tierlb.controller.store import Loaded, Stored
 from tierlb.local.guard import Guard
 from tierlb.local.launcher import Launcher
@@ -71,17 +73,6 @@ class MemoryStore:
         pass
 
 
-@attrs.define
-class Watched(Controller):
-    """Keeps which topologies it was told to be."""
-
-    adopted: list[Topology] = attrs.field(factory=list)
-
-    def adopt(self, topology: Topology) -> None:
-        self.adopted.append(topology)
-        super().adopt(topology)
-
-
 @attrs.define(eq=False)
 class Process:
     """One run of a node or endpoint. `inner` is where its parents reach it; `closing`: it has been asked to end and
@@ -121,15 +112,17 @@ def _members(snapshot: Snapshot) -> Iterator[list[HostSpec]]:
 @attrs.define(eq=False)
 class World:
     """Everything that runs. What a change starts is under its `curse`: crash, mute or refuse; not so what was there
-    before it, `innocent`. `lasting` are addresses that are to be open all the time.
+    before it, `innocent`. `lasting` are addresses that are to be open all the time. `adopted`: the topologies that
+    became the desired one.
 
     `disturbed`: innocent processes crash too, so that requests may fail. `excusing`: what has taken over may crash
     afterwards, and then nobody may be there. `crashed` is where processes were that ended by themselves.
     """
 
-    controller: Watched
+    controller: Controller
     changes: Changes
     rng: random.Random
+    adopted: list[Topology]
     curse: str = ""
     innocent: frozenset[str] = frozenset()
     lasting: frozenset[Address] = frozenset()
@@ -165,24 +158,25 @@ class World:
 
     async def leftovers(self) -> list[str]:
         """What is not exactly as the active revision says."""
-        topology, manager, stored = self.topology(), self.manager, (await self.changes.store.load()).stored
+        topology, manager, stored = self.topology(), self.manager, (await self.changes.state.store.load()).stored
         names = {name for tier in topology.tiers.values() for name in node_names(tier)}
         commands = {n: [e.command for e in group] for n, group in manager.endpoints.pools.items() if group}
         runs = {p.name: [p.run.command] * p.run.replicas for p in topology.pools.values() if p.run is not None}
         running = sorted(p.name for p in self.processes.values() if "/" not in p.name)
         checks = {
             "topology": self.controller.topology == topology,
-            "missing": self.controller.missing() == (),
-            "records": set(self.controller.records) == names,
-            "served": all(s.wanted and s.served == s.wanted.revision for s in self.controller.records.values()),
+            "missing": self.controller.readiness.missing() == (),
+            "records": set(self.controller.registry.records) == names,
+            "served": all(s.assignment.is_served for s in self.controller.registry.records.values()),
             "nodes": set(manager.nodes) == names,
             "processes": running == sorted(names),
             "endpoints": commands == runs,
             "endpoint processes": len(self.processes) - len(running) == sum(map(len, runs.values())),
-            "known endpoints": sum(map(len, self.controller._endpoints.values())) == sum(map(len, runs.values())),
+            "known endpoints": sum(map(len, self.controller.endpoints.accepting().values()))
+            == sum(map(len, runs.values())),
             "sockets": set(manager.sockets._open)
             == {t.listen for t in topology.tiers.values() if t.listen is not None},
-            "retiring": self.controller._retiring == frozenset(),
+            "retiring": self.controller.node_admin.retiring == frozenset(),
             "history": stored.history == self.changes.history,
             "rollout": stored.rollout is None,
         }
@@ -316,14 +310,14 @@ class PlayedChild:
                 await trio.sleep(rng.uniform(0.1, 0.5))
                 continue
             await self._serve(process, record, link)
-            controller.lost(record, link)
+            controller.registry.lost(record, link)
             await trio.sleep(rng.uniform(0.05, 0.1))
 
     async def _serve(self, process: Process, record: object, link: Link) -> None:
         """For as long as the connection lasts."""
         controller, configured, said_so = self.world.controller, 0, False
         while not link.replaced:
-            wanted: Snapshot | None = record.wanted  # type: ignore[attr-defined]
+            wanted: Snapshot | None = record.assignment.wanted  # type: ignore[attr-defined]
             if process.closing and not said_so:
                 controller.receive(record, Leaving())  # type: ignore[arg-type]
                 said_so = True
@@ -346,10 +340,17 @@ async def make_world(text: str, rng: random.Random, nursery: trio.Nursery, monke
     monkeypatch.setattr(trio._core._run, "_ALLOW_DETERMINISTIC_SCHEDULING", True)
     trio._core._run._r.seed(rng.random())
     topology = load_text(text, "FILE")
-    controller = Watched(topology, NoLog())
+    controller = Controller(topology, NoLog())
+    adopt, adopted = controller.registry.adopt, list[Topology]()
+
+    def note_and_adopt(registry: NodeRegistry, topology: Topology) -> None:
+        adopted.append(topology)
+        adopt(topology)
+
+    monkeypatch.setattr(NodeRegistry, "adopt", note_and_adopt)
     changes = Changes(controller, MemoryStore(), NoLog(), now=lambda: 1e9)
-    await changes.start(text, "tester")
-    world = World(controller, changes, rng)
+    await start_anew(changes, text, "tester")
+    world = World(controller, changes, rng, adopted)
 
     async def accepts_soon(address: Address) -> None:
         await trio.sleep(rng.uniform(0.1, START_S))
@@ -362,6 +363,6 @@ async def make_world(text: str, rng: random.Random, nursery: trio.Nursery, monke
     world.manager.grow(topology)
     changes.machines = world.manager
     await nursery.start(changes.run)
-    while controller.missing():
-        await controller.wait_progress()
+    while controller.readiness.missing():
+        await controller.signals.wait_progress()
     return world

@@ -9,15 +9,15 @@ import trio
 from tests.cluster.across import ALL, WEBS, Json, Site, nodes_in, prepare, start
 from tests.etcd import ETCD, Member
 from tests.hosts import parted, running_network
-from tierlb.controller.controller import BACK_S
-from tierlb.controller.election import MARGIN, RENEW_S, RENEWALS, TTL_S
+from tierlb.controller.election import LEASE_MARGIN, RENEW_S, RENEWALS, TTL_S
+from tierlb.controller.returning import RETURN_S
 
 DEADLINE_S = 240.0
 TAKEOVER_S = 30.0
 """Many times what it takes, for busy machines; what it took is printed."""
 WHOLE_S = 60.0
 """Each node has to find out by itself that a host is gone, and to come over."""
-SURE_S = TTL_S * (1 - MARGIN - 1 / RENEWALS) - RENEW_S
+SURE_S = TTL_S * (1 - LEASE_MARGIN - 1 / RENEWALS) - RENEW_S
 """What is left at least of a lease that cannot be renewed any more."""
 POLL_S = 0.02
 CONTROLLERS = ("control", "control2")
@@ -199,7 +199,7 @@ async def test_one_that_finds_only_a_part_of_the_tree_tells_nobody_that_the_rest
             site.host(active).kill_all()
             await until_active(site, other_than(active))
             await site.until("the edge is back", lambda status: "edge-1" in nodes_in(status))
-            await trio.sleep(BACK_S + 1.0)
+            await trio.sleep(RETURN_S + 1.0)
             assert set(await site.nodes()) == {"edge-1"}
         await site.until_whole(*ALL)
     assert traffic.failures == []

@@ -27,8 +27,9 @@ from tests.cluster.across import (
 from tests.cluster.traffic import UNTIL_S
 from tests.hosts import Cable, Host, parted, running_network
 from tierlb.channel.metrics import KEPT_S
-from tierlb.controller.controller import NODE_GONE_S, REPORT_INTERVAL_S
-from tierlb.net.websocket import VANISHED_S
+from tierlb.controller.registry import NODE_GONE_S
+from tierlb.model.load import REPORT_INTERVAL_S
+from tierlb.net.control_stream import VANISHED_S
 from tierlb.wire.proxy_protocol import DATA_KEY_TLV, PARENT, encode_tlv, encode_v2
 
 DEADLINE_S = 180.0

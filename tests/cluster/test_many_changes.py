@@ -10,8 +10,9 @@ import pytest
 import trio
 
 from tests.cluster.simulated import World, make_world
-from tierlb.controller.changes import NothingToDo, NotPossible, Request
+from tierlb.controller.changes import Request
 from tierlb.controller.progress import Progress
+from tierlb.controller.proposals import NothingToDo, NotPossible
 from tierlb.local.ports import FreePorts
 from tierlb.model.address import Address
 from tierlb.model.topology import Policy, Topology
@@ -109,7 +110,7 @@ async def disturb(world: World, rng: random.Random) -> None:
 
 def check_stages(world: World, before: Topology, after: Topology) -> None:
     """Forwards stage by stage; and if not to the end, from there back by another transition."""
-    adopted, stages = world.controller.adopted, list(transition(before, after))
+    adopted, stages = world.adopted, list(transition(before, after))
     reached = next((n for n, (one, other) in enumerate(zip(adopted, stages, strict=False)) if one != other), None)
     reached = min(len(adopted), len(stages)) if reached is None else reached
     assert adopted[:reached] == stages[:reached]
@@ -146,7 +147,7 @@ async def change_again_and_again(world: World, rng: random.Random, ports: list[i
             if outcomes.total() == CHANGES:
                 break
             before, text = world.topology(), world.changes.text
-            world.controller.adopted.clear()
+            world.adopted.clear()
             world.innocent = frozenset(names_and_commands(before))
             world.curse, disturbed = rng.choice(CURSES), rng.random() < 0.2
             progress = await begin(world, rng, number, ports)
@@ -162,7 +163,8 @@ async def change_again_and_again(world: World, rng: random.Random, ports: list[i
             with trio.move_on_after(PATIENCE_S):
                 while await world.leftovers():  # noqa: ASYNC110 (virtual time)
                     await trio.sleep(0.1)
-            assert await world.leftovers() == [], (await world.leftovers(), world.controller.missing(), context)
+            missing = world.controller.readiness.missing()
+            assert await world.leftovers() == [], (await world.leftovers(), missing, context)
             assert world.faults == [], (world.faults[:5], context)
             world.disturbed = world.excusing = False
             world.lasting = listens(world.topology())

@@ -16,7 +16,7 @@ from scripts.benchmarks.lost import (
     whole,
 )
 
-REQUESTS = 100_000
+REQUESTS = 20_000
 
 
 def test_only_requests_in_flight_on_a_killed_node_fail(tmp_path: Path) -> None:

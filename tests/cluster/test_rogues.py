@@ -3,7 +3,7 @@ with a reason and harms nobody. They join as agents of a pool, beside two honest
 
 import contextlib
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 
 import attrs
 import msgpack
@@ -110,6 +110,13 @@ async def joined(site: Site, name: str, address: str) -> AsyncIterator[Joined]:
             yield Joined(controller, parent, named.parents[0])
 
 
+@contextlib.asynccontextmanager
+async def joined_as(site: Site, names: Iterable[str], address: str) -> AsyncIterator[list[Joined]]:
+    """So many agents."""
+    async with contextlib.AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(joined(site, name, address)) for name in names]
+
+
 def narrowed(site: Site, principal: Principal) -> str:
     """What the holder of the token for agents can make of it."""
     given = parse_credential(site.join_credentials.token)
@@ -146,9 +153,10 @@ async def report_honestly(guided: list[Guidance], joined: Joined) -> None:
 
 
 async def lie(channel: Channel, what: str, reasons: dict[str, str], whom: str) -> None:
-    with contextlib.suppress(Disconnected):
+    with contextlib.suppress(Disconnected, trio.BrokenResourceError):
         if what.startswith("a flood of"):  # not of messages: bytes of frames
-            await channel._transmit(LIES[what] * FLOOD)
+            async with channel._ws._stream_lock:
+                await channel._ws._stream.send_all(LIES[what] * FLOOD)
         for _ in range(FLOOD if what == "a flood" else 1):
             await channel.send(LIES[what])
     reasons[f"{what} to a {whom}"] = await close_reason(channel)
@@ -179,27 +187,26 @@ async def test_who_lies_floods_or_stalls_is_cut_off_with_a_reason_and_harms_nobo
     traffic = Traffic(site.address)
     await nursery.start(endpoint.serve)
     with trio.fail_after(DEADLINE_S):
-        async with contextlib.AsyncExitStack() as stack, trio.open_nursery() as honest:
-            for name, kept in guided.items():
-                agent = await stack.enter_async_context(joined(site, name, endpoint.address))
+        async with joined_as(site, guided, endpoint.address) as agents, trio.open_nursery() as honest:
+            for kept, agent in zip(guided.values(), agents, strict=True):
                 honest.start_soon(report_honestly, kept, agent)
             async with traffic.flowing(kept=2, fresh=2):
                 await traffic.until(
                     "both are heard", lambda: all(kept and kept[-1].all_hot for kept in guided.values())
                 )
-                async with trio.open_nursery() as rogues:
+                names = [f"rogue-{number}" for number in range(len(LIES))]
+                async with joined_as(site, names, endpoint.address) as liars, trio.open_nursery() as rogues:
                     silent = narrowed(site, Principal(Role.AGENT, POOL, "silent"))
                     places = {
-                        "parent": (agent.above.url, agent.above.ticket),
+                        "parent": (agents[0].above.url, agents[0].above.ticket),
                         "controller": (site.join_credentials.url, silent),
                     }
                     for whom, (url, token) in places.items():
                         rogues.start_soon(say_nothing, url, token, reasons, whom)
                         rogues.start_soon(stall, url, reasons, whom)
-                    for number, what in enumerate(LIES):
-                        rogue = await stack.enter_async_context(joined(site, f"rogue-{number}", endpoint.address))
-                        rogues.start_soon(lie, rogue.parent, what, reasons, "parent")
-                        rogues.start_soon(lie, rogue.controller, what, reasons, "controller")
+                    for what, liar in zip(LIES, liars, strict=True):
+                        rogues.start_soon(lie, liar.parent, what, reasons, "parent")
+                        rogues.start_soon(lie, liar.controller, what, reasons, "controller")
             honest.cancel_scope.cancel()
     assert traffic.failures == []
     assert site.pids() == pids

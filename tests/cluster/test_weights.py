@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 
 import attrs
-import pytest
 import trio
 
 from scripts.benchmarks.cluster import START_S, Cluster, free_address
@@ -65,15 +64,15 @@ class Agent:
             await stream.send_all(self.word + b"\n")
 
 
-@pytest.mark.parametrize("policy", [Policy.MAGLEV, Policy.WEIGHTED])
-async def test_when_what_weighs_is_down_the_rest_of_the_cluster_goes_on(
-    tmp_path: Path, nursery: trio.Nursery, policy: Policy
-) -> None:
+async def test_when_what_weighs_is_down_the_rest_of_the_cluster_goes_on(tmp_path: Path, nursery: trio.Nursery) -> None:
+    """By a policy that makes a table; that none of them fails is for test_choosers."""
     weightless, other, agent = Endpoint(free_address()), Endpoint(free_address()), Agent(b"up weight:0%")
     for each in (weightless, other, agent):
         await nursery.start(each.serve)
     listen = free_address()
-    tier = f"balance: {policy.value}, routes: [{{match: {{path: /none}}, to: none}}, {{match: {{path: /a}}, to: a}}"
+    tier = (
+        f"balance: {Policy.MAGLEV.value}, routes: [{{match: {{path: /none}}, to: none}}, {{match: {{path: /a}}, to: a}}"
+    )
     tier += ", {match: {path: /work}, to: o}, {match: {path: /split}, to: {none: 9, o: 1}}]"
     pools = (
         f"  a: {{endpoints: {{{free_address()}: 1, {weightless.address}: 0}}}}\n"
@@ -136,16 +135,14 @@ async def test_an_agents_maxconn_is_a_cap_and_what_is_above_it_is_told_why(
                     clients.start_soon(asks)
 
 
-@pytest.mark.parametrize("policy", [Policy.LOAD_AWARE, Policy.LEAST_REQUESTS, Policy.PEAK_EWMA])
-async def test_policies_that_look_at_load_go_by_the_weights_of_the_file(
-    tmp_path: Path, nursery: trio.Nursery, policy: Policy
-) -> None:
+async def test_the_usual_policy_goes_by_the_weights_of_the_file(tmp_path: Path, nursery: trio.Nursery) -> None:
+    """As every policy does: test_choosers."""
     endpoints = [Endpoint(free_address()) for _ in range(3)]
     for endpoint in endpoints:
         await nursery.start(endpoint.serve)
     listen = free_address()
     weights = ", ".join(f"{each.address}: {weight}" for each, weight in zip(endpoints, (4, 1, 0), strict=True))
-    tier = f"balance: {policy.value}, routes: [{{match: {{path: /work}}, to: app}}]"
+    tier = "balance: load-aware, routes: [{match: {path: /work}, to: app}]"
     pools = f"  app: {{endpoints: {{{weights}}}}}\n"
     traffic = traffic_to(listen)
 

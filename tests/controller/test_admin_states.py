@@ -2,7 +2,7 @@
 
 import pytest
 
-from tierlb.controller.admin_states import AdminState, changes_between, kept, meanwhile, with_state
+from tierlb.controller.admin_states import AdminState, changes_between, meanwhile, states_kept, with_state
 from tierlb.model.topology import Admin
 from tierlb.topology.diff import AdminChanged
 from tierlb.topology.load import load_text
@@ -45,7 +45,7 @@ def test_a_state_replaces_the_one_before_and_ready_is_none(before, edit, after):
     ],
 )
 def test_what_the_topology_has_no_more_is_ready_when_it_comes_again(states, numbered, left):
-    assert kept(states, load_text(SHOP, "f"), numbered=numbered) == left
+    assert states_kept(states, load_text(SHOP, "f"), numbered=numbered) == left
 
 
 def test_what_goes_stays_drained_until_it_has_gone_and_what_stays_is_as_it_is_to_be():

@@ -7,7 +7,7 @@ import attrs
 import pytest
 
 from tierlb.channel.durable import StoreError
-from tierlb.controller.documents import FORMAT, Damaged, digest, from_plain, parse, to_plain
+from tierlb.controller.documents import DOCUMENT_FORMAT, Damaged, digest, from_plain, parse_document, to_plain
 from tierlb.model.topology import Admin
 
 
@@ -55,7 +55,7 @@ def test_a_field_of_a_later_version_is_passed_over_and_one_with_a_default_may_be
 
 
 def test_a_document_of_this_format_is_parsed() -> None:
-    assert parse(b'{"format": 1, "x": 2}', "FILE", "weep") == {"format": 1, "x": 2}
+    assert parse_document(b'{"format": 1, "x": 2}', "FILE", "weep") == {"format": 1, "x": 2}
 
 
 @pytest.mark.parametrize(
@@ -63,12 +63,12 @@ def test_a_document_of_this_format_is_parsed() -> None:
 )
 def test_what_is_no_document_is_damaged(content: bytes) -> None:
     with pytest.raises(Damaged, match=r"not JSON|not a document of tierlb"):
-        parse(content, "FILE", "weep")
+        parse_document(content, "FILE", "weep")
 
 
 def test_a_document_of_a_newer_tierlb_is_no_damage() -> None:
-    with pytest.raises(StoreError, match=rf"^FILE has format {FORMAT + 1} .* start the newer one, or weep$"):
-        parse(json.dumps({"format": FORMAT + 1}).encode(), "FILE", "weep")
+    with pytest.raises(StoreError, match=rf"^FILE has format {DOCUMENT_FORMAT + 1} .* start the newer one, or weep$"):
+        parse_document(json.dumps({"format": DOCUMENT_FORMAT + 1}).encode(), "FILE", "weep")
 
 
 def test_the_digest_tells_values_apart_and_orders_of_keys_not() -> None:

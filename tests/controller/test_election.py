@@ -18,7 +18,7 @@ import trio
 from tests.etcd import USER, Relay, Server, running_etcd
 from tests.processes import Process, running
 from tierlb.channel.log import Log
-from tierlb.controller.election import DENIED_AGAIN_S, Election, Leader, Leadership, leader_of
+from tierlb.controller.election import DENIED_AGAIN_S, Election, LastingProblem, Leader, Leadership, leader_of
 from tierlb.controller.etcd import Etcd, open_etcd
 from tierlb.controller.etcd_access import Denied
 from tierlb.model.topology import SharedStore
@@ -120,7 +120,7 @@ async def test_the_first_is_active_and_the_second_knows_of_it(stand, etcd: Etcd,
         assert not two.active.is_set()
         ((item,),) = (await etcd.read(Get(key))).found
         assert leader_of(item) == Leader("one", "ws://one")
-        assert ("another controller is active", {"controller": "two", "active": "one (ws://one)"}) in log.events
+        assert ("other_controller_elected", {"controller": "two", "active": "one (ws://one)"}) in log.events
 
 
 async def test_after_an_orderly_end_another_one_is_active_at_once(stand, etcd: Etcd) -> None:
@@ -216,7 +216,7 @@ async def test_a_short_silence_of_etcd_leaves_the_active_controller(stand, relay
             relay.thaw()
             await trio.sleep(1.5)
         assert not one.leadership.lost.is_set()
-        assert [event for event, _ in log.events] == ["is the active controller"]
+        assert [event for event, _ in log.events] == ["election_won"]
 
 
 async def test_an_etcd_that_restarts_leaves_the_active_controller(tmp_path: Path, log) -> None:
@@ -245,7 +245,7 @@ async def test_where_etcd_is_gone_nobody_is_active_and_when_it_is_back_somebody_
             assert not second.active.is_set()
             server.start_one(server.members[0])
             await until(lambda: second.active.is_set() or third.active.is_set())
-        complaints = [fields for event, fields in log.events if event == "cannot tell who is the active controller"]
+        complaints = [fields for event, fields in log.events if event == "leader_lookup_failed"]
         assert sorted(fields["controller"] for fields in complaints) == sorted([second.election.name, "three"])
         assert all(fields["reason"].startswith("etcd at ") for fields in complaints)
         await etcd.close()
@@ -257,7 +257,7 @@ async def test_a_controller_whose_key_was_deleted_by_hand_stops(stand, etcd: Etc
         await one.active.wait()
         await etcd.commit([], [Delete(key)])
         await one.leadership.lost.wait()
-        assert log.events[-1][0] == "is not the active controller any more"
+        assert log.events[-1][0] == "leadership_lost"
 
 
 async def test_a_watch_that_went_silent_is_made_up_for_by_looking(
@@ -381,7 +381,7 @@ async def test_an_end_of_all_tokens_leaves_the_active_controller(guarded: Server
             two = stand(other, "two")
             await until(two.election.current)
             for _ in range(4):
-                etcd._token = other._token = "ended.1"
+                etcd.calls.token = other.calls.token = "ended.1"
                 await trio.sleep(1.0)
             assert not one.leadership.lost.is_set()
             one.enough.set()
@@ -390,7 +390,7 @@ async def test_an_end_of_all_tokens_leaves_the_active_controller(guarded: Server
         await other.close()
 
 
-async def test_whom_etcd_locks_out_stops_and_says_why_until_it_is_let_in_again(guarded: Server, log) -> None:
+async def test_whom_etcd_locks_out_stops_and_says_why_until_it_is_had_access_again(guarded: Server, log) -> None:
     etcd = guarded.client()
     assert guarded.access is not None
     with trio.fail_after(DEADLINE_S):
@@ -403,10 +403,10 @@ async def test_whom_etcd_locks_out_stops_and_says_why_until_it_is_let_in_again(g
             assert "authentication failed" in log.events[-1][1]["reason"]
             one.enough.set()
             two = stand(etcd, "two")
-            two.election._let_in = True
+            two.election._had_access = True
             await until(two.election.problem)
             assert "correct `user` of `store`" in two.election.problem()
-            assert log.events[-1][0] == "cannot tell who is the active controller"
+            assert log.events[-1][0] == "leader_lookup_failed"
             assert not two.active.is_set()
             guarded.access.file("password").write_text("new")
             await two.active.wait()
@@ -419,7 +419,7 @@ async def test_a_problem_that_lasts_is_said_again_and_again(log, autojump_clock)
     with trio.move_on_after(150):
         async with Election(etcd, "test/leader", "one", "", log).lead():
             pass
-    assert [event for event, _ in log.events] == ["cannot tell who is the active controller"] * 3
+    assert [event for event, _ in log.events] == ["leader_lookup_failed"] * 3
     await etcd.close()
 
 
@@ -443,7 +443,7 @@ class Locked(Etcd):
 async def test_who_waits_and_is_locked_out_asks_no_more_often_than_who_comes(log, autojump_clock) -> None:
     etcd = Locked(["127.0.0.1:1"])
     election = Election(etcd, "test/leader", "one", "", log)
-    election._let_in = True
+    election._had_access = True
     with trio.move_on_after(60):
         async with election.lead():
             pass
@@ -451,3 +451,10 @@ async def test_who_waits_and_is_locked_out_asks_no_more_often_than_who_comes(log
     for times in (etcd.asked[1:], etcd.watched):
         assert len(times) > 20
         assert all(later - before >= DENIED_AGAIN_S for before, later in itertools.pairwise(times))
+
+
+def test_a_problem_is_logged_at_once_and_once_a_minute_until_it_is_over() -> None:
+    problem = LastingProblem()
+    assert [problem.note("no route", now) for now in (0.0, 1.0, 59.0, 60.0, 61.0)] == [True, False, False, True, False]
+    problem.clear()
+    assert (problem.text, problem.note("no route", 62.0), problem.text) == ("", True, "no route")

@@ -4,19 +4,21 @@ import attrs
 import pytest
 import trio
 
-from tests.controller.test_changes import ANN, MID, TEXT, PromptStore
+from tests.controller.played import ANN, MID, TEXT, PromptStore
 from tierlb.channel.durable import StoreError
-from tierlb.controller.admin_states import SetAdmin
-from tierlb.controller.changes import AT_START, Changes, NotPossible, Request
+from tierlb.controller.changes import Changes, Request
 from tierlb.controller.controller import Controller
-from tierlb.controller.elsewhere import RETIRE_S, Elsewhere
-from tierlb.controller.engine import Engine
+from tierlb.controller.elsewhere import RETIRED_AFTER_S, Elsewhere
+from tierlb.controller.engine import ProcessEngine
 from tierlb.controller.node_record import Link
+from tierlb.controller.proposals import NotPossible
+from tierlb.controller.startup import AT_START, take_over
 from tierlb.model.address import Address
 from tierlb.model.load import Echo, SubtreeLoad
 from tierlb.model.topology import Admin
 from tierlb.topology.edit import RemoveTier, Scale
 from tierlb.topology.load import load_text
+from tierlb.topology.verbs import SetNode
 from tierlb.wire.frames import Ack, Hello, Report
 
 READY = SubtreeLoad(leaves=1, ready_leaves=1)
@@ -47,13 +49,13 @@ class Containers:
             record = self.records[name] = self.controller.join(hello, link)
             self.controller.receive(record, Report(READY, Echo(), ()))
             while True:
-                if record.wanted is not None and record.wanted.revision != record.served:
-                    addresses = tuple(Address("127.0.0.1", 20000 + number) for _ in record.wanted.listeners)
-                    self.controller.receive(record, Ack(record.wanted.revision, addresses))
+                if record.assignment.wanted is not None and not record.assignment.is_served:
+                    addresses = tuple(Address("127.0.0.1", 20000 + number) for _ in record.assignment.wanted.listeners)
+                    self.controller.receive(record, Ack(record.assignment.wanted.revision, addresses))
                 with trio.move_on_after(0.2):
                     await link.wake.wait()
                 link.wake = trio.Event()
-        self.controller.lost(record, link)
+        self.controller.registry.lost(record, link)
 
 
 class CutOff:
@@ -72,14 +74,14 @@ class Site:
     containers: Containers
 
     def members(self, name):
-        return [m.name for m in self.containers.records[name].wanted.rules[0].action.destinations[0].members]
+        return [m.name for m in self.containers.records[name].assignment.wanted.rules[0].action.destinations[0].hosts]
 
 
 async def begin(tmp_path, log, nursery, text=TEXT):
-    controller = Controller(load_text(text, "f"), log, engine=Engine())
+    controller = Controller(load_text(text, "f"), log, engine=ProcessEngine())
     changes = Changes(controller, PromptStore(tmp_path / "state"), log, None, now=trio.current_time)
     changes.machines = Elsewhere(controller)
-    controller.adopt(await changes.take_over(text, "ann"))
+    controller.registry.adopt(await take_over(changes, text, "ann"))
     nursery.start_soon(controller.run)
     await nursery.start(changes.run)
     return Site(changes, Containers(controller, nursery))
@@ -90,9 +92,9 @@ async def site(tmp_path, log, nursery, autojump_clock):
     site = await begin(tmp_path, log, nursery)
     site.containers.start("edge-a", "web-a", "web-b")
     await trio.sleep(3)
-    assert site.changes.controller.missing() == ()
+    assert site.changes.controller.readiness.missing() == ()
     yield site
-    await site.changes.store.close()
+    await site.changes.state.store.close()
 
 
 async def over(progress):
@@ -130,15 +132,15 @@ async def test_nodes_of_a_removed_tier_are_retired_and_left_to_whoever_started_t
     assert await over(progress) == "done"
     progress = await site.changes.edit(RemoveTier("mid"), ANN, "tier remove mid")
     with trio.fail_after(60):
-        while site.containers.records["mid-x"].wanted.admin is not Admin.DRAIN:  # noqa: ASYNC110 (virtual time)
-            await trio.sleep(RETIRE_S / 4)
+        while site.containers.records["mid-x"].assignment.wanted.admin is not Admin.DRAIN:  # noqa: ASYNC110 (virtual time)
+            await trio.sleep(RETIRED_AFTER_S / 4)
     assert not progress.over
     assert await over(progress) == "done"
     await trio.sleep(1)
     assert site.members("edge-a") == ["web-a", "web-b"]
     site.containers.stop("mid-x", "mid-y")
     await trio.sleep(1)
-    assert sorted(site.changes.controller.records) == ["edge-a", "web-a", "web-b"]
+    assert sorted(site.changes.controller.registry.records) == ["edge-a", "web-a", "web-b"]
 
 
 async def test_to_scale_is_to_wait_for_so_many_and_afterwards_an_engine_may_do_as_it_likes(site, autojump_clock):
@@ -173,7 +175,7 @@ async def test_a_pool_that_nobody_starts_is_refused(site, autojump_clock):
 
 async def taken_over(site, tmp_path, log, nursery, names, text=TEXT):
     """A second controller on the same store after the first one was cut off, and all nodes back with it."""
-    store, site.changes.store = site.changes.store, CutOff()
+    store, site.changes.state.store = site.changes.state.store, CutOff()
     await store.close()
     other = await begin(tmp_path, log, nursery, text)
     other.containers.start(*names, back=True)
@@ -181,28 +183,28 @@ async def taken_over(site, tmp_path, log, nursery, names, text=TEXT):
 
 
 async def test_it_begins_with_what_is_stored_whatever_its_file_says(site, tmp_path, log, nursery, autojump_clock):
-    text = site.changes.edited(Scale({"web": 3})).text
+    text = site.changes.proposals.edited(Scale({"web": 3})).text
     progress = await site.changes.apply(text, ANN)
     site.containers.start("web-c")
     assert await over(progress) == "done"
     other = await taken_over(site, tmp_path, log, nursery, ["edge-a", "web-a", "web-b", "web-c"])
     assert other.changes.text == text
     assert other.changes.history == site.changes.history
-    assert not other.changes.is_news(TEXT)
-    assert other.changes.is_news(TEXT + "# edited\n")
+    assert other.changes.history.has_text(TEXT)
+    assert not other.changes.history.has_text(TEXT + "# edited\n")
     assert other.changes.history.revisions[0].why == AT_START
     await trio.sleep(10)
-    assert other.changes.controller.missing() == ()
+    assert other.changes.controller.readiness.missing() == ()
     assert other.members("edge-a") == ["web-a", "web-b", "web-c"]
 
 
 async def test_nodes_of_any_name_stay_drained_under_another_controller(site, tmp_path, log, nursery, autojump_clock):
-    assert await over(await site.changes.edit(SetAdmin("web-b", Admin.DRAIN), ANN, "drain web-b")) == "done"
+    assert await over(await site.changes.edit(SetNode("web-b", Admin.DRAIN), ANN, "drain web-b")) == "done"
     assert await over(await site.changes.edit(Scale({"web": 1}), ANN, "scale web=1")) == "done"
     other = await taken_over(site, tmp_path, log, nursery, ["edge-a", "web-a", "web-b"])
     await trio.sleep(10)
-    assert other.containers.records["web-b"].wanted.admin is Admin.DRAIN
-    assert other.containers.records["web-a"].wanted.admin is Admin.READY
+    assert other.containers.records["web-b"].assignment.wanted.admin is Admin.DRAIN
+    assert other.containers.records["web-a"].assignment.wanted.admin is Admin.READY
     assert [each.name for each in other.changes.history.admin_states] == ["web-b"]
 
 
@@ -213,20 +215,20 @@ async def test_a_change_that_had_begun_goes_on(site, tmp_path, log, nursery, aut
     await trio.sleep(0.5)
     assert not progress.over
     other = await taken_over(site, tmp_path, log, nursery, ["edge-a", "web-a", "web-b"])
-    resumed = other.changes.progress
+    resumed = other.changes.runner.progress
     assert (resumed.revision, resumed.over) == (2, False)
     await trio.sleep(1)
     other.containers.start("mid-x", "mid-y", back=True)
     assert await over(resumed) == "done"
     await trio.sleep(2)
     assert other.members("edge-a") == ["mid-x", "mid-y"]
-    assert (await other.changes.store.load()).stored.rollout is None
+    assert (await other.changes.state.store.load()).stored.rollout is None
 
 
 async def test_a_change_that_had_begun_and_cannot_go_on_is_taken_back(site, tmp_path, log, nursery, autojump_clock):
     await site.changes.edit(MID, Request("ann", deadline_s=5), "tier add mid")
     other = await taken_over(site, tmp_path, log, nursery, ["edge-a", "web-a", "web-b"])
-    assert await over(other.changes.progress) == "rolled back"
+    assert await over(other.changes.runner.progress) == "rolled back"
     assert (other.changes.history.active, len(other.changes.history.revisions)) == (1, 2)
     await trio.sleep(2)
     assert other.members("edge-a") == ["web-a", "web-b"]

@@ -4,7 +4,7 @@ import attrs
 import pytest
 
 from tests.control_plane import tier
-from tierlb.controller.engine import Engine
+from tierlb.controller.engine import ProcessEngine
 from tierlb.model.address import Address
 from tierlb.model.topology import Kind, Pool, Run, Topology
 
@@ -18,7 +18,7 @@ def topology(*pools):
 
 
 def test_endpoints_that_are_started_somewhere_are_found_by_name_and_others_stay_as_they_are():
-    deployed = Engine("shop-{pool}:9000").deployed(topology(RUN, LISTED))
+    deployed = ProcessEngine("shop-{pool}:9000").deployed(topology(RUN, LISTED))
     assert deployed.pools == {"demo": attrs.evolve(RUN, run=None, dns="shop-demo:9000"), "listed": LISTED}
     assert deployed.tiers == topology(RUN).tiers
 
@@ -32,6 +32,6 @@ def test_endpoints_that_are_started_somewhere_are_found_by_name_and_others_stay_
     ],
 )
 def test_where_nobody_starts_endpoints_a_pool_cannot_run_any(endpoints, pools, lack):
-    found = Engine(endpoints).lack(topology(*pools))
+    found = ProcessEngine(endpoints).lack(topology(*pools))
     assert found.startswith(lack)
     assert bool(found) is bool(lack)

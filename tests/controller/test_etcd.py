@@ -17,8 +17,9 @@ import trustme
 
 from tests.etcd import USER, Relay, Server, running_etcd
 from tierlb.channel.durable import StoreError
-from tierlb.controller.etcd import Etcd, Unreachable, Unsure, open_etcd
+from tierlb.controller.etcd import Etcd, open_etcd
 from tierlb.controller.etcd_access import Denied, Login
+from tierlb.controller.etcd_calls import EtcdCalls, EtcdUnreachable, EtcdUnsure
 from tierlb.controller.etcd_http import EtcdConnections
 from tierlb.model.topology import SharedStore
 from tierlb.wire.etcd import Changed, Created, Delete, Get, Lease, Put, WatchEvent, transaction
@@ -91,9 +92,11 @@ async def test_a_lease_has_the_length_that_etcd_allows(etcd: Etcd) -> None:
 async def test_where_nobody_listens_that_is_said_of_each_member() -> None:
     etcd = Etcd([NOBODY, "127.0.0.1:2"])
     with trio.fail_after(DEADLINE_S):
-        with pytest.raises(Unreachable, match=r"127.0.0.1:1 cannot be .*: start it, or .*; etcd at 127.0.0.1:2 cannot"):
+        with pytest.raises(
+            EtcdUnreachable, match=r"127.0.0.1:1 cannot be .*: start it, or .*; etcd at 127.0.0.1:2 cannot"
+        ):
             await etcd.read(Get("x"))
-        with pytest.raises(Unreachable, match="tells no changes"):
+        with pytest.raises(EtcdUnreachable, match="tells no changes"):
             await etcd.watch("x", 1, print)
         await etcd.close()
 
@@ -114,7 +117,7 @@ async def test_an_answer_that_was_lost_leaves_open_whether_it_was_done(
 ) -> None:
     relay.swallowed = 1
     with trio.fail_after(DEADLINE_S):
-        with pytest.raises(Unsure, match=r"did not answer .*: see its log"):
+        with pytest.raises(EtcdUnsure, match=r"did not answer .*: see its log"):
             await relayed.commit([], [Put(key, b"1")])
         assert await value(etcd, key) == b"1"
         assert await value(relayed, key) == b"1"
@@ -125,7 +128,7 @@ async def test_a_request_that_is_on_its_way_for_too_long_may_still_arrive(
 ) -> None:
     relay.freeze()
     with trio.fail_after(DEADLINE_S):
-        with pytest.raises(Unsure, match=r"did not answer in 0\.5 s"):
+        with pytest.raises(EtcdUnsure, match=r"did not answer in 0\.5 s"):
             await relayed.commit([], [Put(key, b"late")])
         assert await value(etcd, key) is None
         relay.thaw()
@@ -176,7 +179,7 @@ async def test_a_watch_whose_connection_broke_goes_on_where_it_was(
             if len(seen) == 3:
                 relay.cut()
 
-        with pytest.raises(Unreachable, match="tells no changes"):
+        with pytest.raises(EtcdUnreachable, match="tells no changes"):
             await relayed.watch(key, written[0], heed)
         written += [(await etcd.commit([], [Put(key, b"%d" % n)])).at for n in range(3)]
         with trio.CancelScope() as scope:
@@ -192,7 +195,7 @@ async def test_a_watch_whose_connection_broke_goes_on_where_it_was(
 
 async def test_a_watch_that_is_not_answered_ends(relay: Relay, relayed: Etcd) -> None:
     relay.freeze()
-    with trio.fail_after(DEADLINE_S), pytest.raises(Unreachable, match=r"no answer in 0\.5 s"):
+    with trio.fail_after(DEADLINE_S), pytest.raises(EtcdUnreachable, match=r"no answer in 0\.5 s"):
         await relayed.watch("x", 1, print)
 
 
@@ -202,7 +205,7 @@ async def test_what_etcd_has_forgotten_is_not_told(tmp_path: Path) -> None:
         for n in range(4):
             outcome = await etcd.commit([], [Put("x", b"%d" % n)])
         server.compact(outcome.at)
-        with pytest.raises(Unreachable, match=r"tells no changes .*forgotten what was before revision"):
+        with pytest.raises(EtcdUnreachable, match=r"tells no changes .*forgotten what was before revision"):
             await etcd.watch("x", 1, print)
         with pytest.raises(StoreError, match=r"refused .*compacted"):
             await etcd.read(Get("x", at=2))
@@ -230,9 +233,9 @@ async def test_an_etcd_without_its_gateway_says_so(tmp_path: Path) -> None:
     [
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", StoreError, "not answer as etcd does: correct `store`"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", StoreError, "refused .*hello"),
-        (b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n", Unsure, "failed .*503"),
-        (b"220 mail.example.com ESMTP\r\n", Unsure, "did not answer"),
-        (b"", Unsure, "did not answer"),
+        (b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n", EtcdUnsure, "failed .*503"),
+        (b"220 mail.example.com ESMTP\r\n", EtcdUnsure, "did not answer"),
+        (b"", EtcdUnsure, "did not answer"),
     ],
 )
 async def test_something_else_on_that_port_is_an_error(
@@ -263,7 +266,7 @@ async def test_a_connection_that_breaks_while_much_is_sent_leaves_nothing_behind
     listeners = await nursery.start(partial(trio.serve_tcp, slam, 0, host="127.0.0.1"))
     etcd = Etcd([f"127.0.0.1:{listeners[0].socket.getsockname()[1]}"])
     with trio.fail_after(DEADLINE_S):
-        with pytest.raises(Unsure, match="did not answer"):
+        with pytest.raises(EtcdUnsure, match="did not answer"):
             await etcd.commit([], [Put("x", bytes(20_000_000))])
         await etcd.close()
     gc.collect()
@@ -281,7 +284,7 @@ async def test_whatever_member_dies_the_others_are_asked(tmp_path: Path) -> None
                 while (await patiently(etcd, "n"))[0] != b"%d" % number:
                     try:
                         await etcd.commit([Changed("n", version)], [Put("n", b"%d" % number)])
-                    except (Unreachable, Unsure):
+                    except (EtcdUnreachable, EtcdUnsure):
                         await trio.sleep(0.05)
             kept += 20
 
@@ -307,7 +310,7 @@ async def patiently(etcd: Etcd, key: str) -> tuple[bytes, int]:
     while True:
         try:
             (found,) = (await etcd.read(Get(key))).found
-        except Unreachable:
+        except EtcdUnreachable:
             await trio.sleep(0.05)
         else:
             return (found[0].value, found[0].changed) if found else (b"", 0)
@@ -361,11 +364,11 @@ def watch_elsewhere(etcd: Etcd) -> Awaitable[object]:
 async def test_a_token_that_has_ended_is_replaced_and_nobody_hears_of_it(known: Etcd, key: str) -> None:
     with trio.fail_after(DEADLINE_S):
         first = await known.commit([Changed(key, 0)], [Put(key, b"1")])
-        token = known._token
+        token = known.calls.token
         await until_ended(known)
         second = await known.commit([Changed(key, first.at)], [Put(key, b"2")])
         assert (first.agreed, second.agreed) == (True, True)
-        assert known._token != token
+        assert known.calls.token != token
         lease = await known.grant(60)
         await until_ended(known)
         assert await known.renew(lease, 2.0) == 60
@@ -374,8 +377,8 @@ async def test_a_token_that_has_ended_is_replaced_and_nobody_hears_of_it(known: 
 
 async def until_ended(etcd: Etcd) -> None:
     """Others are told when the token that this one has is known no more."""
-    http = EtcdConnections(etcd.tls)
-    known = {"authorization": str(etcd._token)}
+    http = EtcdConnections(etcd.calls.tls)
+    known = {"authorization": str(etcd.calls.token)}
     body = json.dumps(transaction((), [Get("test/x")], ())).encode()
     while True:
         await trio.sleep(3.0)  # each use makes it last longer
@@ -388,7 +391,7 @@ async def until_ended(etcd: Etcd) -> None:
 async def test_several_that_find_the_token_ended_at_once_all_get_their_answers(known: Etcd, key: str) -> None:
     with trio.fail_after(DEADLINE_S):
         await known.commit([], [Put(key, b"1")])
-        known._token = "ended.1"
+        known.calls.token = "ended.1"
         answers = []
 
         async def ask() -> None:
@@ -406,7 +409,7 @@ async def test_a_watch_that_begins_with_a_token_that_has_ended_misses_nothing(
     told, heard = trio.open_memory_channel[WatchEvent](10)
     with trio.fail_after(DEADLINE_S):
         first = await known.commit([], [Put(key, b"1")])
-        known._token = "ended.1"
+        known.calls.token = "ended.1"
         nursery.start_soon(known.watch, key, first.at, told.send_nowait)
         assert (await heard.receive()).at == first.at
         await until_ended(known)
@@ -476,10 +479,10 @@ async def test_what_is_not_allowed_comes_with_the_command_that_allows_it(
 @pytest.mark.parametrize(
     ("changes", "kinds", "said"),
     [
-        ({"ca": "other.pem"}, (Unreachable,), r"not trusted: .*: name in `ca` of `store` who signed it"),
-        ({"ca": None}, (Unreachable,), r"not trusted: .*: name in `ca` of `store` who signed it"),
-        ({"certificate": "stranger.pem", "key": "stranger.key"}, (Unreachable, Unsure), "certificate"),
-        ({"certificate": None, "key": None}, (Unreachable, Unsure), "certificate"),
+        ({"ca": "other.pem"}, (EtcdUnreachable,), r"not trusted: .*: name in `ca` of `store` who signed it"),
+        ({"ca": None}, (EtcdUnreachable,), r"not trusted: .*: name in `ca` of `store` who signed it"),
+        ({"certificate": "stranger.pem", "key": "stranger.key"}, (EtcdUnreachable, EtcdUnsure), "certificate"),
+        ({"certificate": None, "key": None}, (EtcdUnreachable, EtcdUnsure), "certificate"),
     ],
 )
 async def test_where_certificates_do_not_fit_it_is_said_which(
@@ -512,7 +515,7 @@ async def test_tls_where_there_is_none_and_none_where_there_is_tls(guarded: Serv
     with running_etcd(tmp_path / "plain") as server:
         for place in (server.members[0].client, server.members[0].peer):
             problem = await fault_of(guarded.store([place]), read_one)
-            assert type(problem) is Unreachable
+            assert type(problem) is EtcdUnreachable
             assert str(problem).endswith("it has no TLS there: write etcd:// in `store`")
 
 
@@ -546,9 +549,9 @@ async def test_whoever_has_little_time_waits_no_longer_for_a_login(tmp_path: Pat
     (tmp_path / "password").write_text("secret")
     listeners = await nursery.start(partial(trio.serve_tcp, say_nothing, 0, host="127.0.0.1"))
     place = f"127.0.0.1:{listeners[0].socket.getsockname()[1]}"
-    etcd = Etcd([place], answer_s=2 * DEADLINE_S, login=Noting("ann", tmp_path / "password"))
+    etcd = Etcd([place], EtcdCalls(login=Noting("ann", tmp_path / "password")), answer_s=2 * DEADLINE_S)
     with trio.fail_after(DEADLINE_S):
-        with pytest.raises(Unreachable, match=r"did not answer in 0\.3 s"):
+        with pytest.raises(EtcdUnreachable, match=r"did not answer in 0\.3 s"):
             await etcd.renew(Lease(1, 3), 0.3)
         await etcd.close()
     assert len(Noting.readers) == 1

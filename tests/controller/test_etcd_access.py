@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from tests.etcd import CLIENT_FILES, PASSWORD, USER, Access
 from tierlb.channel.durable import StoreError
-from tierlb.controller.etcd_access import Denied, Login, StoreUrl, login_of, parse_store_url, tls_context
+from tierlb.controller.etcd_access import Denied, EtcdUrl, Login, login_of, parse_store_url, tls_context
 from tierlb.model.topology import SharedStore
 
 URL = "etcds://127.0.0.1:2379"
@@ -30,14 +30,14 @@ def access(tmp_path: Path) -> Access:
 @pytest.mark.parametrize(
     ("text", "url"),
     [
-        ("etcd://127.0.0.1:2379", StoreUrl(("127.0.0.1:2379",), "tierlb")),
-        ("etcd://etcd:2379/", StoreUrl(("etcd:2379",), "tierlb")),
-        ("etcd://a:1,b.c:2,[::1]:65535/x", StoreUrl(("a:1", "b.c:2", "[::1]:65535"), "x")),
-        ("etcd://a:1/x/y.z-_/", StoreUrl(("a:1",), "x/y.z-_")),
-        ("etcds://a:1,b:2/x", StoreUrl(("a:1", "b:2"), "x", tls=True)),
+        ("etcd://127.0.0.1:2379", EtcdUrl(("127.0.0.1:2379",), "tierlb")),
+        ("etcd://etcd:2379/", EtcdUrl(("etcd:2379",), "tierlb")),
+        ("etcd://a:1,b.c:2,[::1]:65535/x", EtcdUrl(("a:1", "b.c:2", "[::1]:65535"), "x")),
+        ("etcd://a:1/x/y.z-_/", EtcdUrl(("a:1",), "x/y.z-_")),
+        ("etcds://a:1,b:2/x", EtcdUrl(("a:1", "b:2"), "x", tls=True)),
     ],
 )
-def test_a_url_names_members_and_a_prefix(text: str, url: StoreUrl) -> None:
+def test_a_url_names_members_and_a_prefix(text: str, url: EtcdUrl) -> None:
     assert parse_store_url(text) == url
 
 
@@ -56,7 +56,7 @@ def test_of_what_is_no_url_is_said_what_to_write(text: str) -> None:
 
 
 def test_keys_of_clusters_are_kept_apart() -> None:
-    assert StoreUrl(("a:1",), "x").directory("shop") == "x/shop"
+    assert EtcdUrl(("a:1",), "x").directory("shop") == "x/shop"
 
 
 def test_without_tls_no_file_is_looked_at() -> None:

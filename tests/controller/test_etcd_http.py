@@ -92,7 +92,7 @@ async def test_one_that_was_idle_for_long_is_not_used_again(
 ) -> None:
     member = Member([OK] * 2)
     place = await member.listen(nursery)
-    monkeypatch.setattr(etcd_http, "IDLE_S", 0.0)
+    monkeypatch.setattr(etcd_http, "ETCD_IDLE_S", 0.0)
     with trio.fail_after(DEADLINE_S):
         for _ in range(2):
             await plain.post(place, "/", {}, b"{}")

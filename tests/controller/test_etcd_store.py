@@ -19,11 +19,12 @@ from tests.etcd import Relay, Server, running_etcd
 from tests.processes import running
 from tierlb.channel.durable import StoreError
 from tierlb.controller.admin_states import AdminState
-from tierlb.controller.documents import FORMAT, digest
+from tierlb.controller.documents import DOCUMENT_FORMAT, digest
 from tierlb.controller.election import Election
-from tierlb.controller.etcd import Etcd, Unreachable, Unsure
+from tierlb.controller.etcd import Etcd
+from tierlb.controller.etcd_calls import EtcdUnreachable, EtcdUnsure
 from tierlb.controller.etcd_store import Deposed, EtcdStore
-from tierlb.controller.history import KEPT_REVISIONS, History, Outcome, Revision, Rollout
+from tierlb.controller.history import KEPT_REVISIONS, History, Revision, Rollout, RolloutOutcome
 from tierlb.controller.store import FileStore, Loaded, StaleError, Store, Stored
 from tierlb.model.topology import Admin
 from tierlb.wire.etcd import Delete, Get, KeyValue, Put
@@ -68,7 +69,7 @@ FULL = Stored(
         ),
         3,
     ),
-    Rollout(7, 3, 1767268800.5, 2, Outcome.ROLLING_BACK, "web-3 has not joined"),
+    Rollout(7, 3, 1767268800.5, 2, RolloutOutcome.ROLLING_BACK, "web-3 has not joined"),
 )
 """Every field set, with all that text may hold."""
 
@@ -260,7 +261,7 @@ async def test_a_save_of_which_nobody_knows_does_not_count_if_it_was_kept(
     with trio.fail_after(DEADLINE_S):
         version = await relayed.save(stored("a"), 0)
         relay.swallowed = 1000
-        with pytest.raises(Unsure, match="did not answer"):
+        with pytest.raises(EtcdUnsure, match="did not answer"):
             await relayed.save(stored("a", "b"), version)
         relay.swallowed = 0
         assert (await store.load()).stored == stored("a", "b")
@@ -274,7 +275,7 @@ async def test_a_save_of_which_nobody_knows_is_not_undone_once_another_controlle
     with trio.fail_after(DEADLINE_S):
         version = await relayed.save(stored("a"), 0)
         relay.swallowed = 1000
-        with pytest.raises(Unsure):
+        with pytest.raises(EtcdUnsure):
             await relayed.save(stored("a", "b"), version)
         relay.swallowed = 0
         newest = await store.save(stored("a", "b", "c"), (await store.load()).version)
@@ -286,7 +287,9 @@ async def test_a_save_of_which_nobody_knows_is_not_undone_once_another_controlle
 async def test_an_etcd_that_is_not_there_is_waited_for_a_little_and_then_said(directory: str) -> None:
     etcd = Etcd(NOBODY)
     with trio.fail_after(DEADLINE_S):
-        with pytest.raises(Unreachable, match=r"127.0.0.1:1 cannot be reached .*: start it, or correct `store` in the"):
+        with pytest.raises(
+            EtcdUnreachable, match=r"127.0.0.1:1 cannot be reached .*: start it, or correct `store` in the"
+        ):
             await EtcdStore(etcd, directory).save(FULL, 0)
         await etcd.close()
 
@@ -409,7 +412,7 @@ async def test_where_there_is_nothing_older_than_the_damage_that_is_said(tmp_pat
 
 
 async def test_what_a_newer_tierlb_wrote_is_left_alone(etcd: Etcd, store: EtcdStore) -> None:
-    newer = json.dumps({"format": FORMAT + 1}).encode()
+    newer = json.dumps({"format": DOCUMENT_FORMAT + 1}).encode()
     with trio.fail_after(DEADLINE_S):
         await etcd.commit([], [Put(f"{store.directory}/state", newer)])
         with pytest.raises(StoreError, match=r"has format 2 .* newer tierlb.*: start the newer one, or choose another"):

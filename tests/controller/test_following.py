@@ -7,10 +7,11 @@ import pytest
 import trio
 
 from tierlb.channel.durable import StoreError
-from tierlb.controller.changes import Busy, NotPossible
-from tierlb.controller.following import LOOK_EVERY_S, WHAT, Following
+from tierlb.controller.change_runner import ChangeUnderWay
+from tierlb.controller.following import LOOK_AT_FILE_EVERY_S, WHAT, Following
 from tierlb.controller.history import Conflict
 from tierlb.controller.progress import Progress
+from tierlb.controller.proposals import NotPossible
 from tierlb.topology.load import load_text
 
 TEXT = """\
@@ -39,7 +40,7 @@ class PaperChanges:
         load_text(text, "shop.yaml")
         self.text = text
         self.applied.append((text, request.who, request.why, what))
-        self.progress.say("web grows")
+        self.progress.add("web grows")
         return self.progress
 
 
@@ -82,7 +83,7 @@ async def test_an_edit_is_applied_once(following, changes, log):
     await look(following)
     assert changes.applied == [(SCALED, "ann", WHAT, WHAT)]
     assert [fields["what"] for _, fields in log.events] == ["web grows"]
-    changes.progress.say("every node serves it")
+    changes.progress.add("every node serves it")
     await look(following)
     assert [fields["what"] for _, fields in log.events] == ["web grows", "every node serves it"]
 
@@ -102,7 +103,7 @@ async def test_a_file_that_is_being_written_is_not_taken(following, changes):
 async def test_every_problem_is_told_once_with_its_place_and_nothing_changes(following, changes, log):
     following.file.write_text(SCALED.replace("to: app", "to: ap").replace("replicas", "replikas"))
     await look(following)
-    assert events(log) == ["the file has a problem"] * 2 + ["nothing is changed until the file is right"]
+    assert events(log) == ["topology_file_problem_found"] * 2 + ["topology_file_refused"]
     assert log.events[0][1]["problem"].startswith("shop.yaml:3:")
     assert changes.applied == []
     following.file.write_text(SCALED)
@@ -124,7 +125,7 @@ async def test_marks_of_other_systems_are_read_as_at_the_start(following, change
 
 
 async def test_an_edit_waits_for_the_change_under_way(following, changes, log):
-    changes.problem = Busy("revision 2")
+    changes.problem = ChangeUnderWay("revision 2")
     following.file.write_text(SCALED)
     await look(following)
     assert (changes.applied, log.events) == ([], [])
@@ -138,7 +139,7 @@ async def test_what_cannot_be_applied_is_told_once(following, changes, log, prob
     changes.problem = problem
     following.file.write_text(SCALED)
     await look(following)
-    assert log.events == [("the file cannot be applied", {"reason": str(problem)})]
+    assert log.events == [("topology_file_apply_failed", {"reason": str(problem)})]
 
 
 async def test_a_change_that_was_taken_back_is_not_tried_again(following, changes):
@@ -157,7 +158,7 @@ async def test_a_change_that_was_taken_back_is_not_tried_again(following, change
 async def test_a_file_that_goes_away_is_told_once_and_changes_nothing(following, changes, log):
     following.file.unlink()
     await look(following)
-    assert events(log) == ["the file cannot be read"]
+    assert events(log) == ["topology_file_read_failed"]
     following.file.write_text(TEXT)
     await look(following)
     assert changes.applied == []
@@ -167,17 +168,17 @@ async def test_it_looks_twice_a_second(following, changes, nursery, autojump_clo
     nursery.start_soon(following.run)
     await trio.testing.wait_all_tasks_blocked()
     following.file.write_text(SCALED)
-    await trio.sleep(2 * LOOK_EVERY_S + 0.01)
+    await trio.sleep(2 * LOOK_AT_FILE_EVERY_S + 0.01)
     assert len(changes.applied) == 1
 
 
 async def test_a_look_that_fails_is_followed_by_others(following, changes, monkeypatch, autojump_clock):
     changes.problem = ZeroDivisionError()
     following.file.write_text(SCALED)
-    with trio.move_on_after(5 * LOOK_EVERY_S):
+    with trio.move_on_after(5 * LOOK_AT_FILE_EVERY_S):
         await following.run()
     changes.problem = None
-    with trio.move_on_after(5 * LOOK_EVERY_S):
+    with trio.move_on_after(5 * LOOK_AT_FILE_EVERY_S):
         await following.run()
     assert following.errors.counts["topology file"] >= 2
     assert [text for text, *_ in changes.applied] == [SCALED]
@@ -197,7 +198,7 @@ async def test_a_file_that_is_not_followed_is_read_only_when_that_is_asked_for(a
     asked.ask()
     await trio.sleep(10)
     assert changes.applied == [(SCALED, "ann", WHAT, WHAT)]
-    assert ("change", "web grows") in [(event, fields.get("what")) for event, fields in log.events]
+    assert ("change_progressed", "web grows") in [(event, fields.get("what")) for event, fields in log.events]
 
 
 async def test_each_time_it_is_said_what_is_wrong_and_nothing_is_lost(asked, changes, log, autojump_clock):
@@ -207,14 +208,14 @@ async def test_each_time_it_is_said_what_is_wrong_and_nothing_is_lost(asked, cha
         await trio.sleep(5)
     assert events(log) == 2 * [
         "file_read_again",
-        "the file has a problem",
-        "nothing is changed until the file is right",
+        "topology_file_problem_found",
+        "topology_file_refused",
     ]
     assert (changes.applied, changes.text) == ([], TEXT)
     asked.file.unlink()
     asked.ask()
     await trio.sleep(5)
-    assert events(log)[-1] == "the file cannot be read"
+    assert events(log)[-1] == "topology_file_read_failed"
     asked.file.write_text(SCALED)
     asked.ask()
     await trio.sleep(5)
@@ -222,7 +223,7 @@ async def test_each_time_it_is_said_what_is_wrong_and_nothing_is_lost(asked, cha
 
 
 async def test_what_was_asked_for_waits_for_the_change_under_way(asked, changes, autojump_clock):
-    changes.problem = Busy("revision 2")
+    changes.problem = ChangeUnderWay("revision 2")
     asked.file.write_text(SCALED)
     asked.ask()
     await trio.sleep(30)
@@ -238,7 +239,7 @@ async def test_a_followed_file_is_read_at_once_when_that_is_asked_for(following,
     await trio.sleep(10)
     following.ask()
     await trio.sleep(10)
-    assert events(log).count("the file has a problem") == 2
+    assert events(log).count("topology_file_problem_found") == 2
     assert events(log).count("file_read_again") == 1
 
 
@@ -280,6 +281,6 @@ async def test_what_was_read_before_another_change_is_read_again(following, chan
     changes.text, following.read = "cluster: before\n", read
     nursery.start_soon(following.run_on_request)
     following.ask()
-    await trio.sleep(10 * LOOK_EVERY_S)
+    await trio.sleep(10 * LOOK_AT_FILE_EVERY_S)
     assert [text for text, *_ in changes.applied] == []
     assert (contents, changes.text) == ([], TEXT)

@@ -1,8 +1,5 @@
 """The list of revisions, who may add to it, and the record of an apply."""
 
-from typing import Any
-
-import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,9 +10,9 @@ from tierlb.controller.history import (
     LATEST_S,
     Conflict,
     History,
-    Outcome,
     Revision,
     Rollout,
+    RolloutOutcome,
     UnknownRevision,
     changed_lines,
     moment,
@@ -202,60 +199,18 @@ def test_what_is_said_to_have_changed_is_enough_to_get_from_one_to_the_other(old
     assert ((added, removed) == (0, 0)) == (old == new)
 
 
-def rollout(**more: Any) -> Rollout:
-    return attrs.evolve(Rollout(target=7, previous=5, deadline_s=100.0), **more)
-
-
-def test_an_apply_goes_by_stages_to_its_end() -> None:
-    apply = rollout().reach(1, 200.0).reach(2, 300.0)
-    assert (apply.stage, apply.deadline_s, apply.over) == (2, 300.0, False)
-    assert (apply.end().outcome, apply.end().over) == (Outcome.DONE, True)
-
-
-def test_an_apply_that_is_given_up_goes_back_and_says_why() -> None:
-    apply = rollout(stage=2).give_up("web-3 has not joined", 150.0)
-    assert (apply.outcome, apply.stage, apply.deadline_s, apply.over) == (Outcome.ROLLING_BACK, 2, 150.0, False)
-    back = apply.reach(1, 160.0).reach(0, 170.0).end()
-    assert (back.outcome, back.reason, back.over) == (Outcome.ROLLED_BACK, "web-3 has not joined", True)
-
-
 @pytest.mark.parametrize(
-    ("outcome", "possible"),
+    ("outcome", "over"),
     [
-        (Outcome.RUNNING, {"reach", "give_up", "end"}),
-        (Outcome.ROLLING_BACK, {"reach", "end"}),
-        (Outcome.DONE, set()),
-        (Outcome.ROLLED_BACK, set()),
+        (RolloutOutcome.RUNNING, False),
+        (RolloutOutcome.ROLLING_BACK, False),
+        (RolloutOutcome.DONE, True),
+        (RolloutOutcome.ROLLED_BACK, True),
     ],
 )
-def test_nothing_is_done_twice(outcome: Outcome, possible: set[str]) -> None:
-    apply = rollout(outcome=outcome)
-    steps = {"reach": lambda: apply.reach(1, 0), "give_up": lambda: apply.give_up("", 0), "end": apply.end}
-    for name, step in steps.items():
-        if name in possible:
-            step()
-        else:
-            with pytest.raises(ValueError, match=f"revision 7 is {outcome.value}"):
-                step()
-
-
-@pytest.mark.parametrize(
-    ("outcome", "now_s", "then", "deadline_s"),
-    [
-        (Outcome.RUNNING, 99.0, Outcome.RUNNING, 100.0),
-        (Outcome.RUNNING, 100.0, Outcome.ROLLING_BACK, 130.0),
-        (Outcome.ROLLING_BACK, 10.0, Outcome.ROLLING_BACK, 100.0),
-        (Outcome.ROLLING_BACK, 5000.0, Outcome.ROLLING_BACK, 5030.0),
-        (Outcome.DONE, 5000.0, Outcome.DONE, 100.0),
-        (Outcome.ROLLED_BACK, 5000.0, Outcome.ROLLED_BACK, 100.0),
-    ],
-)
-def test_a_controller_that_comes_back_finishes_what_has_time_and_rolls_back_what_has_not(
-    outcome: Outcome, now_s: float, then: Outcome, deadline_s: float
-) -> None:
-    resumed = rollout(outcome=outcome).resume(now_s, grace_s=30.0)
-    assert (resumed.outcome, resumed.deadline_s) == (then, deadline_s)
-    assert bool(resumed.reason) == (then is not outcome)
+def test_a_rollout_that_reached_a_stage_is_as_far_as_it_was_otherwise(outcome: RolloutOutcome, over: bool) -> None:
+    rollout = Rollout(7, 5, 100.0, outcome=outcome)
+    assert (rollout.over, rollout.reach(2)) == (over, Rollout(7, 5, 100.0, 2, outcome))
 
 
 @pytest.mark.parametrize(("target", "previous", "stage"), [(0, 1, 0), (2, 0, 0), (2, 1, -1)])

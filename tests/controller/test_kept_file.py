@@ -9,7 +9,7 @@ from tierlb.controller import kept_file
 from tierlb.controller.kept_file import KeptFile
 
 DEADLINE_S = 30.0
-EDITED = "the file was edited meanwhile and is left alone"
+EDITED = "topology_file_left_alone"
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ async def test_what_could_not_be_written_is_made_up_for_by_the_next_text(kept, l
     kept.file.rename(elsewhere)
     with trio.fail_after(DEADLINE_S):
         await kept.keep("a", "b")
-        assert told(log) == ["the file cannot be kept in step"]
+        assert told(log) == ["topology_file_write_failed"]
         elsewhere.rename(kept.file)
         await kept.keep("b", "c")
     assert (kept.file.read_text(), len(log.events)) == ("c", 1)

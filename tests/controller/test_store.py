@@ -25,8 +25,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from tierlb.channel.durable import write_atomically
 from tierlb.controller.admin_states import AdminState
-from tierlb.controller.documents import FORMAT
-from tierlb.controller.history import Conflict, History, Outcome, Revision, Rollout
+from tierlb.controller.documents import DOCUMENT_FORMAT
+from tierlb.controller.history import Conflict, History, Revision, Rollout, RolloutOutcome
 from tierlb.controller.store import (
     BACKUP_FILE,
     DAMAGED_FILE,
@@ -63,7 +63,7 @@ FULL = Stored(
         ),
         3,
     ),
-    Rollout(7, 3, 1767268800.5, 2, Outcome.ROLLING_BACK, "web-3 has not joined"),
+    Rollout(7, 3, 1767268800.5, 2, RolloutOutcome.ROLLING_BACK, "web-3 has not joined"),
 )
 """Every field set, with all that text may hold."""
 
@@ -351,7 +351,7 @@ def test_what_is_wrong_with_a_file_is_said(two_versions: Path, store: StateFiles
     assert reason in loaded.warning
 
 
-def document(plain: object, version: object = 2, number: int = FORMAT) -> bytes:
+def document(plain: object, version: object = 2, number: int = DOCUMENT_FORMAT) -> bytes:
     digest = hashlib.sha256(json.dumps([version, plain], sort_keys=True).encode()).hexdigest()
     return json.dumps({"format": number, "version": version, "sha256": digest, "stored": plain}).encode()
 
@@ -436,10 +436,10 @@ def test_with_neither_file_whole_nothing_is_made_up(
 @pytest.mark.parametrize("name", [STATE_FILE, BACKUP_FILE])
 def test_a_file_of_a_newer_version_is_left_alone(two_versions: Path, store: StateFiles, name: str) -> None:
     (two_versions / STATE_FILE).write_text("damaged")
-    newer = json.dumps({"format": FORMAT + 1, "anything": "else"})
+    newer = json.dumps({"format": DOCUMENT_FORMAT + 1, "anything": "else"})
     (two_versions / name).write_text(newer)
     for use in (store.load, lambda: store.save(stored("a"), 2)):
-        with pytest.raises(StoreError, match=f"{name} has format {FORMAT + 1} .* newer tierlb"):
+        with pytest.raises(StoreError, match=f"{name} has format {DOCUMENT_FORMAT + 1} .* newer tierlb"):
             use()
     assert (two_versions / name).read_text() == newer
 

@@ -16,7 +16,7 @@ import pytest
 import trio
 
 from tests.sockets import send_now
-from tierlb.dataplane import hold, plane
+from tierlb.dataplane import hold
 from tierlb.dataplane.plane import Plane
 from tierlb.model.address import Address
 from tierlb.model.snapshot import Destination, HostSpec, Listener, Rule, Send, Snapshot
@@ -295,11 +295,11 @@ class Lab:
 
     @property
     def front(self) -> Any:
-        return self.plane._front
+        return self.plane.serving.front
 
     @property
     def upkeep(self) -> Any:
-        return self.plane._upkeep
+        return self.plane.serving.upkeep
 
     def host(self, endpoint: FakeEndpoint) -> Any:
         """What the node knows of this endpoint."""
@@ -455,7 +455,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The data plane's clock; take it before the node begins."""
     clock = Clock()
     monkeypatch.setattr(reactor, "time", clock)
-    monkeypatch.setattr(plane, "time", clock)
     return clock
 
 

@@ -1,6 +1,7 @@
 """A registry on a reactor that only the test drives, in time that only the test passes."""
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 from tests.balance.begun import begun
@@ -21,12 +22,15 @@ from tierlb.telemetry.tally import Tally
 class Harness:
     """`changes` is what the registry told of its endpoints, `crashes` what went wrong on a deadline."""
 
-    def __init__(self) -> None:
+    def __init__(self, before_tick: Callable[[float], object] = lambda now: None) -> None:
         self.changes: list[tuple[str, str]] = []
         self.crashes: list[BaseException] = []
         self.reactor = Reactor(self.crashes.append)
         self.registry = HostRegistry(
-            self.reactor, random.Random(1), lambda event, host: self.changes.append((event, host.spec.name))
+            self.reactor,
+            random.Random(1),
+            lambda event, host: self.changes.append((event, host.spec.name)),
+            before_tick=before_tick,
         )
 
     def host_set(self, *endpoints: str | HostSpec, **options: Any) -> HostSet:

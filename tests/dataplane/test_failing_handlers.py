@@ -16,8 +16,18 @@ import trio
 from tests.dataplane.conftest import INNER, Lab, l4, l4_parent, l7
 from tierlb.dataplane import pipe
 from tierlb.dataplane.l4 import introduction, relay
-from tierlb.dataplane.l4.front import L4Front
-from tierlb.dataplane.l7 import client, exchange, http1, kept_stream, pooled, request_half, retry, tunnels
+from tierlb.dataplane.l4.context import L4Context
+from tierlb.dataplane.l7 import (
+    client,
+    exchange,
+    http1,
+    http1_requests,
+    kept_stream,
+    pooled,
+    request_half,
+    retry,
+    tunnels,
+)
 from tierlb.model.topology import Timeouts
 from tierlb.net import reactor, wheel
 
@@ -187,7 +197,7 @@ async def tcp_traffic(lab: Lab) -> None:
             await until_end_or(stream, b"never")
 
     async with trio.open_nursery() as nursery:
-        inner = b"" if not lab.plane._snapshot.listeners[0].inner else l4_parent()  # type: ignore[union-attr]
+        inner = b"" if not lab.plane.serving.snapshot.listeners[0].inner else l4_parent()  # type: ignore[union-attr]
         nursery.start_soon(one, inner + b"hello", b"again")
         nursery.start_soon(one, inner[:20], inner[20:] + b"in two")
         nursery.start_soon(one, inner + bytes(3_000_000))
@@ -250,6 +260,7 @@ L7 = in_order(
             for each in methods(
                 client.ClientConnection,
                 kept_stream.KeptStream,
+                http1_requests.Http1Requests,
                 http1.Http1Downstream,
                 retry.Attempts,
                 exchange.Exchange,
@@ -266,8 +277,8 @@ L7 = in_order(
 L4 = in_order(
     [
         *methods(introduction.Introduction, relay.Handshake, pipe.Pipe, pipe.End),
-        (L4Front, "join"),
-        (L4Front, "give_up"),
+        (L4Context, "join"),
+        (L4Context, "give_up"),
         (relay, "relay"),
     ]
 )

@@ -29,7 +29,7 @@ def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def held_by(lab: Lab) -> Hold:
     front = lab.front
-    return front.exchanges.hold if isinstance(front, L7Front) else front.hold
+    return front.exchanges.hold if isinstance(front, L7Front) else front.connections.hold
 
 
 async def until_held(lab: Lab, count: int = 1) -> None:

@@ -12,6 +12,7 @@ from tests.dataplane.conftest import ANY_PORT, INNER, Clock, FakeEndpoint, Lab, 
 from tierlb.dataplane import plane as plane_module
 from tierlb.dataplane.l7.config import FrontConfig
 from tierlb.dataplane.plane import Plane, Refused
+from tierlb.dataplane.runtime import Runtime
 from tierlb.model.address import Address, parse_address
 from tierlb.model.load import Echo, Guidance, SubtreeLoad
 from tierlb.model.snapshot import Destination, FoundEndpoint, Listener, PoolSettings, Rule, Send, Snapshot
@@ -192,14 +193,14 @@ async def test_a_node_in_drain_refuses_clients_at_a_port_of_its_own_until_it_is_
 async def test_a_look_for_what_is_due_that_fails_is_followed_by_others(
     lab: Lab, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    works, failures = Plane._look_for_room, [ValueError(), ValueError()]
+    works, failures = Runtime.tick, [ValueError(), ValueError()]
 
-    def look(self: Plane, now: float) -> None:
+    def look(self: Runtime, now: float, *, ends: bool) -> None:
         if failures:
             raise failures.pop()
-        works(self, now)
+        works(self, now, ends=ends)
 
-    monkeypatch.setattr(Plane, "_look_for_room", look)
+    monkeypatch.setattr(Runtime, "tick", look)
     endpoint = await lab.endpoint()
     await lab.serves(l7(endpoint))
     client = await lab.connects()
@@ -251,7 +252,7 @@ async def test_whoever_waits_in_a_borrowed_queue_when_the_drain_begins_is_left_t
     await lab.serves(l7(rules=HELLO, listener=listener))
     with socket.create_connection(listener.address.sockaddr) as queued:  # the node cannot have accepted it yet
         lab.plane.apply(l7(rules=HELLO, listener=listener, revision=2, admin=Admin.DRAIN))
-        await lab.until(lambda: not lab.plane._lingering)
+        await lab.until(lambda: not lab.plane._listening._lingering)
         accepted, peer = lab.broker.sock.accept()
         assert peer == queued.getsockname()
         accepted.close()

@@ -23,6 +23,7 @@ from tierlb.model.address import Address
 from tierlb.model.load import Guidance, SubtreeLoad
 from tierlb.model.snapshot import HostSpec, PoolSettings, Snapshot
 from tierlb.model.topology import Admin, HealthCheck, Orca
+from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.telemetry.sketch import Sketch
 from tierlb.wire.agent_check import AGENT_NOTICE_S, parse_reply
 from tierlb.wire.orca import ORCA_RESPONSE_FIELD, OrcaBook, OrcaReport
@@ -57,8 +58,9 @@ class Kept(Harness):
     def __init__(self) -> None:
         super().__init__()
         self.log = Log()
+        self.errors = InternalErrors(self.log)
         self.front = Front(self.registry)
-        self.upkeep = Upkeep(self.front, self.reactor, random.Random(1), self.log)
+        self.upkeep = Upkeep(self.front, self.reactor, random.Random(1), self.log, self.errors)
 
     def serves(self, *endpoints: str | HostSpec, **options: Any) -> None:
         self.host_set(*endpoints)
@@ -197,10 +199,10 @@ def test_an_odd_word_is_told_once_and_again_when_the_configuration_has_changed(k
     kept.serves("a", pools=pools)
     (host,) = kept.registry.hosts
     for line in (b"bogus 50%", b"bogus 50%", b"up", b"bogus", b"other"):
-        kept.upkeep._agent_says(host, parse_reply(line + b"\n"))
+        kept.upkeep.agent_says(host, parse_reply(line + b"\n"))
     assert [fields["word"] for _, fields in kept.log.events] == ["bogus", "bogus", "other"]
     kept.serves("a", pools=pools)
-    kept.upkeep._agent_says(host, parse_reply(b"other\n"))
+    kept.upkeep.agent_says(host, parse_reply(b"other\n"))
     assert len(kept.log.events) == 4
     assert host.weight == 0.5
 
@@ -502,7 +504,7 @@ def test_a_tick_of_which_a_part_fails_does_the_rest(kept: Kept, part: str, monke
     monkeypatch.setattr(type(second.estimate), "advance", lambda estimate, *_, **__: learnt.append(estimate))
     kept.passes(2 * SAY_EVERY_S)
     assert second.estimate in learnt
-    assert kept.upkeep._errors.counts == {"tick": 1}
+    assert kept.errors.counts == {"tick": 1}
     assert len(kept.front.heeded) >= 1
     (logged,) = [fields for event, fields in kept.log.events if event == "internal_error"]
     assert isinstance(logged["exc_info"], ValueError)

@@ -4,7 +4,6 @@ no barrier has to catch an error of the program for that."""
 import math
 import random
 from contextlib import suppress
-from functools import partial
 
 import attrs
 import msgpack
@@ -12,16 +11,14 @@ import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.control_plane import FakePlane, KeptLog, tier
-from tests.joining import AGENT_TOKEN, NODE_TOKEN, admit
+from tests.control_plane import ChildrenPort, FakePlane, KeptLog, controller_port, tier
+from tests.joining import AGENT_TOKEN, NODE_TOKEN, admit, raw_websocket
 from tierlb.controller.controller import Controller
-from tierlb.controller.engine import Engine
-from tierlb.controller.link import control_door, serve_child
+from tierlb.controller.engine import ProcessEngine
 from tierlb.model.address import Address
 from tierlb.model.load import Echo, Guidance, HostLoad, NodeLoad, NodeRow, SubtreeLoad
 from tierlb.model.topology import Kind, Pool, Topology
-from tierlb.net.websocket import Disconnected, connect, serve
-from tierlb.node.children import Children
+from tierlb.net.websocket import connect
 from tierlb.wire.frames import (
     Ack,
     Configure,
@@ -38,7 +35,6 @@ from tierlb.wire.frames import (
 )
 
 DEADLINE_S = 60.0
-LOCAL = Address("127.0.0.1", 0)
 AT = Address("127.0.0.1", 4001)
 ROW = NodeRow("web-9", "web", 0.0, NodeLoad(1, 2, 3, 4, 5, 6, 7, 0.5, (HostLoad("app/x", 1, 2, 3),)), SubtreeLoad())
 HELLO = Hello(1, "web-9", "web", "boot", 9, "127.0.0.1:7002", "127.0.0.1:4009")
@@ -132,15 +128,15 @@ async def rave(url, sent, chunks):
     """A node or an agent that sends this, in pieces of these sizes, and hangs up."""
     draw = random.Random(len(sent))
     data = b"".join(in_frames(each, draw) for each in sent)
-    with suppress(Disconnected, trio.BrokenResourceError):
-        async with connect(url, (NODE_TOKEN, AGENT_TOKEN)[len(sent) % 2]) as channel:
+    with suppress(trio.BrokenResourceError):
+        async with raw_websocket(url, (NODE_TOKEN, AGENT_TOKEN)[len(sent) % 2]) as stream:
             at = 0
             for number in range(40):
                 size = chunks[number % len(chunks)]
-                await channel._stream.send_all(data[at : at + size])
+                await stream.send_all(data[at : at + size])
                 at += size
                 await trio.lowlevel.checkpoint()
-            await channel._stream.send_all(data[at:])
+            await stream.send_all(data[at:])
             await trio.sleep(0.01)
 
 
@@ -160,10 +156,10 @@ def test_whatever_a_child_says_a_node_hears_its_others(sent, chunks):
     async def main():
         plane, log = FakePlane(), KeptLog()
         plane.guidance = None
-        children = Children(plane, admit, log)
+        port = ChildrenPort(plane, log, admit)
         with trio.fail_after(DEADLINE_S):
             async with trio.open_nursery() as nursery:
-                url = f"ws://{await nursery.start(children.serve, LOCAL)}"
+                url = f"ws://{await nursery.start(port.serve)}"
                 async with connect(url, "secret") as honest:
                     await honest.send(encode_frame(Hello(1, "honest", "web", "one", 7)))
                     await hear(honest, Welcome)
@@ -172,7 +168,7 @@ def test_whatever_a_child_says_a_node_hears_its_others(sent, chunks):
                     while ("honest", SubtreeLoad(capacity=7.0), Echo()) not in plane.reports:  # noqa: ASYNC110
                         await trio.sleep(0.005)
                 nursery.cancel_scope.cancel()
-        assert children.errors.counts == {}, log.events
+        assert port.errors.counts == {}, log.events
 
     trio.run(main)
 
@@ -184,22 +180,20 @@ def test_whatever_a_node_says_a_controller_configures_the_others(sent, chunks):
         log = KeptLog()
         web = tier("web", Kind.L7, "apps", replicas=2, listen=Address("127.0.0.1", 8080))
         topology = Topology("shop", {"web": web}, {"apps": Pool("apps", agents=True)})
-        for engine in (None, Engine("")):
+        for engine in (None, ProcessEngine("")):
             controller = Controller(topology, log, engine=engine)
             with trio.fail_after(DEADLINE_S):
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(controller.run)
-                    door = control_door(controller.errors, log)
-                    handler = partial(serve_child, controller)
-                    url = f"ws://{await nursery.start(serve, handler, admit, LOCAL, None, None, door)}"
+                    url = f"ws://{await controller_port(nursery, controller, admit)}"
                     await rave(url, sent, chunks)
-                    controller.status()
-                    controller.missing()
+                    controller.observer.status()
+                    controller.readiness.missing()
                     async with connect(url, "secret") as honest:
                         await honest.send(encode_frame(Hello(1, "web-2", "web", "one", 7)))
                         configure = await hear(honest, Configure)
                         await honest.send(encode_frame(Ack(configure.snapshot.revision, (AT,))))
-                        while controller.records["web-2"].served != configure.snapshot.revision:  # noqa: ASYNC110
+                        while controller.registry.records["web-2"].assignment.served != configure.snapshot.revision:  # noqa: ASYNC110
                             await trio.sleep(0.005)
                     nursery.cancel_scope.cancel()
             assert controller.errors.counts == {}, log.events
@@ -213,10 +207,10 @@ def test_whatever_a_stranger_says_a_child_is_heard(pieces):
     async def main():
         plane, log = FakePlane(), KeptLog()
         plane.guidance = None
-        children = Children(plane, admit, log)
+        port = ChildrenPort(plane, log, admit)
         with trio.fail_after(DEADLINE_S):
             async with trio.open_nursery() as nursery:
-                address = await nursery.start(children.serve, LOCAL)
+                address = await nursery.start(port.serve)
                 async with await trio.open_tcp_stream(address.host, address.port) as stream:
                     with suppress(trio.BrokenResourceError):
                         for piece in (b"GET / HTTP/1.1\r\n", *pieces):
@@ -225,6 +219,6 @@ def test_whatever_a_stranger_says_a_child_is_heard(pieces):
                     await honest.send(encode_frame(Hello(1, "honest", "web", "one", 7)))
                     await hear(honest, Welcome)
                 nursery.cancel_scope.cancel()
-        assert children.errors.counts == {}, log.events
+        assert port.errors.counts == {}, log.events
 
     trio.run(main)

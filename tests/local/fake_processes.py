@@ -82,7 +82,7 @@ def with_app(command="app --port {port}", replicas=2):
 
 
 async def grown(manager, topology):
-    manager.controller.adopt(topology)
+    manager.controller.registry.adopt(topology)
     manager.grow(topology)
     await trio.testing.wait_all_tasks_blocked()
 

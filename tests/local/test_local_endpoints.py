@@ -32,16 +32,19 @@ async def test_an_endpoint_that_is_to_go_counts_only_while_it_serves(manager, au
     serves.status = attrs.evolve(serves.status, state=State.SERVING, pid=7)
     manager.endpoints.publish(serves)
     manager.grow(with_app("app2 --port {port}", replicas=1))
-    known = manager.controller._endpoints["app"]
+
+    def known():
+        return {each.address: each.state for each in manager.controller.endpoints.of("app")}
+
     (new,) = manager.endpoints.pools["app"][2:]
-    assert set(known) == {serves.address, new.address}
+    assert set(known()) == {serves.address, new.address}
     broken.process.on_exit(9)
-    assert broken.address not in known
+    assert broken.address not in known()
     manager.grow(with_app(replicas=2))
-    assert known[broken.address].state is State.GONE
-    assert new.address not in known
+    assert known()[broken.address] is State.GONE
+    assert new.address not in known()
     await manager.shrink(with_app(replicas=2))
-    assert set(known) == {serves.address, broken.address}
+    assert set(known()) == {serves.address, broken.address}
 
 
 async def test_endpoints_get_ports_of_their_own_and_no_token(manager, monkeypatch, autojump_clock):
@@ -53,7 +56,7 @@ async def test_endpoints_get_ports_of_their_own_and_no_token(manager, monkeypatc
     ]
     assert len({each.address for each in endpoints}) == 2
     assert all(TOKEN_VARIABLE not in each.process.env for each in endpoints)
-    assert {each.state for each in manager.controller.status().pools["app"].endpoints} == {State.GONE}
+    assert {each.state for each in manager.controller.observer.status().pools["app"].endpoints} == {State.GONE}
 
 
 async def test_a_command_may_ask_where_it_is_to_listen(manager, autojump_clock):
@@ -67,7 +70,7 @@ async def test_an_endpoint_serves_when_it_accepts_and_is_gone_with_its_process(m
     (endpoint,) = manager.endpoints.pools["app"]
 
     def state():
-        (status,) = manager.controller.status().pools["app"].endpoints
+        (status,) = manager.controller.observer.status().pools["app"].endpoints
         return status.state, status.pid
 
     with trio.fail_after(30):
@@ -77,7 +80,7 @@ async def test_an_endpoint_serves_when_it_accepts_and_is_gone_with_its_process(m
             assert state() == (State.STARTING, 42)
             with socket.create_server(endpoint.address.sockaddr):
                 while state()[0] is not State.SERVING:
-                    await manager.controller.wait_progress()
+                    await manager.controller.signals.wait_progress()
     assert state() == (State.SERVING, 42)
     endpoint.process.on_exit(42)
     assert state() == (State.GONE, None)
@@ -132,11 +135,11 @@ async def test_endpoints_that_are_named_no_more_are_unpublished_then_stopped(
         nursery.start_soon(manager.shrink, after)
         await trio.sleep(WITHDRAWN_S / 2)
         there = len(manager.endpoints.pools["app"])
-        assert len(manager.controller._endpoints["app"]) == there
+        assert len(manager.controller.endpoints.of("app")) == there
         assert happened == []
     assert [event[0] for event in happened] == ["stop"] * count
     assert all(event[2] == pytest.approx(began + WITHDRAWN_S, abs=0.01) for event in happened)
-    assert len(manager.controller._endpoints["app"]) == there, "its end makes it no endpoint again"
+    assert len(manager.controller.endpoints.of("app")) == there, "its end makes it no endpoint again"
 
 
 async def test_endpoints_of_a_new_command_start_before_the_old_ones_stop(manager, happened, autojump_clock):

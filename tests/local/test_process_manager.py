@@ -20,8 +20,8 @@ from tests.local.fake_processes import (
     with_replicas,
 )
 from tierlb.balance.stop_times import stop_s
-from tierlb.controller.controller import Controller
 from tierlb.controller.node_record import Link
+from tierlb.controller.published_endpoints import PublishedEndpoints
 from tierlb.local.local_endpoints import WITHDRAWN_S
 from tierlb.local.ports import PortTaken
 from tierlb.local.process_manager import NODE_RETIRE_S
@@ -96,12 +96,12 @@ async def test_who_is_stopped_is_retired_before_and_asked_to_end_when_all_serve_
     async with trio.open_nursery() as nursery:
         nursery.start_soon(manager.stop_nodes, ["web-2", "no-such"])
         await trio.sleep(NODE_RETIRE_S / 4)
-        assert manager.controller._retiring == {"web-2"}
+        assert manager.controller.node_admin.retiring == {"web-2"}
         assert stopped(happened) == []
         acknowledge(manager, "web-2")
     stops = [event for event in happened if event[0] == "stop"]
     assert stops == [("stop", "web-2", pytest.approx(began + NODE_RETIRE_S / 4, abs=0.01))]
-    assert manager.controller._retiring == frozenset()
+    assert manager.controller.node_admin.retiring == frozenset()
     await grown(manager, SHOP)
     assert happened[-1] == ("start", "web-2"), "it is not there any more"
 
@@ -133,14 +133,14 @@ async def test_who_was_asked_to_end_does_so_even_if_nobody_waits_and_nobody_stay
     await serve(manager, "web-2", 102)
     with trio.move_on_after(NODE_RETIRE_S / 2):
         await manager.stop_nodes(["web-2"])
-    assert (stopped(happened), manager.controller._retiring, manager.surplus(with_replicas(1))) == (
+    assert (stopped(happened), manager.controller.node_admin.retiring, manager.surplus(with_replicas(1))) == (
         [],
         set(),
         ("web-2",),
     )
     with trio.move_on_after(WITHDRAWN_S / 2):
         await manager.shrink(with_app(replicas=1))
-    assert len(manager.controller._endpoints["app"]) == 1
+    assert len(manager.controller.endpoints.of("app")) == 1
     await trio.sleep(WITHDRAWN_S)
     assert stopped(happened) == ["app"]
 
@@ -171,9 +171,9 @@ async def serve(manager, name, pid):
 
 def acknowledge(manager, name):
     """It serves what is wanted of it now."""
-    record = manager.controller.records[name]
-    addresses = (Address("127.0.0.1", record.hello.pid),) * len(record.wanted.listeners)
-    manager.controller.receive(record, Ack(record.wanted.revision, addresses))
+    record = manager.controller.registry.records[name]
+    addresses = (Address("127.0.0.1", record.hello.pid),) * len(record.assignment.wanted.listeners)
+    manager.controller.receive(record, Ack(record.assignment.wanted.revision, addresses))
 
 
 async def test_a_process_is_replaced_only_when_the_new_one_serves(manager, happened, autojump_clock):
@@ -194,7 +194,9 @@ async def test_a_process_is_replaced_only_when_the_new_one_serves(manager, happe
     assert old._stop.is_set()
     assert not new._stop.is_set()
     assert manager.nodes["web-1"] is new
-    assert manager.controller.is_served_by("web-1", new.pid), "the end of the old one is not that of the new one"
+    assert manager.controller.readiness.is_served_by("web-1", new.pid), (
+        "the end of the old one is not that of the new one"
+    )
     await manager.wait_replaced()
     assert old._ended.is_set()
 
@@ -225,7 +227,7 @@ async def test_where_the_new_process_does_not_serve_in_time_the_old_one_stays(ma
     assert manager.nodes["web-1"] is old
     assert not old._stop.is_set()
     assert stopped(happened) == ["web-1"], "the new one"
-    assert manager.controller.is_served_by("web-1", old.pid)
+    assert manager.controller.readiness.is_served_by("web-1", old.pid)
 
 
 async def test_public_addresses_are_kept_for_as_long_as_a_tier_has_them(manager, autojump_clock):
@@ -287,7 +289,7 @@ async def test_an_endpoint_ends_even_if_its_withdrawal_fails(manager, autojump_c
     def fail(self, pool, address):
         raise ValueError(address)
 
-    monkeypatch.setattr(Controller, "forget_endpoint", fail)
+    monkeypatch.setattr(PublishedEndpoints, "forget", fail)
     with trio.fail_after(60):
         await manager.shrink(with_app(replicas=1))
     assert len(stopped(happened)) == 1

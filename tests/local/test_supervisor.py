@@ -170,7 +170,7 @@ async def test_a_killed_supervisor_leaves_no_orphan_though_its_guard_was_killed_
 @pytest.mark.parametrize("up", ["sleep 60 {port}"], indirect=True, ids=["endpoints that never accept"])
 async def test_a_signal_while_starting_stops_what_was_started(up):
     with trio.fail_after(DEADLINE_S):
-        await up.read_until("node joined")
+        await up.read_until("node_joined")
         up.process.send_signal(signal.SIGTERM)
         while chunk := await up.process.stdout.receive_some():
             up.output += chunk.decode()

@@ -11,7 +11,7 @@ import trio.testing
 from tests.joining import admit
 from tierlb.model.address import Address
 from tierlb.net import page as page_module
-from tierlb.net import websocket as websocket_module
+from tierlb.net import websocket_upgrade
 from tierlb.net.page import Page
 from tierlb.net.tls import client_context, server_context
 from tierlb.net.websocket import connect
@@ -146,7 +146,7 @@ async def test_anything_else_is_refused_in_one_line(port, request_, status):
 
 @pytest.mark.parametrize("first", [b"\x16\x03\x01\x02\x00\x01", b"\r\n\r\n", b"get / HTTP/1.1\r\n\r\n", b"\x00"])
 async def test_what_is_no_http_is_closed_at_once(port, first, monkeypatch):
-    monkeypatch.setattr(websocket_module, "CONNECT_TIMEOUT_S", 2 * DEADLINE_S)
+    monkeypatch.setattr(websocket_upgrade, "UPGRADE_TIMEOUT_S", 2 * DEADLINE_S)
     assert await port.hears(first) == b""
 
 
@@ -160,12 +160,12 @@ async def test_a_bug_in_a_page_is_told_and_costs_nobody_else_anything(port):
 
 
 async def test_one_that_never_finishes_its_head_is_cut_off(port, monkeypatch):
-    monkeypatch.setattr(websocket_module, "CONNECT_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(websocket_upgrade, "UPGRADE_TIMEOUT_S", 0.05)
     assert await port.hears(GET[:-2]) == b""
 
 
 async def test_one_that_does_not_read_its_page_is_cut_off(port, monkeypatch):
-    monkeypatch.setattr(websocket_module, "CONNECT_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(websocket_upgrade, "UPGRADE_TIMEOUT_S", 0.1)
     with trio.fail_after(DEADLINE_S):
         async with await trio.open_tcp_stream(*port.address.sockaddr) as stream:
             stream.socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, 4096)
@@ -176,7 +176,7 @@ async def test_one_that_does_not_read_its_page_is_cut_off(port, monkeypatch):
 
 
 async def test_one_that_stays_after_its_page_is_left(port, monkeypatch):
-    monkeypatch.setattr(page_module, "GOODBYE_S", 0.05)
+    monkeypatch.setattr(page_module, "LAST_READ_S", 0.05)
     with trio.fail_after(DEADLINE_S):
         async with await trio.open_tcp_stream(*port.address.sockaddr) as stream:
             await stream.send_all(GET)

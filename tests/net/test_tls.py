@@ -10,7 +10,7 @@ import trio
 from tests.joining import admit
 from tierlb.model.address import Address
 from tierlb.net.tls import TlsProblem, client_context, explain, server_context
-from tierlb.net.websocket import Disconnected, connect, serve
+from tierlb.net.websocket import Disconnected, connect
 from tierlb.net.websocket_server import WebsocketServer
 
 DEADLINE_S = 30.0
@@ -28,18 +28,9 @@ class Echo:
         pass
 
 
-async def echo(channel):
-    while True:
-        await channel.send(await channel.receive())
-
-
-@pytest.fixture(params=["channel", "server"])
-async def start(request, nursery):
-    """Both kinds of parents must behave alike."""
-
+@pytest.fixture
+async def start(nursery):
     async def start(context):
-        if request.param == "channel":
-            return await nursery.start(serve, echo, admit, LISTEN, context)
         return await nursery.start(WebsocketServer(Echo, admit, pytest.fail, context).serve, LISTEN)
 
     return start

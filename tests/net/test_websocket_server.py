@@ -7,10 +7,10 @@ import pytest
 import trio
 import trio.lowlevel
 
-from tests.joining import admit
+from tests.joining import admit, upgrade_request
 from tierlb.model.address import Address
-from tierlb.net import websocket as websocket_module
 from tierlb.net import websocket_server as server_module
+from tierlb.net import websocket_upgrade
 from tierlb.net.door import MOST_STRANGERS
 from tierlb.net.websocket import Disconnected, connect
 from tierlb.net.websocket_server import WebsocketServer
@@ -19,11 +19,7 @@ from tierlb.wire.frames import MAX_FRAME_BYTES
 
 DEADLINE_S = 30.0
 LISTEN = Address("127.0.0.1", 0)
-UPGRADE = (
-    b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: tierlb.v1\r\n"
-    b"Authorization: Bearer secret\r\n\r\n"
-)
+UPGRADE = upgrade_request("secret")
 
 
 @attrs.define(eq=False)
@@ -147,7 +143,7 @@ async def test_a_wrong_token_is_refused(party, token):
     ],
 )
 async def test_what_is_no_upgrade_request_gets_no_further(party, first, answer, monkeypatch):
-    monkeypatch.setattr(websocket_module, "CONNECT_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(websocket_upgrade, "UPGRADE_TIMEOUT_S", 0.2)
     async with raw(party, first) as stream:
         assert (await read_all(stream)).startswith(answer or b"")
     assert party.guests == []
@@ -169,7 +165,7 @@ async def test_one_that_is_refused_while_it_sends_reads_the_answer_and_no_reset(
 
 
 async def test_one_that_never_finishes_its_request_is_cut_off(party, monkeypatch):
-    monkeypatch.setattr(websocket_module, "CONNECT_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(websocket_upgrade, "UPGRADE_TIMEOUT_S", 0.05)
     async with raw(party, UPGRADE[:50]) as stream:
         assert await read_all(stream) == b""
 
@@ -303,7 +299,7 @@ async def test_a_stopped_crowd_ends_all_lines(nursery):
 
 @pytest.mark.parametrize("end_fails", [False, True])
 async def test_a_line_on_which_the_crowd_itself_fails_is_ended_and_others_go_on(party, monkeypatch, end_fails):
-    works = server_module._read
+    works = server_module._read_available
     with trio.fail_after(DEADLINE_S):
         async with connect(party.url, "secret") as bad, connect(party.url, "secret") as other:
             for channel in (bad, other):
@@ -316,7 +312,7 @@ async def test_a_line_on_which_the_crowd_itself_fails_is_ended_and_others_go_on(
                     raise ValueError(fd)
                 return works(fd)
 
-            monkeypatch.setattr(server_module, "_read", fail)
+            monkeypatch.setattr(server_module, "_read_available", fail)
             if end_fails:
                 handler.reasons = None  # so its `ended` raises
             await bad.send(b"y")

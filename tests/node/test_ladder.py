@@ -4,8 +4,6 @@ edge (l4) → three l7 nodes, each with an endpoint of its own. The other rungs 
 """
 
 import os
-import random
-from functools import partial
 from statistics import median
 from typing import Any
 
@@ -15,15 +13,14 @@ import trio
 
 from scripts.benchmarks.cluster import free_address
 from tests.cluster.traffic import Endpoint, Traffic
-from tests.control_plane import KeptLog
+from tests.control_plane import KeptLog, controller_port, node_of
 from tests.joining import identity_of
 from tierlb.controller.controller import Controller
-from tierlb.controller.link import serve_child
+from tierlb.controller.parents import with_tickets
 from tierlb.dataplane.account import Account
 from tierlb.dataplane.plane import Plane, Refused
-from tierlb.model.address import Address, parse_address
+from tierlb.model.address import parse_address
 from tierlb.model.load import HostLoad, SubtreeLoad
-from tierlb.net.websocket import serve
 from tierlb.node.process import Node
 from tierlb.topology.load import load_text
 
@@ -79,20 +76,19 @@ async def tree(nursery: trio.Nursery) -> Tree:
     log = KeptLog()
     controller = Controller(topology, log)
     nursery.start_soon(controller.run)
-    handler, admit = partial(serve_child, controller), controller.admission.admit
-    control = await nursery.start(serve, handler, admit, Address("127.0.0.1", 0))
+    control = await controller_port(nursery, controller, controller.admission.admit)
     address = parse_address(listen)
     tree = Tree(controller, Traffic((address.host, address.port), work="/work"), endpoints)
     for tier in topology.tiers:
         name = f"{tier}-1"
         plane = Plane(name, log, seed=1, boot_id="boot")
         identity = identity_of(controller.admission, name, f"ws://{control}", pid=os.getpid())
-        tree.planes[name], tree.nodes[name] = plane, Node(identity, plane, Refused, log, random.Random(name))
+        tree.planes[name], tree.nodes[name] = plane, node_of(identity, plane, Refused, log)
         await nursery.start(plane.run)
         await nursery.start(tree.nodes[name].run)
     with trio.fail_after(DEADLINE_S):
-        while controller.missing():
-            await controller.wait_progress()
+        while controller.readiness.missing():
+            await controller.signals.wait_progress()
     return tree
 
 
@@ -101,7 +97,8 @@ async def test_a_child_whose_reports_are_cut_off_keeps_a_fair_part_of_the_traffi
 ) -> None:
     """Its own word, that it is slow, counts no longer; that it is silent does not make it the best of all either."""
     traffic, reports = tree.traffic, tree.nodes["one-1"].uplink.parents
-    parents = tree.controller.with_tickets(tree.controller.records["one-1"])
+    registry = tree.controller.registry
+    parents = with_tickets(registry, tree.controller.admission, registry.records["one-1"])
     tree.endpoints["first"].takes_s = 0.2
     assert parents
 
@@ -160,8 +157,8 @@ async def test_a_hot_child_ends_kept_connections_unless_all_are_hot(
 
     def is_told(plane: Plane) -> bool:
         """Of all three as they are now. What it was told when the edge knew of less, it need not have heeded."""
-        assert plane._upkeep is not None
-        told = plane._upkeep._guidance.get("edge-1")
+        assert plane.serving.upkeep is not None
+        told = plane.serving.upkeep._guidance.get("edge-1")
         return told is not None and told.guidance.all_hot is all_hot and told.guidance.target >= min(used)
 
     with trio.fail_after(DEADLINE_S):
@@ -176,5 +173,5 @@ async def test_a_hot_child_ends_kept_connections_unless_all_are_hot(
 
 
 def account_of(plane: Plane) -> Account:
-    assert plane._upkeep is not None
-    return plane._upkeep.account
+    assert plane.serving.upkeep is not None
+    return plane.serving.upkeep.account

@@ -26,7 +26,7 @@ def test_the_shape_has_ten_thousand_nodes_in_four_levels() -> None:
 
 async def test_the_cluster_settles_with_everybody_serving(cluster, autojump_clock) -> None:
     await spread._settle(cluster)
-    assert cluster.controller.missing() == ()
+    assert cluster.controller.readiness.missing() == ()
     assert all(pair.frames >= 1 and pair.sent_bytes > 0 for pair in cluster.pairs.values())
 
 

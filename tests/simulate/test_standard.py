@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -31,14 +31,14 @@ FAIR, FLOODED = 1 / 4, 1 / (1 + 3 * SUBTREE_SLOWDOWN)
 
 
 def outcome(
-    series: list[list[float]], latencies: list[tuple[float, float]] = [], per_s: int = 10_000
+    series: list[list[float]], latencies: Sequence[tuple[float, float]] = (), per_s: int = 10_000
 ) -> SimulationOutcome:
     """One in which the last tier's shares were these, a list per moment."""
     counts = [[0] * len(series[0])]
     for shares in series:
         each = [round(share * per_s * SAMPLE_S) for share in shares]
         counts.append([before + more for before, more in zip(counts[-1], each, strict=True)])
-    return SimulationOutcome(latencies, [[[0]], counts, [[0]]])
+    return SimulationOutcome(list(latencies), [[[0]], counts, [[0]]])
 
 
 def of_first(share: Callable[[float], float]) -> list[list[float]]:

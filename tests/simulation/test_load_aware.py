@@ -17,9 +17,9 @@ import attrs
 import pytest
 
 from tests.balance.begun import begun
-from tierlb.balance.capacity import settle
 from tierlb.balance.cost import ParentShare
-from tierlb.balance.counted_host import CountedHost, learn_together, refresh_costs
+from tierlb.balance.counted_host import CountedHost, learn_together
+from tierlb.balance.host_costs import refresh_costs
 from tierlb.balance.kinds import Kinds
 from tierlb.balance.load_aware import LoadAware
 from tierlb.balance.load_estimate import TICK_S, HostTraits, LoadEstimate
@@ -93,11 +93,7 @@ class Tierlb:
         self.refresh_costs(0.0)
 
     def refresh_costs(self, now: float) -> None:
-        capacities = settle(
-            [host.estimate.capacity(now, None) for host in self.hosts],
-            [host.estimate.likeness(now) for host in self.hosts],
-        )
-        refresh_costs(self.hosts, now, capacities, [1.0] * len(capacities))
+        refresh_costs(self.hosts, now, [host.weight for host in self.hosts])
         self.chooser.rebuild(self.hosts)
 
     def tick(self, now: float) -> None:

@@ -11,7 +11,7 @@ from tierlb.topology.reading import TypedReading, read_typed
 from tierlb.topology.schema import DEFINITIONS, Describer
 from tierlb.topology.shapes import FileShape
 from tierlb.topology.source import read_source
-from tierlb.topology.typed import ExactlyOne
+from tierlb.topology.typed import exactly_one
 
 TIER = '{kind: l7, listen: "*:80", to: app}'
 BASE = f"""
@@ -188,7 +188,7 @@ class Dog:
 
 @attrs.frozen
 class House:
-    RULES: ClassVar = (ExactlyOne(("street", "at")),)
+    RULES: ClassVar = (exactly_one("street", "at"),)
     rent: forms.Weight
     street: Annotated[str, forms.json_text(0, 99, one_line=False)] | None = None
     at: tuple[forms.HeaderCount, forms.HeaderCount] | None = None

@@ -1,6 +1,7 @@
 import pytest
 
-from tierlb.topology.source import MAX_CHARS, Place, UnreadableError, read_source
+from tierlb.topology.parts import MAX_CHARS, Place, UnreadableError
+from tierlb.topology.source import read_source
 from tierlb.topology.typed import Scalar
 
 

@@ -37,7 +37,7 @@ def test_what_agrees_is_no_warning(tiers: tuple[str, ...]) -> None:
     [
         (
             ("edge: {kind: l4, listen: ':80', to: web, timeouts: {idle: 30s}}", WEB),
-            "tiers.edge.timeouts.idle: is shorter than the idle timeout of tier 'web' (75s): connections are cut "
+            "tiers.edge.timeouts.idle: is shorter than the idle timeout of tier 'web' (1m15s): connections are cut "
             "between requests",
         ),
         (
@@ -51,7 +51,7 @@ def test_what_agrees_is_no_warning(tiers: tuple[str, ...]) -> None:
                 "mid: {kind: l4, to: web, timeouts: {idle: 1h}}",
                 "web: {kind: l7, to: p, timeouts: {stream: 150s}}",
             ),
-            "tiers.top.timeouts.idle: is shorter than the stream timeout of tier 'web' (150s): connections are cut in",
+            "tiers.top.timeouts.idle: is shorter than the stream timeout of tier 'web' (2m30s): connections are cut in",
         ),
         (
             ("a: {kind: l7, listen: ':80', to: web, timeouts: {response: 5s}}", WEB),

@@ -11,17 +11,17 @@ from tierlb.model.topology import Admin, ClientAbort, Kind, Orca, Paths, Policy
 from tierlb.topology import forms
 from tierlb.topology.net_forms import Listen
 from tierlb.topology.typed import (
-    AtMostOne,
-    ExactlyOne,
-    Given,
-    Needs,
     Scalar,
+    at_most_one,
     choices_of,
+    exactly_one,
     form_of,
     is_mapping,
     keys_of,
+    needs,
     plain,
     rules_of,
+    schema_only,
     tag_of,
 )
 
@@ -29,7 +29,7 @@ from tierlb.topology.typed import (
 @attrs.frozen
 class House:
     TAG: ClassVar = ("what", "house")
-    RULES: ClassVar = (AtMostOne(("street",)),)
+    RULES: ClassVar = (at_most_one("street"),)
     name: forms.Name
     street: forms.Name | None = attrs.field(default=None, metadata={"field": "road"})
     _secret: int = 3
@@ -76,15 +76,15 @@ def test_another_word_is_refused_with_advice(kind: Any, text: str, said: str) ->
 @pytest.mark.parametrize(
     ("rule", "given", "faults"),
     [
-        (ExactlyOne(("a", "b")), ["a"], []),
-        (ExactlyOne(("a", "b")), ["c"], [(None, "needs one of the keys a, b")]),
-        (ExactlyOne(("a", "b")), ["b", "a"], [("b", "cannot stand beside 'a': keep one of them")]),
-        (AtMostOne(("a", "b")), [], []),
-        (AtMostOne(("a", "b")), ["a", "b"], [("b", "cannot stand beside 'a': keep one of them")]),
-        (Needs({"a": "b"}), [], []),
-        (Needs({"a": "b"}), ["a", "b"], []),
-        (Needs({"a": "b"}), ["a"], [("a", "has no effect without 'b': write both or none")]),
-        (Given({"a": {}}), ["a"], []),
+        (exactly_one("a", "b"), ["a"], []),
+        (exactly_one("a", "b"), ["c"], [(None, "needs one of the keys a, b")]),
+        (exactly_one("a", "b"), ["b", "a"], [("b", "cannot stand beside 'a': keep one of them")]),
+        (at_most_one("a", "b"), [], []),
+        (at_most_one("a", "b"), ["a", "b"], [("b", "cannot stand beside 'a': keep one of them")]),
+        (needs({"a": "b"}), [], []),
+        (needs({"a": "b"}), ["a", "b"], []),
+        (needs({"a": "b"}), ["a"], [("a", "has no effect without 'b': write both or none")]),
+        (schema_only({"a": {}}), ["a"], []),
     ],
 )
 def test_conditions_between_keys(rule: Any, given: list[str], faults: list[tuple[str | None, str]]) -> None:

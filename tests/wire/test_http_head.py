@@ -530,8 +530,8 @@ def test_the_end_of_a_head_is_found_from_any_start_before_it() -> None:
 @pytest.fixture
 def lines(monkeypatch: pytest.MonkeyPatch) -> Mapping[bytes, object]:
     """The lines that are known, at first none."""
-    kept = http_head._FieldLines()
-    monkeypatch.setattr(http_head, "_known_lines", Memo(LINES_BUDGET_BYTES, kept))
+    kept = http_head.FieldLines()
+    monkeypatch.setattr(http_head, "known_lines", Memo(LINES_BUDGET_BYTES, kept))
     monkeypatch.setattr(http_head, "_make_field", kept.__getitem__)
     return kept
 

@@ -1,4 +1,4 @@
-"""One end of a websocket without its socket: frames whole, byte by byte and with others behind; breaches; closing."""
+"""The parent's end of a websocket without its socket: frames whole, byte by byte and with others behind; breaches."""
 
 from collections.abc import Callable
 
@@ -28,20 +28,20 @@ def opened() -> tuple[WSConnection, WSConnection]:
 
 
 @pytest.fixture
-def child() -> Framing:
-    """Reads what a parent sends, which is not masked."""
-    return Framing(opened()[0])
+def parent() -> Framing:
+    return Framing(opened()[1])
 
 
-def frame(opcode: int, payload: bytes = b"", *, last: bool = True) -> bytes:
-    """As a parent writes it."""
+def frame(opcode: int, payload: bytes = b"", mask: bytes = b"mask", *, last: bool = True) -> bytes:
+    """As a child writes it."""
     size = len(payload)
     length = bytes([size]) if size < 126 else b"\x7e" + size.to_bytes(2) if size < 2**16 else b"\x7f" + size.to_bytes(8)
-    return bytes([opcode | LAST * last]) + length + payload
+    body = bytes(byte ^ mask[at % 4] for at, byte in enumerate(payload))
+    return bytes([opcode | LAST * last, length[0] | 0x80]) + length[1:] + mask + body
 
 
 def bye(code: int, reason: bytes = b"") -> bytes:
-    return frame(CLOSE, code.to_bytes(2) + reason)
+    return frame(CLOSE, code.to_bytes(2) + reason, bytes(4))
 
 
 def feed(end: Framing, data: bytes, chunk: int) -> tuple[list[bytes], bytes]:
@@ -54,14 +54,13 @@ def feed(end: Framing, data: bytes, chunk: int) -> tuple[list[bytes], bytes]:
 
 
 def heard(data: bytes) -> list[tuple[int, bytes]]:
-    """The frames that a child sent, small ones: opcode and payload."""
+    """The frames that the parent sent, small ones: opcode and payload."""
     frames = []
     while data:
-        size = data[1] & 0x7F
-        assert data[1] & 0x80, "a child masks"
-        mask, body = data[2:6], data[6 : 6 + size]
-        frames.append((data[0] & 0xF, bytes(byte ^ mask[at % 4] for at, byte in enumerate(body))))
-        data = data[6 + size :]
+        size = data[1]
+        assert size < 126, "a parent does not mask"
+        frames.append((data[0] & 0xF, data[2 : 2 + size]))
+        data = data[2 + size :]
     return frames
 
 
@@ -94,38 +93,29 @@ MESSAGES = [
 @pytest.mark.parametrize("chunk", [1, 7, 1_000_000])
 @pytest.mark.parametrize(("data", "expected"), [row[1:] for row in MESSAGES], ids=[row[0] for row in MESSAGES])
 def test_messages_come_out_whole_however_they_arrive(
-    child: Framing, data: bytes, expected: list[bytes], chunk: int
+    parent: Framing, data: bytes, expected: list[bytes], chunk: int
 ) -> None:
-    assert feed(child, data, chunk) == (expected, b"")
-    assert child.ended is None
+    assert feed(parent, data, chunk) == (expected, b"")
+    assert parent.ended is None
 
 
 def test_what_one_end_packs_the_other_reads() -> None:
-    child, parent = (Framing(ws) for ws in opened())
+    child, ws = opened()
+    parent = Framing(ws)
     for message in (b"", b"\x00\xff", b"x" * 100_000):
-        assert parent.feed(child.pack(message)) == [message]
-        assert child.feed(parent.pack(message)) == [message]
-
-
-def test_what_came_together_with_the_upgrade_is_not_lost() -> None:
-    child, parent = WSConnection(ConnectionType.CLIENT), WSConnection(ConnectionType.SERVER)
-    parent.receive_data(child.send(Request(host="parent", target="/")))
-    next(parent.events())
-    child.receive_data(parent.send(AcceptConnection()) + parent.send(BytesMessage(b"early")))
-    next(child.events())
-    framing = Framing(child)
-    assert framing.feed(None) == [b"early"]
-    assert framing.feed(None) == []
+        assert parent.feed(child.send(BytesMessage(message))) == [message]
+        child.receive_data(parent.pack(message))
+        assert b"".join(bytes(event.data) for event in child.events() if isinstance(event, BytesMessage)) == message
 
 
 @pytest.mark.parametrize("chunk", [1, 1000])
-def test_a_ping_is_answered_even_between_fragments(child: Framing, chunk: int) -> None:
+def test_a_ping_is_answered_even_between_fragments(parent: Framing, chunk: int) -> None:
     data = frame(BINARY, b"o", last=False) + frame(PING, b"?") + frame(CONTINUATION, b"ne") + frame(PING)
-    messages, answers = feed(child, data, chunk)
+    messages, answers = feed(parent, data, chunk)
     assert messages == [b"one"]
     assert heard(answers) == [(PONG, b"?"), (PONG, b"")]
-    child.feed(frame(BINARY))
-    assert child.answer == b"", "each answer is given once"
+    parent.feed(frame(BINARY))
+    assert parent.answer == b"", "each answer is given once"
 
 
 CLOSES = [
@@ -139,19 +129,19 @@ CLOSES = [
 @pytest.mark.parametrize("chunk", [1, 1000])
 @pytest.mark.parametrize(("close", "reason"), CLOSES)
 def test_a_close_of_the_peer_is_answered_and_ends_it_with_the_reason(
-    child: Framing, close: bytes, reason: str, chunk: int
+    parent: Framing, close: bytes, reason: str, chunk: int
 ) -> None:
-    messages, answers = feed(child, frame(BINARY, b"one") + close + frame(BINARY, b"too late"), chunk)
-    assert (messages, child.ended) == ([b"one"], reason)
-    assert heard(answers) == [(CLOSE, close[2:])]
-    assert child.feed(frame(BINARY, b"too late")) == []
-    assert (child.answer, child.pack(b"x"), child.close("me too")) == (b"", b"", b"")
+    messages, answers = feed(parent, frame(BINARY, b"one") + close + frame(BINARY, b"too late"), chunk)
+    assert (messages, parent.ended) == ([b"one"], reason)
+    assert heard(answers) == [(CLOSE, close[6:])]
+    assert parent.feed(frame(BINARY, b"too late")) == []
+    assert (parent.answer, parent.pack(b"x"), parent.close("me too")) == (b"", b"", b"")
 
 
 BREACHES = {
-    "a reserved bit": (b"\xc2\x00", CloseReason.PROTOCOL_ERROR),
+    "a reserved bit": (b"\xc2\x80mask", CloseReason.PROTOCOL_ERROR),
     "an unknown opcode": (frame(0x3), CloseReason.PROTOCOL_ERROR),
-    "a masked frame of a parent": (b"\x82\x80\x00\x00\x00\x00", CloseReason.PROTOCOL_ERROR),
+    "an unmasked frame of a child": (b"\x82\x00", CloseReason.PROTOCOL_ERROR),
     "a control frame in fragments": (frame(PING, last=False), CloseReason.PROTOCOL_ERROR),
     "a control frame that is too long": (frame(PING, b"x" * 126), CloseReason.PROTOCOL_ERROR),
     "a continuation of nothing": (frame(CONTINUATION, b"x"), CloseReason.PROTOCOL_ERROR),
@@ -165,55 +155,54 @@ BREACHES = {
 @pytest.mark.parametrize("chunk", [1, 1000])
 @pytest.mark.parametrize(("breach", "code"), BREACHES.values(), ids=BREACHES.keys())
 def test_a_breach_of_the_rules_ends_it_with_a_reason_and_the_peer_is_told(
-    child: Framing, breach: bytes, code: CloseReason, chunk: int
+    parent: Framing, breach: bytes, code: CloseReason, chunk: int
 ) -> None:
-    messages, answers = feed(child, frame(BINARY, b"one") + breach, chunk)
+    messages, answers = feed(parent, frame(BINARY, b"one") + breach, chunk)
     assert messages == [b"one"]
-    assert child.ended
+    assert parent.ended
     ((opcode, said),) = heard(answers)
-    assert (opcode, int.from_bytes(said[:2]), said[2:].decode()) == (CLOSE, code, child.ended)
-    assert child.feed(frame(BINARY, b"too late")) == []
+    assert (opcode, int.from_bytes(said[:2]), said[2:].decode()) == (CLOSE, code, parent.ended)
+    assert parent.feed(frame(BINARY, b"too late")) == []
 
 
 def in_fragments(message: bytes) -> bytes:
     half = len(message) // 2
-    return frame(BINARY, message[:half], last=False) + frame(CONTINUATION, message[half:])
+    return frame(BINARY, message[:half], bytes(4), last=False) + frame(CONTINUATION, message[half:], bytes(4))
 
 
-@pytest.mark.parametrize("chunk", [1, 1000])
-@pytest.mark.parametrize("make", [lambda message: frame(BINARY, message), in_fragments])
+@pytest.mark.parametrize("chunk", [1000, 65536])
+@pytest.mark.parametrize("make", [lambda message: frame(BINARY, message, bytes(4)), in_fragments])
 def test_a_message_over_the_cap_ends_it_as_soon_as_it_is_over(
-    child: Framing, make: Callable[[bytes], bytes], chunk: int
+    parent: Framing, make: Callable[[bytes], bytes], chunk: int
 ) -> None:
-    child._most_bytes = 100
-    longest = make(b"x" * 100)
-    assert feed(child, longest * 3, chunk) == ([b"x" * 100] * 3, b""), "the cap is for each"
-    messages, answers = feed(child, make(b"x" * 102)[:-1] + b"x" * 1000, chunk)
-    assert (messages, child.ended) == ([], "a message of more than 100 bytes")
-    assert heard(answers) == [(CLOSE, CLOSE_CODE.to_bytes(2) + b"a message of more than 100 bytes")]
+    longest, most = bytes(MAX_CHILD_FRAME_BYTES), f"a message of more than {MAX_CHILD_FRAME_BYTES} bytes"
+    assert feed(parent, make(longest) * 2, chunk) == ([longest] * 2, b""), "the cap is for each"
+    messages, answers = feed(parent, make(longest + bytes(2))[:-1] + b"x" * 1000, chunk)
+    assert (messages, parent.ended) == ([], most)
+    assert heard(answers) == [(CLOSE, CLOSE_CODE.to_bytes(2) + most.encode())]
 
 
-def test_the_end_of_the_bytes_is_the_end(child: Framing) -> None:
-    assert child.feed(frame(BINARY, b"half")[:-1]) == []
-    assert child.feed(b"") == []
-    assert child.ended == "the connection was lost"
+def test_the_end_of_the_bytes_is_the_end(parent: Framing) -> None:
+    assert parent.feed(frame(BINARY, b"half")[:-1]) == []
+    assert parent.feed(b"") == []
+    assert parent.ended == "the connection was lost"
 
 
-def test_who_closes_still_reads_and_sends_no_more(child: Framing) -> None:
-    assert heard(child.close("enough")) == [(CLOSE, CLOSE_CODE.to_bytes(2) + b"enough")]
-    assert child.ended is None
-    assert (child.close("again"), child.pack(b"x")) == (b"", b"")
-    assert child.feed(frame(BINARY, b"crossed")) == [b"crossed"]
-    child.feed(bye(CLOSE_CODE, b"enough"))
-    assert (child.ended, child.answer) == ("enough", b"")
+def test_who_closes_still_reads_and_sends_no_more(parent: Framing) -> None:
+    assert heard(parent.close("enough")) == [(CLOSE, CLOSE_CODE.to_bytes(2) + b"enough")]
+    assert parent.ended is None
+    assert (parent.close("again"), parent.pack(b"x")) == (b"", b"")
+    assert parent.feed(frame(BINARY, b"crossed")) == [b"crossed"]
+    parent.feed(bye(CLOSE_CODE, b"enough"))
+    assert (parent.ended, parent.answer) == ("enough", b"")
 
 
-def test_a_ping_that_crosses_the_close_is_no_end(child: Framing) -> None:
-    child.close("enough")
-    assert child.feed(frame(PING, b"?") + frame(BINARY, b"crossed")) == [b"crossed"]
-    assert (child.ended, child.answer) == (None, b"")
-    child.feed(bye(CLOSE_CODE, b"enough"))
-    assert child.ended == "enough"
+def test_a_ping_that_crosses_the_close_is_no_end(parent: Framing) -> None:
+    parent.close("enough")
+    assert parent.feed(frame(PING, b"?") + frame(BINARY, b"crossed")) == [b"crossed"]
+    assert (parent.ended, parent.answer) == (None, b"")
+    parent.feed(bye(CLOSE_CODE, b"enough"))
+    assert parent.ended == "enough"
 
 
 @pytest.mark.parametrize(
@@ -230,7 +219,7 @@ def test_a_reason_is_cut_between_characters_to_what_a_close_holds(reason: str, t
 
 @given(st.lists(st.binary(max_size=200), max_size=20), st.booleans())
 def test_any_bytes_in_any_chunks_are_messages_or_an_end(chunks: list[bytes], closing: bool) -> None:
-    end = Framing(opened()[0])
+    end = Framing(opened()[1])
     if closing:
         end.close("enough")
     for chunk in chunks:
@@ -239,14 +228,6 @@ def test_any_bytes_in_any_chunks_are_messages_or_an_end(chunks: list[bytes], clo
         assert not ended or (messages, end.answer) == ([], b"")
         assert all(isinstance(message, bytes) for message in messages)
     assert end.ended is not None or b"" not in chunks
-
-
-def masked(opcode: int, payload: bytes, mask: bytes, *, last: bool = True) -> bytes:
-    """As a child writes it."""
-    head = frame(opcode, payload, last=last)
-    begin = len(head) - len(payload)
-    body = bytes(byte ^ mask[at % 4] for at, byte in enumerate(payload))
-    return head[:1] + bytes([head[1] | 0x80]) + head[2:begin] + mask + body
 
 
 PAYLOADS = st.one_of(
@@ -272,9 +253,9 @@ def test_a_parent_hears_what_wsproto_alone_would_hear(
     said = [(kind, b"l" * 70_000 if kind == "long" else payload) for kind, payload in said]
     for kind, payload in said:
         if kind == "fragments":
-            data += masked(BINARY, payload[:5], mask, last=False) + masked(CONTINUATION, payload[5:], mask)
+            data += frame(BINARY, payload[:5], mask, last=False) + frame(CONTINUATION, payload[5:], mask)
         else:
-            data += masked(PING if kind == "ping" else BINARY, payload, mask)
+            data += frame(PING if kind == "ping" else BINARY, payload, mask)
     quick, slow = Framing(opened()[1]), Framing(opened()[1])
     slow._plain = False
     heard_by: dict[str, tuple[list[bytes], bytes]] = {}
@@ -296,21 +277,16 @@ def test_whatever_bytes_come_a_parent_hears_no_more_than_wsproto_does(data: byte
     """It may judge a frame later, as it waits for all of it, but never otherwise."""
     quick, slow = Framing(opened()[1]), Framing(opened()[1])
     slow._plain = False
-    messages = [feed(end, data + masked(CLOSE, b"\x03\xe8", b"mask") * 3, chunk)[0] for end in (quick, slow)]
+    messages = [feed(end, data + frame(CLOSE, b"\x03\xe8") * 3, chunk)[0] for end in (quick, slow)]
     assert messages[0] == messages[1]
     assert quick.ended is None or slow.ended is not None
 
 
-@pytest.fixture
-def parent() -> Framing:
-    return Framing(opened()[1])
-
-
 FLOODS = {
-    "pings": masked(PING, b"", b"mask"),
-    "pongs": masked(PONG, b"x" * 125, b"mask"),
-    "empty fragments": masked(CONTINUATION, b"", b"mask", last=False),
-    "tiny fragments": masked(CONTINUATION, b"x", b"mask", last=False),
+    "pings": frame(PING, b""),
+    "pongs": frame(PONG, b"x" * 125),
+    "empty fragments": frame(CONTINUATION, b"", last=False),
+    "tiny fragments": frame(CONTINUATION, b"x", last=False),
 }
 
 
@@ -319,7 +295,7 @@ FLOODS = {
 def test_a_flood_of_frames_that_are_no_messages_ends_it_and_is_not_worked_off(
     parent: Framing, flood: str, chunk: int
 ) -> None:
-    begin = masked(BINARY, b"", b"mask", last=False) if "fragment" in flood else b""
+    begin = frame(BINARY, b"", last=False) if "fragment" in flood else b""
     messages, answers = feed(parent, begin + FLOODS[flood] * 20_000, chunk)
     assert (messages, parent.ended) == ([], EXCEEDED)
     assert answers.count(b"\x8a\x00") == (MAX_UNITS if flood == "pings" else 0)
@@ -331,7 +307,7 @@ def test_a_flood_of_frames_that_are_no_messages_ends_it_and_is_not_worked_off(
 def test_of_messages_that_come_at_once_a_parent_takes_apart_no_more_than_are_allowed(
     parent: Framing, opcode: int
 ) -> None:
-    message = masked(opcode, b"x", b"mask")
+    message = frame(opcode, b"x")
     assert parent.feed(message * int(MAX_UNITS)) == [b"x"] * int(MAX_UNITS)
     assert parent.ended is None
     assert parent.feed(message * 9_000) == [b"x"] * int(MAX_UNITS)
@@ -340,24 +316,20 @@ def test_of_messages_that_come_at_once_a_parent_takes_apart_no_more_than_are_all
     assert parent.feed(message) == []
 
 
-def test_a_child_takes_what_its_parent_sends(child: Framing) -> None:
-    assert child.feed(frame(BINARY, b"x") * 9_000) == [b"x"] * 9_000
-
-
 def test_frames_that_are_no_messages_may_come_now_and_then(parent: Framing) -> None:
-    ping, fragments = masked(PING, b"?", b"mask"), masked(BINARY, b"on", b"mask", last=False)
-    fragments += masked(CONTINUATION, b"e", b"mask")
+    ping, fragments = frame(PING, b"?"), frame(BINARY, b"on", last=False)
+    fragments += frame(CONTINUATION, b"e")
     for second in range(20):
         assert parent.feed((ping + fragments) * 40, float(second)) == [b"one"] * 40
     assert parent.ended is None
 
 
 def test_the_pieces_of_a_large_frame_are_no_frames(parent: Framing) -> None:
-    data = masked(BINARY, b"x" * 200_000, b"mask")
+    data = frame(BINARY, b"x" * 200_000)
     assert feed(parent, data, 50) == ([b"x" * 200_000], b"")
 
 
 def test_a_parent_takes_no_larger_messages_than_children_send(parent: Framing) -> None:
-    messages, _ = feed(parent, masked(BINARY, b"", b"mask", last=False), 1000)
-    messages, _ = feed(parent, masked(CONTINUATION, bytes(MAX_CHILD_FRAME_BYTES + 1), b"mask"), 65536)
+    messages, _ = feed(parent, frame(BINARY, b"", last=False), 1000)
+    messages, _ = feed(parent, frame(CONTINUATION, bytes(MAX_CHILD_FRAME_BYTES + 1)), 65536)
     assert (messages, parent.ended) == ([], f"a message of more than {MAX_CHILD_FRAME_BYTES} bytes")

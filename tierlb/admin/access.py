@@ -91,7 +91,7 @@ def is_local(request: HttpRequest) -> bool:
 
 def shows_token(request: HttpRequest, token: str) -> bool:
     """Whether an Authorization field holds the token."""
-    return any(_holds(field, token) for field in request.values("authorization"))
+    return any(_holds_token(field, token) for field in request.values("authorization"))
 
 
 def demand_token(request: HttpRequest, token: str) -> None:
@@ -100,7 +100,7 @@ def demand_token(request: HttpRequest, token: str) -> None:
         raise _token_needed(request, "changes and explanations need the token")
 
 
-def _holds(authorization: str, token: str) -> bool:
+def _holds_token(authorization: str, token: str) -> bool:
     scheme, _, given = authorization.partition(" ")
     return scheme.lower() == "bearer" and hmac.compare_digest(given.strip()[:MOST_TOKEN_CHARS].encode(), token.encode())
 

@@ -40,14 +40,14 @@ class AdminApp:
         try:
             is_trusted = self.access.admit(request)
             operation, number = self._route(request)
-            return (
-                self.described if operation is None else await self._carry_out(operation, request, number, is_trusted)
-            )
+            if operation is None:
+                return self.described
+            return await self._carry_out(operation, request, number, is_trusted)
         except RequestRefused as refused:
             return refused_answer(refused)
 
     def _route(self, request: HttpRequest) -> tuple[Operation | None, str]:
-        """The operation, None for the description, and the number in its path. Raises Refused."""
+        """The operation, None for the description, and the number in its path. Raises RequestRefused."""
         path, number = request.path, ""
         if path not in self.routes and path != DESCRIPTION:
             head, _, number = path.rpartition("/")
@@ -66,13 +66,14 @@ class AdminApp:
     async def _carry_out(self, operation: Operation, request: HttpRequest, number: str, is_trusted: bool) -> HttpAnswer:
         try:
             if operation.token:
-                demand_token(request, self.access.token or "")
+                assert self.access.token, "the API has a token"
+                demand_token(request, self.access.token)
             body = await read_body(request, operation.body) if operation.body is not None else None
             return await operation.handle(Call(is_trusted, number), body)
         except RequestRefused:
             raise
         except REFUSALS as problem:
-            status, refusal = refusal_of(problem, self.changes.progress)
+            status, refusal = refusal_of(problem, self.changes.runner.progress)
             return json_answer(refusal, status)
         except Exception as error:
             self.changes.controller.errors.note("admin request", error, path=operation.path)

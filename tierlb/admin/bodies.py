@@ -11,8 +11,8 @@ import attrs
 
 from tierlb.controller.changes import DEADLINE_S, Request
 from tierlb.topology.forms import Switch, decimal, json_text, whole
-from tierlb.topology.source import MAX_CHARS
-from tierlb.topology.typed import ExactlyOne
+from tierlb.topology.parts import MAX_CHARS
+from tierlb.topology.typed import exactly_one
 from tierlb.topology.verbs import GivenName, Verb
 
 MAX_WHY_CHARS = 500
@@ -33,7 +33,7 @@ Deadline = Annotated[float, decimal(1.0, LONGEST_DEADLINE_S, "a number of second
 class PlanBody:
     """A whole topology file, or an edit of the active one."""
 
-    RULES: ClassVar = (ExactlyOne(("text", "edit")),)
+    RULES: ClassVar = (exactly_one("text", "edit"),)
     EXAMPLE: ClassVar = {"edit": {"verb": "scale", "replicas": {"web": 3}}}
     text: Text | None = None
     edit: Verb | None = None

@@ -91,11 +91,11 @@ def openapi_document(operations: Iterable[Operation]) -> dict[str, Any]:
 
 
 def _described(operation: Operation, bodies: Describer, answers: Describer) -> dict[str, Any]:
-    given = {str(status): _answer(status, kind, answers) for status, kind in sorted(operation.answers.items())}
+    given = {str(status): _answer_schema(status, kind, answers) for status, kind in sorted(operation.answers.items())}
     described: dict[str, Any] = {
-        "operationId": _identity(operation),
+        "operationId": _operation_id(operation),
         "summary": operation.summary,
-        "responses": given | {str(status): _refusal(status) for status in _refusals(operation)},
+        "responses": given | {str(status): _refusal_schema(status) for status in _refusals(operation)},
     }
     if "{number}" in operation.path:
         described["parameters"] = [NUMBER_PARAMETER]
@@ -107,7 +107,7 @@ def _described(operation: Operation, bodies: Describer, answers: Describer) -> d
     return described
 
 
-def _identity(operation: Operation) -> str:
+def _operation_id(operation: Operation) -> str:
     return "-".join((operation.method.lower(), *re.findall("[a-z]+", operation.path.removeprefix("/v1"))))
 
 
@@ -122,13 +122,13 @@ def _refusals(operation: Operation) -> list[int]:
     return sorted(statuses)
 
 
-def _answer(status: int, kind: Any, answers: Describer) -> dict[str, Any]:
+def _answer_schema(status: int, kind: Any, answers: Describer) -> dict[str, Any]:
     described: dict[str, Any] = {"description": HTTPStatus(status).phrase}
     if kind is None:
         return {**described, "content": {"text/plain": {"schema": {"type": "string"}}}}
     return {**described, "content": {"application/json": {"schema": answers.schema(kind)}}}
 
 
-def _refusal(status: int) -> dict[str, Any]:
+def _refusal_schema(status: int) -> dict[str, Any]:
     schema = {"$ref": f"{REFERENCE}{Refusal.__name__}"}
     return {"description": REFUSED[status], "content": {"application/json": {"schema": schema}}}

@@ -17,15 +17,15 @@ import trio
 from tierlb.admin.answers import json_answer, text_answer
 from tierlb.admin.bodies import ApplyBody, ChangeBody, EditBody, PlanBody, RestartBody, RollbackBody
 from tierlb.admin.refusals import RequestRefused
-from tierlb.controller.admin_states import SetAdmin
-from tierlb.controller.changes import Changes, NothingToDo, Proposal
-from tierlb.controller.history import Revision, Row
+from tierlb.controller.changes import Changes
+from tierlb.controller.history import HistoryRow, Revision
 from tierlb.controller.progress import Progress
+from tierlb.controller.proposals import NothingToDo, Proposal
 from tierlb.controller.status import ClusterStatus, as_json
 from tierlb.net.http_server import HttpAnswer
 from tierlb.topology.plan import Plan
 from tierlb.topology.units import shown
-from tierlb.topology.verbs import Edit, SetNode, Verb
+from tierlb.topology.verbs import SetNode, command_of
 
 EXPLAIN_S = 10.0
 LEARN_S = 0.1
@@ -50,7 +50,7 @@ class HistoryAnswer:
     """The revisions that are kept, newest last, and the number of the active one."""
 
     active: int
-    revisions: tuple[Row, ...]
+    revisions: tuple[HistoryRow, ...]
 
 
 @attrs.frozen
@@ -158,7 +158,7 @@ class Views:
     async def topology(self, _: Call, __: None) -> HttpAnswer:
         """The active topology file."""
         changes = self.changes
-        file = str(changes.file) if changes.file is not None else None
+        file = str(changes.state.kept_file.file) if changes.state.kept_file is not None else None
         return json_answer(
             TopologyAnswer(changes.controller.topology.cluster, changes.history.active, changes.text, file)
         )
@@ -169,16 +169,16 @@ class Views:
 
     async def revision(self, call: Call, _: None) -> HttpAnswer:
         """One revision with its text."""
-        return json_answer(self.changes.history.get(_number(call)))
+        return json_answer(self.changes.history.get(_path_number(call)))
 
     async def progress(self, _: Call, __: None) -> HttpAnswer:
         """How far the change under way is, or how the latest one ended."""
-        return json_answer(ProgressAnswer(self.changes.progress))
+        return json_answer(ProgressAnswer(self.changes.runner.progress))
 
     async def progress_of(self, call: Call, _: None) -> HttpAnswer:
         """How far one change is, by its number; the latest ones are kept."""
-        number = _number(call)
-        for change in self.changes.recent:
+        number = _path_number(call)
+        for change in self.changes.runner.recent:
             if change.number == number:
                 return json_answer(change)
         raise RequestRefused(404, "unknown", f"there is no change {number}, or none any more")
@@ -201,26 +201,26 @@ class Orders:
         """What a topology file, or an edit of the active one, would start, stop, move and mean for connections."""
         edit = body.edit
         if edit is not None:
-            return json_answer(self._rehearse(lambda: self.changes.edited(_edit(edit)), None))
-        return json_answer(self._rehearse(partial(self.changes.with_text, body.text or ""), None))
+            return json_answer(self._rehearse(lambda: self.changes.proposals.edited(edit), None))
+        return json_answer(self._rehearse(partial(self.changes.proposals.with_text, body.text or ""), None))
 
     async def apply(self, _: Call, body: ApplyBody) -> HttpAnswer:
         """Make the cluster what this topology file says; what is wanted of nodes and agents stays."""
-        propose = partial(self.changes.with_text, body.text)
+        propose = partial(self.changes.proposals.with_text, body.text)
         return await self._begin(body, propose, partial(self.changes.apply, body.text, body.request))
 
     async def edit(self, _: Call, body: EditBody) -> HttpAnswer:
         """Change the active revision by a verb: its text, or what is wanted of a node or agent."""
-        edit, what = _edit(body.edit), body.edit.command
-        why = f"{what}: {body.why}" if body.why and isinstance(body.edit, SetNode) else body.why or what
+        edit, what = body.edit, command_of(body.edit)
+        why = f"{what}: {body.why}" if body.why and isinstance(edit, SetNode) else body.why or what
         request = attrs.evolve(body.request, why=why)  # nothing else in the history names the node
         return await self._begin(
-            body, partial(self.changes.edited, edit), partial(self.changes.edit, edit, request, what)
+            body, partial(self.changes.proposals.edited, edit), partial(self.changes.edit, edit, request, what)
         )
 
     async def rollback(self, _: Call, body: RollbackBody) -> HttpAnswer:
         """Make the cluster again what it was asked to be in an old revision."""
-        propose = partial(self.changes.revision, body.number)
+        propose = partial(self.changes.proposals.revision, body.number)
         return await self._begin(body, propose, partial(self.changes.rollback, body.number, body.request))
 
     async def restart(self, _: Call, body: RestartBody) -> HttpAnswer:
@@ -235,24 +235,19 @@ class Orders:
         try:
             return json_answer(await begin(), 202)
         except NothingToDo:
-            return json_answer(self.changes.plan(propose()))
+            return json_answer(self.changes.proposals.plan(propose()))
 
     def _rehearse(self, propose: Callable[[], Proposal], expected: int | None) -> Plan:
         """The plan, with the refusals that an apply would meet now."""
-        self.changes.demand_idle()
+        self.changes.runner.demand_idle()
         proposal = propose()
-        plan = self.changes.plan(proposal)
+        plan = self.changes.proposals.plan(proposal)
         self.changes.history.accept(proposal.text, "", "", 0.0, expected)
-        self.changes.demand_serving(proposal)
+        self.changes.proposals.demand_serving(proposal)
         return plan
 
 
-def _edit(verb: Verb) -> Edit | SetAdmin:
-    """What `Changes` takes: a verb on a node edits what a revision has beside its text."""
-    return SetAdmin(verb.node, verb.admin) if isinstance(verb, SetNode) else verb
-
-
-def _number(call: Call) -> int:
+def _path_number(call: Call) -> int:
     text = call.number
     if not re.fullmatch("[0-9]{1,9}", text):
         raise RequestRefused(404, "unknown", f"{shown(text)} is not a number")

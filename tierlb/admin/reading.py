@@ -32,17 +32,17 @@ async def read_body(request: HttpRequest, kind: Any) -> Any:
         content = await request.body(MAX_REQUEST_BODY_BYTES)
     except BadRequest as problem:
         raise RequestRefused(problem.status, "request", str(problem)) from problem
-    return read_typed_json(kind, _parse(content))
+    return read_typed_json(kind, _parse_json(content))
 
 
-def _parse(content: bytes) -> Any:
+def _parse_json(content: bytes) -> Any:
     try:
-        return json.loads(content.decode(), object_pairs_hook=_unique, parse_constant=_no_number)
+        return json.loads(content.decode(), object_pairs_hook=_unique_keys, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise RequestRefused(400, "request", f"not JSON: {error}"[:200]) from error
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ValueError("a key is given twice")

@@ -5,9 +5,10 @@ import errno
 import attrs
 
 from tierlb.channel.durable import StoreError
-from tierlb.controller.changes import Busy, NotPossible
+from tierlb.controller.change_runner import ChangeUnderWay
 from tierlb.controller.history import Conflict, UnknownRevision
 from tierlb.controller.progress import Progress
+from tierlb.controller.proposals import NotPossible
 from tierlb.topology.problems import Problem, TopologyError
 from tierlb.topology.verbs import EditError
 
@@ -36,14 +37,14 @@ class RequestRefused(Exception):  # noqa: N818 (a verdict on the request)
         self.refusal = Refusal(kind, error)
 
 
-REFUSALS = (Busy, Conflict, EditError, NotPossible, StoreError, TopologyError, UnknownRevision)
+REFUSALS = (ChangeUnderWay, Conflict, EditError, NotPossible, StoreError, TopologyError, UnknownRevision)
 
 
 def refusal_of(problem: Exception, change: Progress | None) -> tuple[int, Refusal]:
     """The status and the refusal for one of REFUSALS; `change` is the latest one."""
     text = str(problem)
     match problem:
-        case Busy():
+        case ChangeUnderWay():
             return 409, Refusal("busy", text, change=change)
         case Conflict():
             return 409, Refusal("conflict", text)

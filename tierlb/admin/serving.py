@@ -56,7 +56,7 @@ class _Server:
                     if not await self._answer(visit, connection, request):
                         break
             except BadRequest as problem:
-                await connection.answer(_refusal(problem))
+                await connection.answer(_bad_request_answer(problem))
             await say_goodbye(visit.stream)
 
     def _stream(self, visit: Visit) -> trio.abc.Stream:
@@ -79,7 +79,7 @@ class _Server:
             visit.unsettle()
 
 
-def _refusal(problem: BadRequest) -> HttpAnswer:
+def _bad_request_answer(problem: BadRequest) -> HttpAnswer:
     return HttpAnswer(problem.status, f"{problem}\n".encode(), "text/plain; charset=utf-8", {"Connection": "close"})
 
 

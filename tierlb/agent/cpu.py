@@ -2,7 +2,7 @@
 
 Both are cumulative, so a share is right over any two readings. Cores are what the scheduler lets it have: the
 quotas of its cgroup and of all above (cgroup v2), and never more than this machine's. An app that runs its own code in
-one thread cannot use more than one: say so with `cores`.
+one thread cannot use more than one: give that as `cores`.
 
 Left out: cgroup v1, and processes that the app started (watch its cgroup instead).
 """
@@ -30,7 +30,7 @@ class ProcessorTime:
 
 @attrs.define
 class ProcessMeter:
-    """Reads one process. `cores` 0: find out."""
+    """Reads one process. `cores` 0: those of its cgroup and the machine."""
 
     pid: int
     cores: float = 0.0

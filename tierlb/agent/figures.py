@@ -1,7 +1,7 @@
-"""What an app says of itself at the URL that a sidecar reads: the reporter's JSON, or an ORCA report as JSON.
+"""What an app reports at the URL that a sidecar reads: the reporter's JSON, or an ORCA report as JSON.
 
 Of the reporter's form only `in_flight` is demanded, so that an app in any language can answer with a line of its own;
-what is not said counts as not known. Bad numbers make the whole answer bad: half an answer could look like an idle app.
+what is missing counts as not known. Bad numbers make the whole answer bad: half an answer could look like an idle app.
 """
 
 import json
@@ -23,7 +23,7 @@ class BadFigures(ValueError):  # noqa: N818 (a verdict on the input)
 @attrs.frozen
 class AppFigures:
     """One reading of an app's counters (agent/reporter.py). All but `in_flight`, `response_s` and `slots` are
-    cumulative since the start that `boot` names; 0 or "" where the app did not say."""
+    cumulative since the start that `boot` names; 0 or "" where the app did not report it."""
 
     in_flight: int
     arrivals: int = 0
@@ -54,22 +54,22 @@ def read_figures(body: bytes) -> AppFigures | OrcaReport:
 
 
 def _read_own(document: dict[str, Any]) -> AppFigures:
-    in_flight, done = (int(_number(document, name)) for name in ("in_flight", "done"))
+    in_flight, done = (int(_figure(document, name)) for name in ("in_flight", "done"))
     return AppFigures(
         in_flight,
-        max(int(_number(document, "arrivals")), done + in_flight),
+        max(int(_figure(document, "arrivals")), done + in_flight),
         done,
-        int(_number(document, "errors")),
-        _number(document, "response_s"),
-        int(_number(document, "slots")),
-        _number(document, "busy_s"),
-        _number(document, "cpu_s"),
-        _number(document, "uptime_s"),
+        int(_figure(document, "errors")),
+        _figure(document, "response_s"),
+        int(_figure(document, "slots")),
+        _figure(document, "busy_s"),
+        _figure(document, "cpu_s"),
+        _figure(document, "uptime_s"),
         str(document.get("boot", ""))[:64],
     )
 
 
-def _number(document: dict[str, Any], name: str) -> float:
+def _figure(document: dict[str, Any], name: str) -> float:
     value = document.get(name, 0)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise BadFigures(f"{name} is not a number")

@@ -1,15 +1,16 @@
-"""From what a sidecar reads of its app to what it reports as a leaf of the tree. Pure: readings in, `SubtreeLoad` out.
+"""From a sidecar's readings of its app to its reports as a leaf of the tree. Pure: readings in, `SubtreeLoad` out.
 
 Capacity has up to three sources, and the least of those that are known counts:
 * slots: completions per second of a busy slot (BALANCING.md §3, with nothing left to guess), right at any load, for
-  apps that say how many requests they work on at a time;
+  apps that report how many requests they work on at a time;
 * processor time: `0.9 * rate / share used`, both over the same second, at 10 % use or more (BALANCING.md §4). Unlike a
-  node's own capacity it is not bounded by what was ever served: among leaves that would give most to whoever has most;
+  node's own capacity it is not bounded by what was ever served: among leaves that would send most to the leaf that has
+  most already;
 * an ORCA report: its rate over its utilisation, likewise.
-Where none is known capacity is 0 and the parents learn it from outside, as for an endpoint that is silent.
+Where none is known capacity is 0 and the parents learn it from outside, as for an endpoint without reports.
 
-An agent cannot see who sent a request. What it echoes to each of its parents is an equal part of everything, which
-is exact with one parent and what parents assume anyway until they know better.
+An agent cannot see which parent sent a request. It echoes an equal part of everything to each of its parents. That is
+exact with one parent, and otherwise what parents assume without an echo.
 
 Left out: reading (sidecar.py), and requests that reach the app past the tree, which count as the parents' own.
 """
@@ -89,19 +90,19 @@ class Totals:
     done: float = 0.0
     errors: float = 0.0
 
-    def add(self, last: AppFigures, said: AppFigures) -> None:
-        """What `said` counts beyond `last`, of the same start of the app."""
-        self.arrivals += max(0, said.arrivals - last.arrivals)
-        self.done += max(0, said.done - last.done)
-        self.errors += max(0, said.errors - last.errors)
+    def add(self, last: AppFigures, reading: AppFigures) -> None:
+        """What `reading` counts beyond `last`, of the same start of the app."""
+        self.arrivals += max(0, reading.arrivals - last.arrivals)
+        self.done += max(0, reading.done - last.done)
+        self.errors += max(0, reading.errors - last.errors)
 
 
 @attrs.define
 class Leaf:
     """One app.
 
-    `asked`: it has a URL, and is not ready before it answers there. `metered`: its processor time is read from
-    outside, so what it says of that itself does not count. `slots` overrides what it says.
+    `asked`: it has a URL, and is not ready before it answers there. `metered`: its processor time is read from outside,
+    so its own figure for that does not count. `slots` overrides its own figure.
     """
 
     asked: bool = False
@@ -109,7 +110,7 @@ class Leaf:
     slots: int = 0
     _ready: bool = attrs.field(init=False)
     _last: AppFigures | None = attrs.field(default=None, init=False)
-    _heard_s: float | None = attrs.field(default=None, init=False)
+    _answered_s: float | None = attrs.field(default=None, init=False)
     _totals: Totals = attrs.field(factory=Totals, init=False)
     _by_slots: SlotCapacity = attrs.field(factory=SlotCapacity, init=False)
     _by_rate: Smoothed = attrs.field(factory=Smoothed, init=False)
@@ -120,31 +121,32 @@ class Leaf:
     def __attrs_post_init__(self) -> None:
         self._ready = not self.asked
 
-    def hear(self, now: float, said: AppFigures | OrcaReport) -> None:
-        """The app answered."""
-        if isinstance(said, OrcaReport):
-            self._hear_orca(now, said)
+    def note_answer(self, now: float, reading: AppFigures | OrcaReport) -> None:
+        """Take in an answer of the app."""
+        if isinstance(reading, OrcaReport):
+            self._note_orca(now, reading)
         else:
-            self._hear_app(now, said)
-        self._heard_s = now
+            self._note_figures(now, reading)
+        self._answered_s = now
         self._ready = True
 
-    def meter(self, now: float, time: ProcessorTime) -> None:
-        """A reading of processor time from outside; after `hear` in the same round. It shows that the app is there."""
-        self._note_processor(now, now, time.used_s, time.cores)
+    def note_processor_time(self, now: float, time: ProcessorTime) -> None:
+        """A reading of processor time from outside; after `note_answer` in the same round. It shows that the app is
+        there."""
+        self._add_processor(now, now, time.used_s, time.cores)
         self._ready = self._ready or not self.asked
 
-    def down(self) -> None:
-        """Nobody listens at the URL, or the process is gone."""
+    def note_down(self) -> None:
+        """Nothing listens at the URL, or the process is gone."""
         self._ready = False
 
     @property
     def idle(self) -> bool:
-        """Whether the app said that nothing is in flight."""
+        """Whether the app reported that nothing is in flight."""
         return self._last is not None and self._last.in_flight == 0
 
     def subtree(self, now: float) -> SubtreeLoad:
-        """What to report now. While the app does not answer, what it said last, with its age."""
+        """What to report now. While the app does not answer, its last figures, with their age."""
         utilisation = max(self._processor_use.share, self._slot_use.share, self._orca_busy)
         known = [capacity for capacity in (self._by_slots.value, self._by_rate.value) if capacity]
         capacity = min(known, default=0.0)
@@ -158,7 +160,7 @@ class Leaf:
             done=int(self._totals.done),
             errors=int(self._totals.errors),
             response_s=self._last.response_s if self._last else 0.0,
-            age_s=0.0 if self._heard_s is None else now - self._heard_s,
+            age_s=0.0 if self._answered_s is None else now - self._answered_s,
             ready_leaves=1 if self._ready else 0,
             leaves=1,
         )
@@ -170,47 +172,47 @@ class Leaf:
         return Echo(round(in_flight / share), int(self._totals.arrivals) // share)
 
     def row(self, now: float, name: str, pool: str) -> NodeRow:
-        """The detail, for those who watch."""
+        """The detail, while a client watches."""
         load = self.subtree(now)
         own = NodeLoad(0, load.in_flight, load.done, load.errors, 0, 0, 0, min(1.0, load.utilisation))
         return NodeRow(name, pool, load.age_s, own, load)
 
-    def _hear_app(self, now: float, said: AppFigures) -> None:
+    def _note_figures(self, now: float, reading: AppFigures) -> None:
         last = self._last
-        if last is None or last.boot != said.boot or said.done < last.done:
+        if last is None or last.boot != reading.boot or reading.done < last.done:
             last = AppFigures(0)
             self._slot_use = SlotUse()
             if not self.metered:
                 self._processor_use = SlotUse()
-        self._totals.add(last, said)
-        self._last = said
-        if slots := self.slots or said.slots:
-            self._learn_slots(now, last, said, slots)
-        if said.cpu_s and not self.metered:
-            self._note_processor(now, said.uptime_s or now, said.cpu_s, 1.0)
+        self._totals.add(last, reading)
+        self._last = reading
+        if slots := self.slots or reading.slots:
+            self._learn_slots(now, last, reading, slots)
+        if reading.cpu_s and not self.metered:
+            self._add_processor(now, reading.uptime_s or now, reading.cpu_s, 1.0)
 
-    def _learn_slots(self, now: float, last: AppFigures, said: AppFigures, slots: int) -> None:
-        if not said.busy_s or not said.uptime_s:
-            self._slot_use.share = min(1.0, said.in_flight / slots)
+    def _learn_slots(self, now: float, last: AppFigures, reading: AppFigures, slots: int) -> None:
+        if not reading.busy_s or not reading.uptime_s:
+            self._slot_use.share = min(1.0, reading.in_flight / slots)
             return
-        self._slot_use.sample(said.uptime_s, said.busy_s, said.done, slots)
-        passed_s = said.uptime_s - last.uptime_s
-        good = said.done - said.errors - (last.done - last.errors)
+        self._slot_use.sample(reading.uptime_s, reading.busy_s, reading.done, slots)
+        passed_s = reading.uptime_s - last.uptime_s
+        good = reading.done - reading.errors - (last.done - last.errors)
         if passed_s > 0:
-            self._by_slots.advance(passed_s, max(0, good), max(0.0, said.busy_s - last.busy_s), slots)
+            self._by_slots.advance(passed_s, max(0, good), max(0.0, reading.busy_s - last.busy_s), slots)
 
-    def _hear_orca(self, now: float, said: OrcaReport) -> None:
-        passed_s = now - self._heard_s if self._heard_s is not None else 0.0
-        self._totals.done += said.rps * passed_s
-        self._totals.errors += said.eps * passed_s
-        in_flight = int(min(1e9, max(0.0, said.named.get("in_flight", 0.0))))
+    def _note_orca(self, now: float, reading: OrcaReport) -> None:
+        passed_s = now - self._answered_s if self._answered_s is not None else 0.0
+        self._totals.done += reading.rps * passed_s
+        self._totals.errors += reading.eps * passed_s
+        in_flight = int(min(1e9, max(0.0, reading.named.get("in_flight", 0.0))))
         self._totals.arrivals = self._totals.done + in_flight
         self._last = AppFigures(in_flight)
-        self._orca_busy = said.busy
-        if said.rps and said.busy >= LEAST_LOOP_BUSY:
-            self._by_rate.note(now, USABLE * said.rps / said.busy)
+        self._orca_busy = reading.busy
+        if reading.rps and reading.busy >= LEAST_LOOP_BUSY:
+            self._by_rate.note(now, USABLE * reading.rps / reading.busy)
 
-    def _note_processor(self, now: float, at: float, used_s: float, cores: float) -> None:
+    def _add_processor(self, now: float, at: float, used_s: float, cores: float) -> None:
         use = self._processor_use
         use.sample(at, used_s, self._totals.done, cores)
         if use.rate > 0 and use.share >= LEAST_LOOP_BUSY:

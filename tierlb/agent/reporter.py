@@ -23,14 +23,14 @@ DEFAULT_PATH = "/.tierlb/load"
 ORCA_FIELD = "endpoint-load-metrics"
 FRESH_S = 0.1
 """For so long the same ORCA value is sent, so that making it costs little and a parent's memory of it helps."""
-RATE_WINDOW_S = 1.0
+REPORTER_WINDOW_S = 1.0
 RECENT = 50
 """The mean response time is that of about so many last responses."""
 
 Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-AsgiApp = Callable[[Message, Receive, Send], Awaitable[None]]
+AsgiReceive = Callable[[], Awaitable[Message]]
+AsgiSend = Callable[[Message], Awaitable[None]]
+AsgiApp = Callable[[Message, AsgiReceive, AsgiSend], Awaitable[None]]
 Environ = dict[str, Any]
 StartResponse = Callable[..., Callable[[bytes], object]]
 WsgiApp = Callable[[Environ, StartResponse], Iterable[bytes]]
@@ -111,7 +111,7 @@ class OrcaField:
             now = self._counts.figures()
             self._value = orca_text(self._before, now)
             self._made_s = now_s
-            if now["uptime_s"] - self._between["uptime_s"] >= RATE_WINDOW_S:
+            if now["uptime_s"] - self._between["uptime_s"] >= REPORTER_WINDOW_S:
                 self._before, self._between = self._between, now
         return self._value
 
@@ -153,7 +153,7 @@ class _Reporter(Generic[App]):
 class AsgiReporter(_Reporter[AsgiApp]):
     """Wraps an ASGI 3 app, under any event loop."""
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Message, receive: AsgiReceive, send: AsgiSend) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
         elif scope["path"] == self._path and scope["method"] == "GET" and not _is_forwarded(scope):
@@ -161,7 +161,7 @@ class AsgiReporter(_Reporter[AsgiApp]):
         else:
             await self._count(scope, receive, send)
 
-    async def _count(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def _count(self, scope: Message, receive: AsgiReceive, send: AsgiSend) -> None:
         failed = False
 
         async def note(message: Message) -> None:
@@ -187,7 +187,7 @@ def _is_forwarded(scope: Message) -> bool:
     return any(name.lower() in (b"x-forwarded-for", b"forwarded") for name, _ in scope["headers"])
 
 
-async def _answer(send: Send, body: bytes) -> None:
+async def _answer(send: AsgiSend, body: bytes) -> None:
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -1,8 +1,8 @@
 """The sidecar beside an app: it joins as a leaf of a pool, reads its app four times a second and reports.
 
-Traffic goes to the app's own address and never through here; if the sidecar dies the parents go on with what they
-see themselves. On SIGTERM it says that the app drains, goes on reading and reporting until nothing is in flight any
-more or the drain time is over, and ends: whoever stops both stops the sidecar first.
+Traffic goes to the app's own address and never through here; if the sidecar dies the parents go on with their own
+measurements. On SIGTERM it reports that the app drains, and goes on reading and reporting until nothing is in flight
+any more or the drain time is over. So an operator who stops both stops the sidecar first.
 
 An app that cannot be reached is reported as not ready. One that is slow to answer is not: it may be slow because it is
 busy, and taking its traffic away would only make its siblings so. Its figures grow old instead, which parents see.
@@ -27,7 +27,8 @@ READ_EVERY_S = 0.25
 APP_ANSWER_S = 1.0
 """The app is asked four times a second, but never twice at a time: this is the longest gap a slow one makes."""
 DRAIN_NOTICE_S = 1.0
-"""From saying that it drains to believing that the app is idle: parents heard it, and what they sent has arrived."""
+"""From the report of a drain to the first check for idleness: parents have it by then, and what they sent has
+arrived."""
 
 
 @attrs.define
@@ -45,7 +46,7 @@ class Sidecar:
     _problem: str = attrs.field(default="", init=False)
 
     async def run(self) -> None:
-        """Read for ever."""
+        """Read until cancelled."""
         while True:
             started_s = trio.current_time()
             with self.errors.barrier("reading of the app"):
@@ -60,9 +61,9 @@ class Sidecar:
         if self.meter is not None:
             problem = self._read_meter(self.meter) or problem
         if problem and problem != self._problem:
-            self.log.warning("the app cannot be read", reason=problem)
+            self.log.warning("app_read_failed", reason=problem)
         elif self._problem and not problem:
-            self.log.info("the app can be read again")
+            self.log.info("app_read_restored")
         self._problem = problem
 
     def subtree(self) -> SubtreeLoad:
@@ -74,24 +75,24 @@ class Sidecar:
         return self.leaf.echo(len(self.uplink.parents.names()) if self.uplink is not None else 1)
 
     def row(self) -> NodeRow:
-        """The detail, for those who watch."""
+        """The detail, while a client watches."""
         row = self.leaf.row(trio.current_time(), self.name, self.pool)
         return attrs.evolve(row, own=attrs.evolve(row.own, internal_errors=self.errors.counts.total()))
 
     def heed(self, parent: str, guidance: Guidance) -> None:
-        """Nothing to do with it: a leaf has no connections of its own to close."""
+        """Nothing to do: a leaf has no connections of its own to close."""
 
     async def idle(self) -> None:
-        """Wait until the app said that nothing is in flight; for ever where it does not say."""
+        """Wait until the app reports that nothing is in flight; for ever where it reports nothing."""
         await trio.sleep(DRAIN_NOTICE_S)
         while not self.leaf.idle:  # noqa: ASYNC110 (it is read at that pace anyway)
             await trio.sleep(READ_EVERY_S)
 
     async def _ask(self, url: Url) -> str:
         try:
-            self.leaf.hear(trio.current_time(), read_figures(await fetch(url, APP_ANSWER_S, MAX_FIGURES_BYTES)))
+            self.leaf.note_answer(trio.current_time(), read_figures(await fetch(url, APP_ANSWER_S, MAX_FIGURES_BYTES)))
         except AppUnreachable as problem:
-            self.leaf.down()
+            self.leaf.note_down()
             return str(problem)
         except (NoAnswer, BadFigures) as problem:
             return str(problem)
@@ -99,9 +100,9 @@ class Sidecar:
 
     def _read_meter(self, meter: ProcessMeter | CgroupMeter) -> str:
         try:
-            self.leaf.meter(trio.current_time(), meter.read())
+            self.leaf.note_processor_time(trio.current_time(), meter.read())
         except Gone as problem:
-            self.leaf.down()
+            self.leaf.note_down()
             return str(problem)
         return ""
 
@@ -125,7 +126,7 @@ async def run_agent(sidecar: Sidecar, uplink: Uplink, drain_time_s: float) -> No
             nursery.start_soon(sidecar.run)
             nursery.start_soon(uplink.run)
             await anext(aiter(signals))
-            sidecar.log.info("draining", at_most_s=drain_time_s)
+            sidecar.log.info("drain_started", at_most_s=drain_time_s)
             await uplink.leave()
             with trio.move_on_after(drain_time_s):
                 await sidecar.idle()

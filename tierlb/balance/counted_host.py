@@ -9,10 +9,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from statistics import median, median_low
 
-from tierlb.balance.activity import in_whole
-from tierlb.balance.capacity import settle
 from tierlb.balance.chance import alike_within
-from tierlb.balance.cost import Cost, comparable
 from tierlb.balance.interference import Seen
 from tierlb.balance.kinds import Kinds
 from tierlb.balance.load_estimate import NO_ANSWERS, LoadEstimate, usual_leaf_slots
@@ -115,45 +112,3 @@ def learn_together(siblings: Sequence[CountedHost], dt_s: float) -> None:
     unheard = sum(host.parked for host in siblings if not host.answers.count)
     work.interference.observe(dt_s, seen, unheard / parked if parked else 0.0)
     work.slots.advance(dt_s, [estimate.slots for estimate in estimates])
-
-
-def capacities_of(siblings: Sequence[CountedHost], now: float) -> list[float]:
-    """Their capacities as the pick takes them (`balance.capacity.settle`)."""
-    estimates = [host.estimate for host in siblings]
-    latest = [load for estimate in estimates if (load := estimate.received.latest) is not None]
-    reported = [load.capacity for load in latest if load.capacity > 0]
-    middle = median(reported) if reported else None
-    return settle(
-        [estimate.capacity(now, middle) for estimate in estimates], [estimate.likeness(now) for estimate in estimates]
-    )
-
-
-def refresh_costs(
-    hosts: Sequence[CountedHost],
-    now: float,
-    capacities: Sequence[float],
-    parts: Sequence[float],
-    usable: Sequence[bool] = (),
-) -> None:
-    """Work out anew at what cost each of these siblings is chosen (`LoadEstimate.cost`). `capacities` have been
-    settled, `parts` are their weights as parts of the heaviest. `usable` (empty: all are): which of them may be sent
-    to; only those count where loads are compared with the lowest."""
-    costs: list[Cost] = []
-    loads = _loads_by_activity(hosts, parts, usable)
-    for index, (host, capacity, part) in enumerate(zip(hosts, capacities, parts, strict=True)):
-        estimate, trial = host.estimate, host.unqueued > 0
-        tried = trial or estimate.speed.slowness.probe.active or estimate.probe.due
-        counted = 0.0 if tried else estimate.speed.work.interference.weight
-        left_out = host.in_flight - loads[index] if loads else host.unqueued + host.parked * (1 - counted)
-        host.left_out = left_out
-        costs.append(estimate.cost(now, capacity, host.in_flight, part, left_out, probe=trial))
-    for host, capacity, (slope, offset) in zip(hosts, capacities, comparable(costs), strict=True):
-        host.capacity, host.slope, host.offset = capacity, slope, offset
-
-
-def _loads_by_activity(hosts: Sequence[CountedHost], parts: Sequence[float], usable: Sequence[bool]) -> list[float]:
-    """The load of each, as the choice takes it, where all are given connections whose use is watched; else empty."""
-    if not all(host.estimate.traits.by_activity for host in hosts):
-        return []
-    loads = [host.in_flight - host.lightness for host in hosts]
-    return in_whole(loads, parts, usable or [True] * len(hosts))

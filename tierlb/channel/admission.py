@@ -1,16 +1,11 @@
-"""Who may join, as what, and in whose place.
+"""Which processes may join, and as what; takeover.py decides between two processes of one name.
 
 The controller verifies credentials with the cluster's secret (`Admission`), a node those of its children with its own
-reception key (`by_ticket`); wire/credentials.py has how they are derived. What a connection then says of itself in its
-hello has to be what its credential is for (`mismatch`).
+reception key (`by_ticket`); wire/credentials.py derives them. The hello of a connection has to fit its credential
+(`mismatch`).
 
-A newer process of a name takes the place of an older one, for one that restarted may be here before its old connection
-is known to be dead. But a connection from another address takes no place that a live connection holds
-(`may_replace`), unless the supervisor has just started that process: what several share, such as the token of a pool,
-does not let one of them speak for another. A machine that was replaced by another one is found dead within six seconds.
-
-An agent's traffic goes where it says, so that has to be where it is (`address_problem`). It reports of itself alone
-(`agent_rows`).
+Traffic goes to the address that an agent announces, so the agent has to be there (`address_problem`). It reports of
+itself alone (`agent_rows`).
 """
 
 import ipaddress
@@ -21,7 +16,7 @@ import attrs
 
 from tierlb.model.address import parse_address
 from tierlb.model.load import NodeRow
-from tierlb.net.websocket import Admit
+from tierlb.net.websocket_upgrade import Admit
 from tierlb.wire.credentials import Principal, Role, data_key, issued, proven, root_key
 from tierlb.wire.frames import Hello
 
@@ -36,7 +31,7 @@ def make_secret() -> str:
 
 @attrs.define
 class Admission:
-    """The controller's part. `only_started`: nodes are those processes alone that were enlisted and not dismissed."""
+    """The controller's part. `only_started`: only processes that were enlisted and not dismissed may join as nodes."""
 
     secret: str = attrs.field(repr=False, factory=make_secret)
     only_started: bool = False
@@ -48,12 +43,12 @@ class Admission:
 
     @property
     def data_key(self) -> str:
-        """What nodes show each other on the data path."""
+        """The key by which nodes prove themselves to each other on the data path."""
         return data_key(self._root).decode()
 
     def admit(self, text: str) -> Principal | None:
         """The principal that the text proves, or None. Nodes and agents narrow their token to their name before they
-        show it, so what travels is good for one name; wider ones are not accepted."""
+        send it, so that what travels is good for one name; wider tokens are not accepted."""
         principal = proven(self._root, text)
         if principal is None or not principal.name:
             return None
@@ -70,7 +65,7 @@ class Admission:
         return issued(self._root, Principal(Role.NODE, tier, name)).reception
 
     def ticket(self, tier: str, name: str, child: Principal) -> str:
-        """What the child shows to that parent, or without a name to any of that tier."""
+        """The child's credential for that parent, or without a name for any parent of that tier."""
         return issued(self.reception(tier, name), child).text
 
     def enlist(self, tier: str, name: str) -> Principal:
@@ -94,7 +89,7 @@ class Enlistment:
     _current: Principal | None = attrs.field(default=None, init=False)
 
     def begin(self) -> bytes:
-        """What the process that is about to be started gets (`net.broker.Broker.introduction`)."""
+        """The credentials of the process that is about to be started (`net.broker.Broker.introduction` reads them)."""
         self.end()
         self._current = self.admission.enlist(self.tier, self.name)
         credential = self.admission.credential(self._current)
@@ -107,7 +102,7 @@ class Enlistment:
 
 
 def by_ticket(receptions: Sequence[bytes]) -> Admit:
-    """For a parent that has these reception keys."""
+    """How a parent with these reception keys verifies credentials."""
 
     def admit(text: str) -> Principal | None:
         return next((found for reception in receptions if (found := proven(reception, text)) is not None), None)
@@ -116,7 +111,7 @@ def by_ticket(receptions: Sequence[bytes]) -> Admit:
 
 
 def mismatch(principal: Principal, hello: Hello, role: Role) -> str:
-    """Why a connection that proved the principal cannot be what the hello says; "" if it can."""
+    """Why a connection that proved the principal cannot join as its hello says; "" if it can."""
     claimed = Principal(role, hello.tier, hello.node, hello.boot_id)
     if principal.covers(claimed):
         return ""
@@ -126,16 +121,9 @@ def mismatch(principal: Principal, hello: Hello, role: Role) -> str:
 
 
 def bound(principal: Principal, hello: Hello) -> Principal:
-    """The principal, bound to the name that it joins under. Not to its process: whoever has a credential for a name can
-    narrow it to any process, so that would prove nothing to a parent."""
+    """The principal, bound to the name that it joins under. It is not bound to its process: the holder of a credential
+    for a name can narrow it to any process, so that would prove nothing to a parent."""
     return Principal(principal.role, hello.tier, hello.node)
-
-
-def may_replace(held: str, came: str, *, vouched: bool = False) -> str:
-    """Why a connection from the address `came` must not take the place of a live one from `held`; "" if it may."""
-    if came == held or vouched:
-        return ""
-    return f"{held} has this name and is connected: stop it there first, or give this one another --name"
 
 
 def address_problem(data: str, host: str, networks: Sequence[str], pool: str) -> str:
@@ -149,6 +137,6 @@ def address_problem(data: str, host: str, networks: Sequence[str], pool: str) ->
 
 
 def agent_rows(rows: Sequence[NodeRow], name: str) -> tuple[NodeRow, ...]:
-    """What is kept of an agent's rows: the one of itself, without hosts. It sends to none, so figures of hosts
-    would be claims about other endpoints."""
+    """The rows of an agent that count: the one of itself, without hosts. It sends to none, so figures of hosts would be
+    claims about other endpoints."""
     return tuple(attrs.evolve(row, own=attrs.evolve(row.own, hosts=())) for row in rows if row.node == name)

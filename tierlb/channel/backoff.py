@@ -1,22 +1,22 @@
-"""How long to wait before the next attempt: doubling from short to long, forgotten after a good while.
+"""How long to wait before the next attempt: from short to long by doubling, and short again after a long success.
 
-Pure; the caller sleeps, and adds jitter where many would otherwise come back together.
+Pure; the caller sleeps, and adds jitter where many would otherwise retry in the same instant.
 """
 
 import attrs
 
-FIRST_S = 0.1
-LONGEST_S = 10.0
+FIRST_BACKOFF_S = 0.1
+LONGEST_BACKOFF_S = 10.0
 FORGIVEN_AFTER_S = 10.0
-"""What ran this long had no fault that is still there, so the next failure is treated as a first one."""
+"""An attempt that worked for so long had no lasting fault, so the next failure counts as a first one."""
 
 
 @attrs.define
 class Backoff:
     """The waits between attempts of one thing."""
 
-    first_s: float = FIRST_S
-    longest_s: float = LONGEST_S
+    first_s: float = FIRST_BACKOFF_S
+    longest_s: float = LONGEST_BACKOFF_S
     forgiven_after_s: float = FORGIVEN_AFTER_S
     failures: int = 0
 

@@ -1,7 +1,7 @@
 """Files that are old or new, never neither: written beside the old one, synced, renamed over it, the directory synced.
 
-A process that is killed, a machine that loses power or a disk that is full leaves one or the other. The controller's
-state (store.py) and what a node served last (snapshot_cache.py) are kept so.
+A process that is killed, a machine that loses power or a disk that is full leaves one or the other. The state of the
+controller (store.py) and the snapshot that a node served last (snapshot_cache.py) are written like this.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ OTHER_ADVICE = "check the directory and the disk it is on"
 
 
 class StoreError(Exception):
-    """It could not be read or kept; the text says where, why and what to do."""
+    """A file could not be read or written; the text says which, why and what to do."""
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -53,7 +53,7 @@ def make_directory(directory: Path) -> None:
     except OSError as error:
         raise store_error(directory, "made", error) from error
     for each in made:
-        with contextlib.suppress(StoreError):  # who may make a directory there may still not be allowed to open it
+        with contextlib.suppress(StoreError):  # a user that may make a directory there may not be allowed to open it
             sync_directory(each.parent)
 
 

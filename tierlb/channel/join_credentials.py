@@ -1,9 +1,10 @@
-"""What it takes to join a running cluster, as files in a directory: where its controller is, and a token for agents.
-`tierlb controller` leaves another one for nodes there; `tierlb up` starts all nodes itself. And one to change the
-cluster by its admin API, for who joins need not be allowed to change anything.
+"""The files by which processes join a running cluster: the URL of its controller, and a token for agents.
 
-They are made anew at every start and taken away at its end, so a process that joins reads them when it starts, and
-starts again with the cluster. Only the user who runs the cluster can read them.
+`tierlb controller` writes another token for nodes; `tierlb up` starts all nodes itself. A third token is for changes by
+the admin API, because a process that joins need not be allowed to change anything.
+
+The files are written at every start and removed at its end, so a process that joins reads them when it starts, and
+starts again with the cluster. Only the user that runs the cluster can read them.
 """
 
 import contextlib
@@ -19,16 +20,16 @@ URL_FILE = "control-url"
 TOKEN_FILE = "join-token"  # noqa: S105 (the name of the file that holds it)
 NODE_TOKEN_FILE = "node-token"  # noqa: S105 (the same)
 ADMIN_TOKEN_FILE = "admin-token"  # noqa: S105 (the same)
-MAX_BYTES = 1024
+MAX_TOKEN_BYTES = 1024
 
 
-class NoJoinCredentials(Exception):  # noqa: N818 (the text is what the user is told)
+class NoJoinCredentials(Exception):  # noqa: N818 (the text is for the user)
     """The directory holds none that can be used; the text says what to do."""
 
 
 @attrs.frozen
 class JoinCredentials:
-    """The controller's URL (ws:// or wss://) and a token. `exposed`: why others may know the token, too."""
+    """The controller's URL (ws:// or wss://) and a token. `exposed`: why other users may know the token, too."""
 
     url: str
     token: str = attrs.field(repr=False)
@@ -36,17 +37,17 @@ class JoinCredentials:
 
 
 def usual_directory(cluster: str) -> Path:
-    """Where `tierlb up` leaves the join credentials of a cluster, from its working directory."""
+    """The directory in which `tierlb up` writes the join credentials of a cluster, below its working directory."""
     return Path(STATES) / cluster
 
 
 @contextlib.contextmanager
 def posted(directory: Path, join_credentials: JoinCredentials, node_token: str = "") -> Iterator[None]:
-    """Keep it there for as long as the block runs, with the token for nodes if others start them. Raises OSError if it
-    cannot be written.
+    """Keep the files there for as long as the block runs, with the token for nodes if others start them. Raises OSError
+    if they cannot be written.
 
-    The URL comes last and goes first: whoever finds it finds its token. One that another start has put in its place
-    meanwhile is left alone.
+    The URL is written last and removed first, so that a process that finds it finds its token. Files that another start
+    has written meanwhile are left alone.
     """
     url, token = directory / URL_FILE, directory / TOKEN_FILE
     make_private_directory(directory)
@@ -68,7 +69,7 @@ def posted(directory: Path, join_credentials: JoinCredentials, node_token: str =
 
 @contextlib.contextmanager
 def admin_token_posted(directory: Path, token: str) -> Iterator[None]:
-    """Keep what changes need in the directory for as long as the block runs. Raises OSError if it cannot be written."""
+    """Keep the token for changes there for as long as the block runs. Raises OSError if it cannot be written."""
     file = directory / ADMIN_TOKEN_FILE
     make_private_directory(directory)
     _write(file, token)
@@ -105,10 +106,10 @@ def read_admin_token(file: Path) -> str:
 
 
 def read_token(file: Path) -> str:
-    """A token that somebody else put there. Raises NoJoinCredentials."""
+    """A token that an operator put there. Raises NoJoinCredentials."""
     try:
         with file.open("rb") as stream:
-            return line_of(file, stream.read(MAX_BYTES))
+            return line_of(file, stream.read(MAX_TOKEN_BYTES))
     except FileNotFoundError as missing:
         raise NoJoinCredentials(f"there is no {file}: put the token into it, in one line") from missing
     except OSError as error:
@@ -127,7 +128,7 @@ def _write(path: Path, text: str) -> None:
 
 def _read(path: Path) -> str:
     """Of a file in a directory that another user may be able to write to."""
-    return line_of(path, read_private(path, MAX_BYTES))
+    return line_of(path, read_private(path, MAX_TOKEN_BYTES))
 
 
 def line_of(path: Path, content: bytes) -> str:

@@ -4,13 +4,13 @@ from typing import Any, Protocol
 
 
 class Log(Protocol):
-    """One call is one event: a short name in the present tense and its fields."""
+    """One call is one event: a snake_case name in the past tense, and its fields."""
 
     def info(self, event: str, **fields: Any) -> Any:
         """Something happened as it should."""
 
     def warning(self, event: str, **fields: Any) -> Any:
-        """Something failed that the cluster mends by itself."""
+        """Something failed that the cluster repairs by itself."""
 
     def error(self, event: str, **fields: Any) -> Any:
-        """Something failed that a person must mend."""
+        """Something failed that an operator must repair."""

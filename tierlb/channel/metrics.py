@@ -1,4 +1,4 @@
-"""Figures as Prometheus reads them, for a page of metrics (pages.py).
+"""Figures in the format of Prometheus, for the page of metrics (pages.py).
 
 The page of a node with a thousand hosts takes 50 ms to write, in the thread that serves traffic. So it is written at
 most once a second, however often it is asked for.

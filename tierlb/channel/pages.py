@@ -1,10 +1,10 @@
-"""What a process answers on its control address to a plain GET: figures for Prometheus, and probes for an engine.
+"""The pages that a process has on its control address for plain GET: metrics for Prometheus, and probes for an engine.
 
 `/livez`: the process runs and answers. `/readyz`: traffic (or, at a controller, nodes) may come; else 503 and why not,
-in a line. Both are asked every few seconds by whoever runs containers, so they cost next to nothing.
+in a line. Container engines ask for both every few seconds, so they cost next to nothing.
 
-No token is asked for, as the pages say nothing secret and few who ask could send one. With TLS, a certificate of the
-cluster is demanded all the same, of a scraper as of a child, before a byte of HTTP is heard.
+No token is needed, because the pages hold nothing secret and few scrapers could send one. With TLS, a certificate of
+the cluster is demanded all the same, of a scraper as of a child, before a byte of HTTP is read.
 """
 
 from collections.abc import Callable
@@ -21,12 +21,12 @@ from tierlb.telemetry.process_metrics import ProcessFigures
 ALIVE = "/livez"
 READY = "/readyz"
 METRICS = "/metrics"
-CONTROLLER = "controller"
+CONTROLLER_LABEL = "controller"
 """In the place of a node's name."""
 
 
 def probe(path: str, unready: Callable[[], str]) -> Page | None:
-    """The answer to a probe, if it is one; `unready` says why not, or nothing."""
+    """The answer to a probe, if it is one; `unready` gives the reason for a 503, or ""."""
     if path == ALIVE:
         return plain_page("alive")
     if path != READY:
@@ -37,7 +37,7 @@ def probe(path: str, unready: Callable[[], str]) -> Page | None:
 
 @attrs.define
 class NodePages:
-    """`read` gives the node's figures, `unready` why traffic should not come."""
+    """`read` gives the node's figures, `unready` the reason why traffic should not come."""
 
     read: Callable[[], Exposed]
     unready: Callable[[], str]
@@ -53,7 +53,7 @@ class NodePages:
 
 @attrs.define
 class ControllerPages:
-    """Of a process with a controller: `unready` says why nodes cannot join."""
+    """Of a process with a controller: `unready` gives the reason why nodes cannot join."""
 
     errors: InternalErrors
     losses: LogLosses
@@ -61,7 +61,9 @@ class ControllerPages:
     _metrics: MetricsPage = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._metrics = MetricsPage(lambda: expose_process(ProcessFigures(CONTROLLER, self.errors.counts, self.losses)))
+        self._metrics = MetricsPage(
+            lambda: expose_process(ProcessFigures(CONTROLLER_LABEL, self.errors.counts, self.losses))
+        )
 
     def find(self, path: str) -> Page | None:
         """The page, if there is one."""

@@ -1,9 +1,9 @@
 """Files and directories that other users of the machine cannot have prepared.
 
-A user who can write to the directory from which tierlb is started may put a symbolic link where a file is about to be
-written, or a file of their own where one is about to be read. So the last component of a path is never followed where
-it is a link, what is opened has to be a regular file of this user (or of root, who can do anything anyway), and a
-directory for state that another user owns is refused. So is one of root's that all users may write to.
+A user that can write to the directory from which tierlb is started may put a symbolic link where a file is about to be
+written, or another file where one is about to be read. So the last component of a path is never followed if it is a
+link, an opened file has to be a regular one of this user (or of root, which can do anything anyway), and a directory
+for state that another user owns is refused. So is one of root's that all users may write to.
 
 Left out: ancestors of a state directory. The owner of one can rename what is below it, but cannot make a directory that
 passes for one of this user.
@@ -20,7 +20,7 @@ STATES = ".tierlb"
 
 
 class NotPrivate(OSError):  # noqa: N818 (the text is the whole message)
-    """Something is there that another user may control; `strerror` says what."""
+    """There is a file or directory that another user may control; `strerror` says which."""
 
     def __init__(self, path: Path, problem: str) -> None:
         super().__init__(errno.EPERM, problem, str(path))
@@ -45,14 +45,14 @@ def open_private(path: Path, flags: int) -> int:
 
 
 def read_private(path: Path, most_bytes: int = -1) -> bytes:
-    """What this user's own file holds. Raises OSError."""
+    """The content of this user's own file. Raises OSError."""
     with open(open_private(path, os.O_RDONLY), "rb") as stream:
         return stream.read(most_bytes)
 
 
 def make_private_directory(directory: Path) -> list[Path]:
-    """Make it, and those above that are missing, for this user alone; those that were made. One that exists keeps its
-    mode, as its owner may mean others to read it. Raises OSError, also if another user controls it."""
+    """Make it, and those above that are missing, for this user alone; returns those that were made. One that exists
+    keeps its mode, because its owner may want others to read it. Raises OSError, also if another user controls it."""
     made: list[Path] = []
     _make_missing(directory, made)
     check_directory(directory)

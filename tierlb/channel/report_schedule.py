@@ -1,10 +1,11 @@
-"""When a node or an agent reports to whom, and what it says.
+"""When a node or an agent reports to each parent, and what is in the report.
 
-One `Outlet` for each open connection to a parent. A pulse looks at the subtree's load every 50 ms, once for all of
-them, and wakes those outlets whose report is due: at its pace where this parent weighs us, and every ten seconds
-where a sign of life is enough (to the controller, when there are other parents). A slow parent delays only its own.
+There is one `Outlet` for each open connection to a parent. A pulse looks at the subtree's load every 50 ms, once for
+all of them, and wakes those outlets whose report is due. A parent that weighs this child gets reports at their pace.
+The controller gets them too while it is the only parent, and otherwise a sign of life every ten seconds. A slow parent
+delays only its own reports.
 
-Left out: the connections (parents.py, uplink.py), and where the figures come from (`Reporter`).
+Left out: the connections (conversation.py), and where the figures come from (`Reporter`).
 """
 
 import random
@@ -15,16 +16,18 @@ from typing import Protocol
 import attrs
 import trio
 
-from tierlb.channel.watching import Rows, Watching
-from tierlb.model.load import Echo, Guidance, NodeRow, SubtreeLoad
-from tierlb.telemetry.pace import INTERVAL_S, LEAST_GAP_S, Pace
-from tierlb.wire.frames import MAX_ROWS
+from tierlb.channel.watching import WatchRelay
+from tierlb.model.load import REPORT_INTERVAL_S, Echo, Guidance, NodeRow, SubtreeLoad
+from tierlb.telemetry.pace import LEAST_GAP_S, Pace
+from tierlb.wire.frames import MAX_ROWS, Report
 
 SIGN_OF_LIFE_S = 10.0
+CONTROLLER_AS_PARENT = ""
+"""The controller's name as a parent: no node has it, and no traffic comes from it."""
 
 
 class Reporter(Protocol):
-    """Whoever can say how it fares: a node's data plane, or an agent beside an application."""
+    """Where the figures come from: a node's data plane, or an agent beside an application."""
 
     def subtree(self) -> SubtreeLoad:
         """This node and everything below it."""
@@ -33,19 +36,18 @@ class Reporter(Protocol):
         """What of its counts came from this parent."""
 
     def row(self) -> NodeRow:
-        """The detail, for those who watch."""
+        """The detail, for a watch."""
 
     def heed(self, parent: str, guidance: Guidance) -> None:
-        """What a parent said of the siblings."""
+        """Guidance of a parent came."""
 
 
 @attrs.define(eq=False)
 class Outlet:
-    """One parent's connection, as far as reports are concerned. `sparse`: signs of life only."""
+    """One parent's connection, as far as reports are concerned."""
 
     parent: str
     pace: Pace
-    sparse: bool = False
     due: trio.Event = attrs.field(factory=trio.Event, init=False)
     sent_s: float | None = attrs.field(default=None, init=False)
     mark: int = attrs.field(default=0, init=False)
@@ -54,15 +56,16 @@ class Outlet:
 
 @attrs.define
 class ReportSchedule:
-    """Says to each outlet when its next report is due, and what is in it."""
+    """Wakes each outlet when its next report is due."""
 
     reporter: Reporter
     rng: random.Random
-    watching: Watching
-    rows: Rows
-    interval_s: float = INTERVAL_S
+    relay: WatchRelay
+    interval_s: float = REPORT_INTERVAL_S
     leaving: bool = False
-    """Said as draining, before the data plane begins to: nobody is to send anything new by then."""
+    """Reported as draining before the data plane begins to, so that by then no parent sends anything new."""
+    has_parents: bool | None = None
+    """Whether there are parents besides the controller. None: it has not named them yet, and gets no reports."""
     _outlets: list[Outlet] = attrs.field(factory=list, init=False)
     _load: SubtreeLoad = attrs.field(factory=SubtreeLoad, init=False)
 
@@ -74,9 +77,9 @@ class ReportSchedule:
             await trio.sleep(min(LEAST_GAP_S, self.interval_s))
 
     @contextmanager
-    def outlet(self, parent: str, sparse: bool = False) -> Iterator[Outlet]:
+    def outlet(self, parent: str) -> Iterator[Outlet]:
         """An outlet for as long as the connection is open; its first report is due with the next pulse."""
-        outlet = Outlet(parent, Pace(self.rng, self.interval_s), sparse)
+        outlet = Outlet(parent, Pace(self.rng, self.interval_s))
         self._outlets.append(outlet)
         try:
             yield outlet
@@ -87,42 +90,50 @@ class ReportSchedule:
         """Something happened that all parents should know now."""
         self._load = self._subtree()
         for outlet in self._outlets:
-            outlet.due.set()
+            if not self._is_held(outlet):
+                outlet.due.set()
 
     def soon(self) -> None:
-        """There is something that those who watch have not seen yet: report without waiting for the interval."""
+        """There is a row that no report has had yet: report without waiting for the interval."""
         for outlet in self._outlets:
-            outlet.soon = not outlet.sparse
+            outlet.soon = not self._is_sparse(outlet)
 
-    async def next(self, outlet: Outlet) -> tuple[SubtreeLoad, Echo, tuple[NodeRow, ...]]:
-        """Wait until a report is due there; what it says."""
+    async def next(self, outlet: Outlet) -> Report:
+        """Wait until a report is due there, and return it."""
         await outlet.due.wait()
         outlet.due = trio.Event()
         now = trio.current_time()
         outlet.pace.sent(now, self._load)
         outlet.sent_s, outlet.soon = now, False
-        echo = Echo() if outlet.sparse else self.reporter.echo(outlet.parent)
-        return self._load, echo, self._detail(outlet, now)
+        echo = Echo() if self._is_sparse(outlet) else self.reporter.echo(outlet.parent)
+        return Report(self._load, echo, self._detail(outlet, now))
 
     def _look(self, now: float) -> None:
         self._load = load = self._subtree()
         for outlet in self._outlets:
-            if self._wait_s(outlet, now, load) <= 0:
+            if not self._is_held(outlet) and self._wait_s(outlet, now, load) <= 0:
                 outlet.due.set()
+
+    def _is_held(self, outlet: Outlet) -> bool:
+        return outlet.parent == CONTROLLER_AS_PARENT and self.has_parents is None
+
+    def _is_sparse(self, outlet: Outlet) -> bool:
+        """Whether a sign of life is enough."""
+        return outlet.parent == CONTROLLER_AS_PARENT and bool(self.has_parents)
 
     def _subtree(self) -> SubtreeLoad:
         load = self.reporter.subtree()
         return attrs.evolve(load, draining=True) if self.leaving else load
 
     def _wait_s(self, outlet: Outlet, now: float, load: SubtreeLoad) -> float:
-        if outlet.sparse and outlet.sent_s is not None:
+        if self._is_sparse(outlet) and outlet.sent_s is not None:
             return outlet.sent_s + SIGN_OF_LIFE_S - now
         if outlet.soon and outlet.sent_s is not None:
             return outlet.sent_s + LEAST_GAP_S - now
         return outlet.pace.wait_s(now, load)
 
     def _detail(self, outlet: Outlet, now: float) -> tuple[NodeRow, ...]:
-        if outlet.sparse or not self.watching.active(now):
+        if self._is_sparse(outlet) or not self.relay.watching.active(now):
             return ()
-        below, outlet.mark = self.rows.since(outlet.mark, now, MAX_ROWS - 1)
+        below, outlet.mark = self.relay.rows.since(outlet.mark, now, MAX_ROWS - 1)
         return (self.reporter.row(), *below)

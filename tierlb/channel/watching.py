@@ -1,13 +1,13 @@
-"""Detail on demand: who looks, for how long, and the rows that nodes send up meanwhile.
+"""Detail on demand: the watch in force, and the rows that nodes send up for as long as it lasts.
 
 A watch flows down the tree with a time to live. A node has several parents and each of them passes the same watch on;
 only what prolongs it noticeably is passed on again, otherwise a watch would multiply at every tier. Rows flow up: for
 each node the newest is kept, with the time it was taken, so that its age is right at every hop without a shared clock.
 
-Pure; the sockets are in children.py and parents.py.
+Pure; the sockets are in conversation.py and parent_end.py.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import attrs
 
@@ -31,8 +31,8 @@ class Watching:
         """Whether rows are wanted."""
         return now < self._until_s
 
-    def heed(self, watch: Watch, now: float) -> bool:
-        """Take it; true when it is news, to be passed on."""
+    def take(self, watch: Watch, now: float) -> bool:
+        """Note a watch; true when it is news, to be passed on."""
         assert len(watch.explain) <= MAX_NONCE_CHARACTERS
         until_s = now + min(watch.ttl_s, MAX_WATCH_S)
         news = until_s > self._until_s + WORTH_S
@@ -44,7 +44,7 @@ class Watching:
         return news
 
     def current(self, now: float) -> tuple[Watch, ...]:
-        """What a child that joins now is to be told."""
+        """The watches that hold for a child that joins now."""
         watches = []
         if now < self._until_s:
             watches.append(Watch(self._until_s - now))
@@ -59,7 +59,7 @@ class Watching:
 
 @attrs.define
 class Rows:
-    """The newest row of each node, in the order in which they were heard."""
+    """The newest row of each node, in the order in which they came."""
 
     _kept: dict[str, tuple[NodeRow, float, int]] = attrs.field(factory=dict, init=False)
     _count: int = attrs.field(default=0, init=False)
@@ -78,11 +78,37 @@ class Rows:
         return len(self._kept) > before
 
     def since(self, mark: int, now: float, most: int = MAX_ROWS) -> tuple[tuple[NodeRow, ...], int]:
-        """Rows heard after `mark`, the earliest first, with their age now; and the mark for the next time."""
+        """Rows that came after `mark`, the earliest first, with their age now; and the mark for the next time."""
         fresh = [kept for kept in self._kept.values() if kept[2] > mark][:most]
         rows = tuple(attrs.evolve(row, age_s=max(0.0, now - taken_s)) for row, taken_s, _ in fresh)
         return rows, fresh[-1][2] if fresh else mark
 
     def clear(self) -> None:
-        """Forget all, when nobody has watched for a while; marks stay good."""
+        """Forget all, because no watch was in force for a while; marks stay good."""
         self._kept.clear()
+
+
+def pass_on_to_none(watch: Watch) -> None:
+    """For an agent: it has no children."""
+
+
+@attrs.define
+class WatchRelay:
+    """What one process does with watches and rows; `pass_on` is called with each watch that is news."""
+
+    pass_on: Callable[[Watch], None] = pass_on_to_none
+    watching: Watching = attrs.field(factory=Watching, init=False)
+    rows: Rows = attrs.field(factory=Rows, init=False)
+
+    def take(self, watch: Watch, now: float) -> bool:
+        """A watch came from a parent; true when it was news."""
+        if not self.watching.active(now):
+            self.rows.clear()
+        if not self.watching.take(watch, now):
+            return False
+        self.pass_on(watch)
+        return True
+
+    def note_rows(self, rows: Iterable[NodeRow], now: float) -> bool:
+        """Rows came from a child: keep them while a watch is in force; true if one is the first of its node."""
+        return self.watching.active(now) and self.rows.note(rows, now)

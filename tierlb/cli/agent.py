@@ -15,7 +15,8 @@ from tierlb.agent.cpu import CgroupMeter, Gone, ProcessMeter
 from tierlb.agent.fetch import Url, parse_url
 from tierlb.agent.leaf import Leaf
 from tierlb.agent.sidecar import Sidecar, make_meter, run_agent
-from tierlb.channel.uplink import Identity, Uplink
+from tierlb.channel.controller_link import Identity
+from tierlb.channel.uplink import Uplink
 from tierlb.cli.join import join_credentials_or_exit, own_name
 from tierlb.cli.log import LazyLog
 from tierlb.cli.tokens import credential_or_exit, warn_of_root

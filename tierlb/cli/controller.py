@@ -1,59 +1,34 @@
-"""`tierlb controller FILE`: the controller alone, for a cluster whose nodes somebody else starts on any machines."""
+"""`tierlb controller FILE`: the controller alone, for a cluster whose nodes are started elsewhere on any machines."""
 
-import contextlib
 import getpass
 import os
 import secrets
-import signal
-import socket
-import ssl
-from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack
-from functools import partial
-from ipaddress import ip_address
 from pathlib import Path
 
 import attrs
 import click
 import trio
 
+from tierlb.admin.port import AdminPort
 from tierlb.channel.admission import Admission, make_secret
-from tierlb.channel.durable import StoreError
-from tierlb.channel.join_credentials import JoinCredentials, admin_token_posted, posted, usual_directory
-from tierlb.channel.pages import ControllerPages
+from tierlb.channel.join_credentials import usual_directory
 from tierlb.cli.check import warned_or_exit
 from tierlb.cli.log import LazyLog
 from tierlb.cli.tokens import token_or_exit, warn_if_exposed
-from tierlb.controller.changes import AT_START, Busy, Changes, NotPossible, Request
-from tierlb.controller.controller import BACK_S, Controller
-from tierlb.controller.elsewhere import Elsewhere
-from tierlb.controller.engine import Engine
-from tierlb.controller.following import Following, read_file
-from tierlb.controller.history import Conflict
-from tierlb.controller.link import control_door
-from tierlb.controller.reception import Reception
-from tierlb.controller.store import FileStore, Store
-from tierlb.controller.waiting import log_slow_start
+from tierlb.controller.active import ControllerParts
+from tierlb.controller.engine import ProcessEngine
+from tierlb.controller.process import ControllerProcess, ControllerSettings
 from tierlb.local.ports import PortTaken, listen
 from tierlb.model.address import Address, parse_address
-from tierlb.model.topology import SharedStore, Topology
+from tierlb.model.topology import Topology
 from tierlb.net.descriptors import raise_limit
-from tierlb.net.keep_going import alone
-from tierlb.net.tls import TlsProblem, admin_context, server_context
-from tierlb.net.websocket import serve
+from tierlb.net.tls import TlsProblem, admin_context
 from tierlb.telemetry.internal_errors import InternalErrors
-from tierlb.topology.problems import TopologyError
 from tierlb.topology.uses import Use
-from tierlb.wire.credentials import SCHEME, Principal, Role
+from tierlb.wire.credentials import SCHEME
 from tierlb.wire.frames import is_calling_place
 
-TOKEN_BYTES = 32
-LEADER = "leader"
-CANNOT_ASK = "etcd cannot be asked: see this controller's log"
-STEP_BACK_S = 1.0
-READ_S = 5.0
-"""As long as an ordinary disk takes at worst; this process holds up no nodes for longer than that."""
-"""Perhaps another one can do what this one could not."""
+ADMIN_TOKEN_BYTES = 32
 
 
 @attrs.frozen
@@ -73,9 +48,49 @@ class ControllerOptions:
 def run_controller(options: ControllerOptions) -> None:
     """Run until SIGTERM; exits with 2 for a bad file or wrong usage, and 1 where it cannot run."""
     topology = warned_or_exit(options.file, Use.CONTROLLER).topology
-    engine = Engine(_run_dns(options.run_dns))
+    engine = ProcessEngine(_run_dns(options.run_dns))
     if lack := engine.lack(topology):
         raise click.UsageError(f"{options.file}: {lack}")
+    _demand_fit(options, topology)
+    at = _address_of("--listen", options.listen)
+    admin_at = _address_of("--admin-listen", options.admin_listen) if options.admin_listen else topology.admin
+    raise_limit()
+    try:
+        text = options.file.read_text(encoding="utf-8-sig")
+        problem = _run_process(options, topology, engine, text, at, admin_at)
+    except (PortTaken, TlsProblem) as error:
+        raise click.ClickException(str(error)) from error
+    if problem:
+        raise click.ClickException(problem)
+
+
+def _run_process(
+    options: ControllerOptions, topology: Topology, engine: ProcessEngine, text: str, at: Address, admin_at: Address
+) -> str:
+    """Why it ended, "" after a signal. Raises PortTaken and TlsProblem."""
+    log = LazyLog()
+    admission = Admission(_secret(options.token_file))
+    warn_if_exposed(log, options.token_file, options.admin_token_file)
+    given = options.admin_token_file
+    admin_token = token_or_exit(given) if given else secrets.token_urlsafe(ADMIN_TOKEN_BYTES)
+    settings = ControllerSettings(
+        at,
+        options.state or usual_directory(topology.cluster),
+        options.name,
+        posts_join_credentials=options.token_file is None,
+        admin_token=admin_token if given is None else "",
+    )
+    admin_tls = admin_context(topology.admin_tls) if topology.admin_tls is not None else None
+    errors = InternalErrors(log)
+    with listen(admin_at, "the admin API") as listening:
+        log.warm()
+        admin = AdminPort(listening, admin_token, errors, topology.admin_hosts, admin_tls)
+        parts = ControllerParts(topology, options.file, text, engine, _user(), log, errors, admission, admin)
+        return trio.run(ControllerProcess(settings, parts, log.losses).run)
+
+
+def _demand_fit(options: ControllerOptions, topology: Topology) -> None:
+    """Raises UsageError for options that do not go together with the file."""
     if topology.store is not None and (options.token_file is None or options.admin_token_file is None):
         raise click.UsageError(
             "controllers that share a store share their tokens: give --token-file and --admin-token-file"
@@ -84,213 +99,10 @@ def run_controller(options: ControllerOptions) -> None:
         raise click.UsageError(f"--name tells controllers apart that share a store, and {options.file} names no store")
     if topology.store is not None and options.state is not None:
         raise click.UsageError(f"--state: the history is kept in the store that {options.file} names: leave this out")
-    at = _address("--listen", options.listen)
-    admin_at = _address("--admin-listen", options.admin_listen) if options.admin_listen else topology.admin
-    raise_limit()
-    try:
-        text = options.file.read_text(encoding="utf-8-sig")
-        problem = trio.run(_Process(options, topology, engine, at, admin_at, text=text).run)
-    except (PortTaken, TlsProblem) as error:
-        raise click.ClickException(str(error)) from error
-    if problem:
-        raise click.ClickException(problem)
-
-
-@attrs.define
-class _Process:
-    """One controller's process: active when it is its turn, else on standby."""
-
-    options: ControllerOptions
-    topology: Topology
-    engine: Engine
-    at: Address
-    admin_at: Address
-    log: LazyLog = attrs.field(factory=LazyLog)
-    admission: Admission = attrs.field(factory=Admission, init=False)
-    admin_tls: ssl.SSLContext | None = attrs.field(default=None, init=False)
-    reception: Reception = attrs.field(factory=Reception)
-    errors: InternalErrors = attrs.field(default=attrs.Factory(lambda self: InternalErrors(self.log), takes_self=True))
-    following: Following | None = None
-    text: str = ""
-    """Of the file, as it was read last."""
-
-    async def run(self) -> str:
-        """Until a signal comes; else why it cannot go on."""
-        problem, options = "", self.options
-        state = options.state or usual_directory(self.topology.cluster)
-        admission = self.admission = Admission(_secret(options.token_file))
-        warn_if_exposed(self.log, options.token_file, options.admin_token_file)
-        given = options.admin_token_file
-        admin_token = token_or_exit(given) if given else secrets.token_urlsafe(TOKEN_BYTES)
-        tls = server_context(self.topology.tls) if self.topology.tls is not None else None
-        api = self.topology.admin_tls
-        self.admin_tls = admin_context(api) if api is not None else None
-        admin = listen(self.admin_at, "the admin API")
-        self.log.warm()
-        handled = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-        with trio.open_signal_receiver(*handled) as signals, admin, ExitStack() as stack:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._obey, signals, nursery.cancel_scope)
-                door = control_door(self.errors, self.log)
-                pages = ControllerPages(self.errors, self.log.losses, self.reception.unready)
-                admit = admission.admit
-                bound = await nursery.start(serve, self.reception.attend, admit, self.at, tls, pages.find, door)
-                url = f"{'ws' if tls is None else 'wss'}://{_reachable(bound)}"
-                if options.token_file is None:
-                    agent, node = (admission.credential(Principal(role)) for role in (Role.AGENT, Role.NODE))
-                    stack.enter_context(posted(state, JoinCredentials(url, agent), node))
-                if given is None:
-                    stack.enter_context(admin_token_posted(state, admin_token))
-                self.log.info("nodes may join", url=url, admin=str(Address(*admin.getsockname()[:2])))
-                try:
-                    await self._take_turns(state, url, admin, admin_token)
-                except (StoreError, TopologyError) as error:
-                    problem = str(error)
-                nursery.cancel_scope.cancel()
-        return problem
-
-    async def _obey(self, signals: AsyncIterator[int], everything: trio.CancelScope) -> None:
-        """SIGHUP has the file read again, any other signal ends the process."""
-        async for number in signals:
-            if number != signal.SIGHUP:
-                everything.cancel()
-                return
-            if self.following is not None:
-                self.following.ask()
-            else:
-                self.log.warning(
-                    "hangup_ignored", reason="this controller is not active: send SIGHUP to the active one"
-                )
-
-    async def _take_turns(self, state: Path, url: str, admin: socket.socket, admin_token: str) -> None:
-        if self.topology.store is not None:
-            await self._compete(self.topology.store, url, admin, admin_token)
-            return
-        store = FileStore(state)
-        try:
-            await self._lead(store, trio.Event(), admin, admin_token)
-        finally:
-            await store.close()
-
-    async def _compete(self, shared: SharedStore, url: str, admin: socket.socket, admin_token: str) -> None:
-        """Be active whenever elected, and on standby meanwhile; for ever. Raises StoreError where etcd cannot be had
-        that way."""
-        from tierlb.controller.election import Election
-        from tierlb.controller.etcd import open_etcd
-        from tierlb.controller.etcd_access import Denied, parse_store_url
-        from tierlb.controller.etcd_store import EtcdStore
-
-        directory = parse_store_url(shared.url).directory(self.topology.cluster)
-        name, etcd = self.options.name or socket.gethostname(), open_etcd(shared)
-        election = Election(etcd, f"{directory}/{LEADER}", name, url, self.log)
-
-        def standby() -> str:
-            # anybody may read it, and the problem names users, files and addresses
-            why = f" ({CANNOT_ASK})" if election.problem() else ""
-            return f"this controller is on standby: {election.current() or 'none'} is the active one{why}"
-
-        denied = None
-        try:
-            while denied is None:
-                self.reception.close(standby)
-                failed = True
-                with self.errors.barrier("election"):
-                    async with trio.open_nursery() as nursery:
-                        waiting = await nursery.start(self._stand_by, admin, standby)
-                        try:
-                            async with election.lead() as leadership:
-                                waiting.cancel()
-                                await self._try_to_lead(
-                                    EtcdStore(etcd, directory, leadership.fence()), leadership.lost, admin, admin_token
-                                )
-                        except Denied as problem:
-                            denied = problem  # raised below, where no group is made of it
-                            waiting.cancel()
-                    failed = False
-                if failed:
-                    await trio.sleep(STEP_BACK_S)
-            raise denied
-        finally:
-            await etcd.close()
-
-    async def _stand_by(
-        self, admin: socket.socket, reason: Callable[[], str], *, task_status: trio.TaskStatus[trio.CancelScope]
-    ) -> None:
-        from tierlb.admin.standby import serve_standby
-
-        hosts = self.topology.admin_hosts
-        with trio.CancelScope() as scope:
-            async with trio.open_nursery() as nursery:
-                await nursery.start(serve_standby, admin.dup(), reason, self.errors, hosts, self.admin_tls)
-                self.log.info("on standby")
-                task_status.started(scope)
-
-    async def _try_to_lead(self, store: Store, lost: trio.Event, admin: socket.socket, admin_token: str) -> None:
-        try:
-            await self._lead(store, lost, admin, admin_token)
-        except (StoreError, TopologyError) as problem:
-            self.log.error("cannot be the active controller", reason=str(problem))
-            await trio.sleep(STEP_BACK_S)
-        except Exception as error:
-            self.errors.note("active controller", error)
-            await trio.sleep(STEP_BACK_S)
-
-    async def _lead(self, store: Store, lost: trio.Event, admin: socket.socket, admin_token: str) -> None:
-        """Be the active controller until the turn is over."""
-        from tierlb.admin.app import serve_admin
-
-        controller = Controller(
-            self.topology, self.log, engine=self.engine, admission=self.admission, errors=self.errors
-        )
-        changes = Changes(controller, store, self.log, name=str(self.options.file), machines=Elsewhere(controller))
-        text = await self._read_file()
-        controller.adopt(await changes.take_over(text, _user()))
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(controller.run)
-            await nursery.start(changes.run)
-            self.reception.open(controller)
-            await nursery.start(serve_admin, admin.dup(), controller, changes, admin_token, self.admin_tls)
-            self.log.info("active", revision=changes.history.active)
-            nursery.start_soon(alone, self.errors, "slow start", partial(log_slow_start, controller, self.log))
-            if changes.is_news(text):
-                nursery.start_soon(alone, self.errors, "topology file", partial(self._apply, changes, text))
-            self.following = Following(self.options.file, changes, self.log, _user(), controller.errors)
-            nursery.start_soon(self.following.run_on_request)
-            try:
-                await lost.wait()
-            finally:
-                self.following = None
-            self.log.warning("active no more")
-            self.reception.close(lambda: "this controller was active until now")
-            nursery.cancel_scope.cancel()
-
-    async def _read_file(self) -> str:
-        """The text as it is now, or if it cannot be had, as it was: what is served is in the store."""
-        file = self.options.file
-        try:
-            with trio.fail_after(READ_S):
-                content = await read_file(file)
-            self.text = content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
-        except (OSError, UnicodeDecodeError, trio.TooSlowError) as error:
-            self.log.warning("the file cannot be read", file=str(file), reason=str(error) or f"not in {READ_S:g} s")
-        return self.text
-
-    async def _apply(self, changes: Changes, text: str) -> None:
-        """The file was edited since; the nodes that serve what is stored are led over to it, after what another
-        controller began and operators do meanwhile."""
-        await trio.sleep(BACK_S)
-        try:
-            while True:
-                with contextlib.suppress(Busy):
-                    await changes.apply(text, Request(_user(), AT_START), AT_START)
-                    return
-                await trio.sleep(STEP_BACK_S)
-        except (Conflict, NotPossible, StoreError, TopologyError) as problem:
-            self.log.error("the file cannot be applied", file=str(self.options.file), reason=str(problem))
 
 
 def _secret(file: Path | None) -> str:
-    """From which the credentials of all who join follow; exits with 1 or 2."""
+    """From which the credentials of all nodes and agents follow; exits with 1 or 2."""
     if file is None:
         return make_secret()
     secret = token_or_exit(file)
@@ -302,19 +114,14 @@ def _secret(file: Path | None) -> str:
 
 
 def _user() -> str:
-    """In whose name it acts; in a container there may be no user of that number."""
+    """The user in whose name the controller acts; in a container there may be no user of that number."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
         return f"uid {os.getuid()}"
 
 
-def _reachable(bound: Address) -> str:
-    """The address as others may know it."""
-    return f"{socket.gethostname()}:{bound.port}" if ip_address(bound.host).is_unspecified else str(bound)
-
-
-def _address(option: str, text: str) -> Address:
+def _address_of(option: str, text: str) -> Address:
     try:
         return parse_address(text)
     except ValueError as error:

@@ -69,7 +69,7 @@ class Answer:
 def run_explain(url: str, admin_url: Where, headers: Sequence[str], method: str, as_json: bool) -> None:
     """Ask, and print what was found; exits with 1 if a tier gave no explanation."""
     admin_place(admin_url)
-    given = tuple(map(_field, headers))
+    given = tuple(map(_header_field, headers))
     status = fetch_status(admin_url)
     entry = find_entry(status, url, admin_url)
     question = ask_for(url, entry, method.upper(), given)
@@ -98,7 +98,7 @@ def find_entry(status: dict[str, Any], url: str, admin_url: Where) -> TierEntry:
             raise _tcp_only(public)
         name = next(iter(speaking))
     else:
-        host, port = _place(url)
+        host, port = _url_place(url)
         hosts = _resolved(host)
         name = next((n for n, a in public.items() if a.port == port and _is_at(a, hosts)), "")
         if not name:
@@ -106,7 +106,7 @@ def find_entry(status: dict[str, Any], url: str, admin_url: Where) -> TierEntry:
             raise click.UsageError(f"{url}: this cluster does not listen there, but at {known}")
         if name not in speaking:
             raise _tcp_only({name: public[name]})
-    return TierEntry(name, _reachable(public[name], admin_place(admin_url)[0]))
+    return TierEntry(name, _reachable_address(public[name], admin_place(admin_url)[0]))
 
 
 def ask_for(url: str, entry: TierEntry, method: str, given: Sequence[tuple[str, str]]) -> Question:
@@ -135,7 +135,7 @@ def ask_with_nonce(address: Address, question: Question, nonce: str) -> Answer:
     from tierlb.net.http_client import BadAnswer, CutAnswer
 
     try:
-        return trio.run(_ask, address, question, nonce)
+        return trio.run(_ask_on_stream, address, question, nonce)
     except CutAnswer as error:
         raise click.ClickException(f"{question.url} closed the connection without an answer") from error
     except BadAnswer as error:
@@ -147,7 +147,7 @@ def ask_with_nonce(address: Address, question: Question, nonce: str) -> Answer:
         raise click.ClickException(f"{question.url} cannot be reached: {reason}") from error
 
 
-async def _ask(address: Address, question: Question, nonce: str) -> Answer:
+async def _ask_on_stream(address: Address, question: Question, nonce: str) -> Answer:
     import trio
 
     from tierlb.net.http_client import HttpConnection
@@ -198,14 +198,14 @@ def _print_json(question: Question, answer: Answer, way: ChoiceTrace) -> None:
     click.echo(json.dumps({**asked, "status": answer.status, "reason": answer.reason, **as_plain(way)}, indent=2))
 
 
-def _field(text: str) -> tuple[str, str]:
+def _header_field(text: str) -> tuple[str, str]:
     name, colon, value = text.partition(":")
     if not colon or not name.strip():
         raise click.UsageError(f"-H {text!r}: write it as 'Name: value'")
     return name.strip(), value.strip()
 
 
-def _place(url: str) -> tuple[str, int]:
+def _url_place(url: str) -> tuple[str, int]:
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port or 80
@@ -231,7 +231,7 @@ def _is_wildcard(address: Address) -> bool:
     return address.host in ("0.0.0.0", "::")  # noqa: S104 (a comparison)
 
 
-def _reachable(address: Address, admin_host: str) -> Address:
+def _reachable_address(address: Address, admin_host: str) -> Address:
     """A tier that listens on every interface of a machine listens at the address of its admin API, too."""
     if not _is_wildcard(address):
         return address

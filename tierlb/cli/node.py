@@ -11,8 +11,8 @@ import attrs
 import click
 import trio
 
+from tierlb.channel.controller_link import Identity
 from tierlb.channel.log import Log
-from tierlb.channel.uplink import Identity
 from tierlb.cli.join import join_credentials_or_exit, own_name
 from tierlb.cli.log import LazyLog
 from tierlb.cli.tokens import credential_or_exit, warn_of_root
@@ -22,7 +22,9 @@ from tierlb.model.topology import Tls
 from tierlb.net.broker import Broker
 from tierlb.net.descriptors import raise_limit
 from tierlb.net.tls import TlsProblem, client_context
-from tierlb.node.process import LOOPBACK, Node, Placement, run_node
+from tierlb.node.configuration import Configuration
+from tierlb.node.placement import LOOPBACK, Placement
+from tierlb.node.process import Node, run_node
 from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.wire.credentials import Principal, Role, parse_credential
 from tierlb.wire.frames import is_calling_place
@@ -65,7 +67,8 @@ def start_node(options: NodeOptions) -> None:
     errors = InternalErrors(log)
     plane = Plane(name, log, boot_id=identity.boot_id, broker=broker, errors=errors)
     tls, rng = _node_tls(options.tls), random.Random()
-    node = Node(identity, plane, Refused, log, rng, tls, placement, state=options.state, errors=errors)
+    configuration = Configuration(plane, Refused, log, errors, placement)
+    node = Node(identity, plane, configuration, log, rng, tls, options.state)
     log.warm()  # it takes a tenth of a second, which would delay traffic later
     gc.freeze()  # these objects stay: the collector need not visit them again
     trio.run(run_node, node)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from tierlb.channel.join_credentials import MAX_BYTES, NoJoinCredentials, line_of, read_token
+from tierlb.channel.join_credentials import MAX_TOKEN_BYTES, NoJoinCredentials, line_of, read_token
 from tierlb.channel.log import Log
 from tierlb.node.process import TOKEN_VARIABLE
 from tierlb.wire.credentials import BadCredential, Credential, Principal, Role, issued, parse_credential, root_key
@@ -35,7 +35,7 @@ def token_from_descriptor(descriptor: int) -> str:
     """A token that the parent process wrote to a pipe or a file that this one has open."""
     try:
         with open(descriptor, "rb") as stream:
-            return line_of(Path(f"descriptor {descriptor}"), stream.read(MAX_BYTES))
+            return line_of(Path(f"descriptor {descriptor}"), stream.read(MAX_TOKEN_BYTES))
     except (OSError, NoJoinCredentials) as problem:
         raise click.ClickException(f"--token-fd {descriptor}: {problem}") from problem
 

@@ -22,6 +22,7 @@ from tierlb.cli.log import LazyLog, say
 from tierlb.controller.changes import Changes
 from tierlb.controller.controller import Controller
 from tierlb.controller.following import Following
+from tierlb.controller.startup import start_anew
 from tierlb.controller.store import FileStore
 from tierlb.local.ports import PortTaken, check_free, listen
 from tierlb.local.supervisor import Supervisor
@@ -73,7 +74,7 @@ async def _up(topology: Topology, source: Source, text: str, options: UpOptions)
         check_free(topology)
         admin_tls = admin_context(topology.admin_tls) if topology.admin_tls is not None else None
         admin = listen(topology.admin, "admin.listen")
-        if await changes.start(text, getpass.getuser()) != text:
+        if await start_anew(changes, text, getpass.getuser()) != text:
             topology = controller.topology
             check_free(topology)
     except (PortTaken, TlsProblem) as error:
@@ -93,7 +94,7 @@ async def _up(topology: Topology, source: Source, text: str, options: UpOptions)
     async def on_starting(background: trio.Nursery) -> None:
         from tierlb.admin.app import serve_admin
 
-        await background.start(serve_admin, admin, controller, changes, token, admin_tls)
+        await background.start(serve_admin, admin, controller.observer, changes, token, admin_tls)
 
     async def on_serving(background: trio.Nursery) -> None:
         changes.machines = supervisor.manager

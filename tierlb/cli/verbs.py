@@ -14,6 +14,7 @@ import click
 if TYPE_CHECKING:
     from tierlb.cli.change import ChangeOptions
     from tierlb.cli.client import Client
+    from tierlb.topology.verbs import Verb
 
 DEFAULT_ADMIN_URL = "http://127.0.0.1:7900"
 CA_HELP = "Certificate of the authority that signed the API's, with https.  [default: those that the machine trusts]"
@@ -34,19 +35,23 @@ _COMPOSE = click.option(
 )
 
 
+def _access(token_is_for: str) -> Callable[[CommandFunction], CommandFunction]:
+    """The options by which an admin API is reached."""
+    file = click.Path(dir_okay=False, path_type=Path)
+    token_help = f"The token, which {token_is_for}.  [default: .tierlb/CLUSTER/admin-token]"
+    about = "Where its admin API is."
+    options = (
+        click.option("--ca", type=file, metavar="FILE", help=CA_HELP),
+        click.option("--token-file", type=file, metavar="FILE", help=token_help),
+        click.option("--admin", default=DEFAULT_ADMIN_URL, show_default=True, metavar="URL", help=about),
+    )
+    return lambda command: functools.reduce(lambda wrapped, option: option(wrapped), options, command)
+
+
 def reading_a_cluster(command: CommandFunction) -> CommandFunction:
     """Options for the cluster to read, given to the command as `admin`."""
 
-    @click.option(
-        "--admin", default=DEFAULT_ADMIN_URL, show_default=True, metavar="URL", help="Where its admin API is."
-    )
-    @click.option(
-        "--token-file",
-        type=click.Path(dir_okay=False, path_type=Path),
-        metavar="FILE",
-        help="The token, which reading from other machines needs.  [default: .tierlb/CLUSTER/admin-token]",
-    )
-    @click.option("--ca", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help=CA_HELP)
+    @_access("reading from other machines needs")
     @functools.wraps(command)
     def with_access(admin: str, token_file: Path | None, ca: Path | None, **others: Any) -> None:
         from tierlb.cli.client import AdminAccess
@@ -59,16 +64,7 @@ def reading_a_cluster(command: CommandFunction) -> CommandFunction:
 def _of_a_cluster(command: CommandFunction) -> CommandFunction:
     """Options for the cluster to change, given to the command as its client."""
 
-    @click.option(
-        "--admin", default=DEFAULT_ADMIN_URL, show_default=True, metavar="URL", help="Where its admin API is."
-    )
-    @click.option(
-        "--token-file",
-        type=click.Path(dir_okay=False, path_type=Path),
-        metavar="FILE",
-        help="The token, which changes need.  [default: .tierlb/CLUSTER/admin-token]",
-    )
-    @click.option("--ca", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help=CA_HELP)
+    @_access("changes need")
     @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
     @functools.wraps(command)
     def with_client(admin: str, token_file: Path | None, ca: Path | None, as_json: bool, **others: Any) -> None:
@@ -165,13 +161,9 @@ def tier_remove(client: "Client", options: "ChangeOptions", name: str) -> None:
 def scale(client: "Client", options: "ChangeOptions", replicas: tuple[str, ...]) -> None:
     """Set how many nodes tiers have, or processes pools with `run`: scale web=5 api=2."""
     from tierlb.cli.change import run_verb
-    from tierlb.topology.verbs import EditError, parse_scale
+    from tierlb.topology.verbs import parse_scale
 
-    try:
-        verb = parse_scale(*replicas)
-    except EditError as error:
-        raise click.UsageError(str(error)) from error
-    run_verb(client, verb, options)
+    run_verb(client, _parsed(parse_scale, *replicas), options)
 
 
 @click.command()
@@ -181,46 +173,31 @@ def scale(client: "Client", options: "ChangeOptions", replicas: tuple[str, ...])
 def policy(client: "Client", options: "ChangeOptions", policy: str) -> None:
     """Set how the nodes of a tier choose: policy web=round-robin."""
     from tierlb.cli.change import run_verb
-    from tierlb.topology.verbs import EditError, parse_policy
+    from tierlb.topology.verbs import parse_policy
 
-    try:
-        verb = parse_policy(policy)
-    except EditError as error:
-        raise click.UsageError(str(error)) from error
-    run_verb(client, verb, options)
+    run_verb(client, _parsed(parse_policy, policy), options)
 
 
-@click.command()
-@click.argument("target", metavar="NODE|POOL/HOST:PORT")
-@_of_a_change
-@_of_a_cluster
-def drain(client: "Client", options: "ChangeOptions", target: str) -> None:
-    """Send nothing new to a node, agent or endpoint, until `ready`; what it has may finish."""
-    from tierlb.cli.change import run_admin
+def _admin_command(state: str, about: str) -> click.Command:
+    """The command that sets this admin state."""
 
-    run_admin(client, target, "drain", options)
+    @click.command(state, help=about)
+    @click.argument("target", metavar="NODE|POOL/HOST:PORT")
+    @_of_a_change
+    @_of_a_cluster
+    def set_admin(client: "Client", options: "ChangeOptions", target: str) -> None:
+        from tierlb.cli.change import run_admin
 
+        run_admin(client, target, state, options)
 
-@click.command()
-@click.argument("target", metavar="NODE|POOL/HOST:PORT")
-@_of_a_change
-@_of_a_cluster
-def maintenance(client: "Client", options: "ChangeOptions", target: str) -> None:
-    """As `drain`, without health checks; what is left after the drain time is cut."""
-    from tierlb.cli.change import run_admin
-
-    run_admin(client, target, "maintenance", options)
+    return set_admin
 
 
-@click.command()
-@click.argument("target", metavar="NODE|POOL/HOST:PORT")
-@_of_a_change
-@_of_a_cluster
-def ready(client: "Client", options: "ChangeOptions", target: str) -> None:
-    """Give a node, agent or endpoint its share again."""
-    from tierlb.cli.change import run_admin
-
-    run_admin(client, target, "ready", options)
+drain = _admin_command("drain", "Send nothing new to a node, agent or endpoint, until `ready`; what it has may finish.")
+maintenance = _admin_command(
+    "maintenance", "As `drain`, without health checks; what is left after the drain time is cut."
+)
+ready = _admin_command("ready", "Give a node, agent or endpoint its share again.")
 
 
 @click.command()
@@ -282,6 +259,15 @@ def progress(client: "Client", compose: Path | None) -> None:
 
 
 COMMANDS = (plan, apply, tier, scale, policy, drain, maintenance, ready, weight, restart, history, rollback, progress)
+
+
+def _parsed(read: "Callable[..., Verb]", *words: str) -> "Verb":
+    from tierlb.topology.verbs import EditError
+
+    try:
+        return read(*words)
+    except EditError as error:
+        raise click.UsageError(str(error)) from error
 
 
 def _seconds(option: str, text: str) -> float:

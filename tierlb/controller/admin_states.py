@@ -1,8 +1,8 @@
 """What operators want of nodes and agents: drain or maintenance; those that are not named are ready.
 
 These states belong to a revision of the history, beside its text. An engine gives its nodes names that no file holds,
-and a file that is applied from version control says nothing of the nodes that are being repaired just now: it changes
-no state. A state lasts until `ready`, or until the topology has no such node; a later node of that name is ready.
+and a file from version control does not know which nodes are being repaired, so applying a file changes no state. A
+state lasts until `ready`, or until the topology has no such node; a later node of that name is ready.
 
 Left out: endpoints, which the text names, so it holds what is wanted of them (topology/endpoints.py).
 """
@@ -29,29 +29,21 @@ MOST_STATES = 1000
 takes revisions of 1.5 MB at most."""
 
 
-@attrs.frozen
-class SetAdmin:
-    """The verbs drain, maintenance and ready of one node or agent."""
-
-    name: str
-    state: Admin
-
-
 def with_state(states: AdminStates, group: str, name: str, state: Admin) -> AdminStates:
     """The same but for this one; ready is what a node is without an entry."""
     others = [each for each in states if each.name != name]
     return tuple(sorted(others if state is Admin.READY else [*others, AdminState(group, name, state)]))
 
 
-def kept(states: AdminStates, topology: Topology, *, numbered: bool) -> AdminStates:
+def states_kept(states: AdminStates, topology: Topology, *, numbered: bool) -> AdminStates:
     """Those of nodes and agents that the topology still has. `numbered`: the nodes of a tier are web-1, web-2 …; where
     engines name them, every name of a tier may be there."""
-    return tuple(each for each in states if _has(topology, each, numbered))
+    return tuple(each for each in states if _names_one(topology, each, numbered))
 
 
 def meanwhile(before: AdminStates, after: AdminStates, topology: Topology, *, numbered: bool) -> AdminStates:
     """While a change leads to this topology and these states: those, and of nodes that go what was wanted of them."""
-    stay = kept(before, topology, numbered=numbered)
+    stay = states_kept(before, topology, numbered=numbered)
     return (*(each for each in before if each not in stay), *after)
 
 
@@ -62,7 +54,7 @@ def changes_between(before: AdminStates, after: AdminStates) -> tuple[AdminChang
     return tuple(AdminChanged(*key, one.value, other.value) for key, one, other in pairs if one != other)
 
 
-def _has(topology: Topology, wanted: AdminState, numbered: bool) -> bool:
+def _names_one(topology: Topology, wanted: AdminState, numbered: bool) -> bool:
     pool, tier = topology.pools.get(wanted.group), topology.tiers.get(wanted.group)
     if pool is not None:
         return pool.agents

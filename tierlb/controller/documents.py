@@ -1,7 +1,7 @@
-"""JSON documents that tell when they are damaged: attrs values as plain ones and back, a checksum, a format number.
+"""JSON documents in which damage is found: attrs values as plain ones and back, a checksum, a format number.
 
-Nothing is coerced on the way back: a number in quotes was not written here. Whoever reads an older format is told to
-update; a field that has a default may be added without a new one.
+Nothing is coerced on the way back: a number in quotes was not written here. A document of a newer format is refused. A
+field that has a default may be added without a new format.
 
 Left out: where the documents are kept (store.py, etcd_store.py).
 """
@@ -15,7 +15,7 @@ import cattrs
 
 from tierlb.channel.durable import StoreError
 
-FORMAT = 1
+DOCUMENT_FORMAT = 1
 
 T = TypeVar("T")
 
@@ -26,27 +26,27 @@ class Damaged(ValueError):  # noqa: N818 (a verdict on the input)
 
 def to_plain(value: object) -> Any:
     """What JSON can hold."""
-    return _converter.unstructure(value)
+    return _document_converter.unstructure(value)
 
 
 def from_plain(plain: object, kind: type[T]) -> T:
     """Raises Damaged."""
     try:
-        return _converter.structure(plain, kind)
+        return _document_converter.structure(plain, kind)
     except (ValueError, TypeError, cattrs.BaseValidationError) as error:
-        raise Damaged(_why(error)) from None
+        raise Damaged(_why_misshapen(error)) from None
 
 
-def parse(content: bytes, where: object, advice: str) -> dict[str, Any]:
+def parse_document(content: bytes, where: object, advice: str) -> dict[str, Any]:
     """The fields of a document that this version can read. Raises Damaged, and StoreError, with what else there is to
     do in `advice`, if a newer tierlb wrote it."""
-    document = _parse(content)
+    document = _parse_json(content)
     number = document.get("format") if isinstance(document, dict) else None
     if type(number) is not int or number < 1:
         raise Damaged("not a document of tierlb")
-    if number > FORMAT:
+    if number > DOCUMENT_FORMAT:
         raise StoreError(
-            f"{where} has format {number} and was written by a newer tierlb; this one reads up to {FORMAT}: "
+            f"{where} has format {number} and was written by a newer tierlb; this one reads up to {DOCUMENT_FORMAT}: "
             f"start the newer one, or {advice}"
         )
     return dict(document)
@@ -57,14 +57,14 @@ def digest(plain: object) -> str:
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
-def _parse(content: bytes) -> Any:
+def _parse_json(content: bytes) -> Any:
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
         raise Damaged(f"not JSON: {error}") from None
 
 
-def _why(error: Exception) -> str:
+def _why_misshapen(error: Exception) -> str:
     if isinstance(error, cattrs.BaseValidationError):
         return "; ".join(cattrs.transform_error(error))[:200]
     return str(error)
@@ -79,11 +79,11 @@ def _exactly(kind: type[Any]) -> Callable[[object, object], Any]:
     return read
 
 
-def _make_converter() -> cattrs.Converter:
+def _make_document_converter() -> cattrs.Converter:
     converter = cattrs.Converter()
     for kind in (int, float, str):
         converter.register_structure_hook(kind, _exactly(kind))
     return converter
 
 
-_converter = _make_converter()
+_document_converter = _make_document_converter()

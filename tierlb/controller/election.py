@@ -1,14 +1,14 @@
 """Which of several controllers is the active one: the one whose key is in etcd, put there with a lease that it renews.
 
-When the active one dies, its lease runs out and etcd deletes the key; when it ends in order, it revokes the lease, with
-the same effect at once. The others watch the key, and whoever is the first to put it again is the active one.
+When the active controller dies, its lease runs out and etcd deletes the key. When it ends in order, it revokes the
+lease, with the same effect at once. The others watch the key, and the first one that puts it again is the active one.
 
-The holder counts a lease from before it asked for it, etcd from when it heard of that, and the holder takes a part
-off for clocks that do not run alike: so one that cannot renew its lease stops being active before another one begins
-(`Leadership.lost`). One that slept through this and knows nothing of it can still change nothing, because all
-that it writes demands that the key is the one that it put (`Leadership.fence`).
+The holder counts a lease from before it asked for it, etcd from when the request arrived. The holder subtracts a margin
+for clocks that do not run alike. So a controller that cannot renew its lease stops being active before another one
+begins (`Leadership.lost`). A controller that was suspended meanwhile can still change nothing, because every write of
+its demands that the key is the one that it put (`Leadership.fence`).
 
-Left out: who ought to be active. It is whoever comes first, and nobody is asked to give way.
+Left out: preferences. The first candidate wins, and stays until its lease ends.
 """
 
 import json
@@ -30,17 +30,17 @@ TTL_S = 3
 second: another controller takes over 2.5 to 4 s after this one was killed."""
 RENEWALS = 6
 """In the time of a lease. While the members of etcd elect, for one to two seconds, none succeeds."""
-MARGIN = 1 / 6
+LEASE_MARGIN = 1 / 6
 """Of a lease: what clocks may be apart by then, and the time it takes to stop."""
 RENEW_S = 0.7
 """For the answer of one member: if it hangs, there is time to ask two others."""
-LOOK_EVERY_S = 1.0
-"""Besides watching: a connection that died without a word is as silent as one on which there is nothing to tell."""
-AGAIN_S = 0.5
+LOOK_AT_KEY_EVERY_S = 1.0
+"""Besides watching: a connection that was cut is as silent as one without news."""
+ELECT_AGAIN_S = 0.5
 DENIED_AGAIN_S = 2.0
-"""Somebody has to do something first, and each attempt has etcd hash a password, which is made to be slow."""
-COMPLAIN_EVERY_S = 60.0
-NEVER = -1
+"""An operator has to act first, and each attempt makes etcd hash a password, which is slow by design."""
+LOG_PROBLEM_EVERY_S = 60.0
+NO_REVISION = -1
 """No revision of etcd."""
 RESIGN_S = 1.0
 
@@ -58,13 +58,13 @@ class Leader:
 
 @attrs.define
 class Leadership:
-    """`lost`: this controller must not act as the active one any more, whether there is another one yet or not."""
+    """`lost` is set when this controller must not act as the active one any more, whether there is another or not."""
 
     _put: Created
     lost: trio.Event = attrs.field(factory=trio.Event, init=False)
 
     def fence(self) -> Created:
-        """What everything has to demand that it writes."""
+        """The demand that each of its writes makes."""
         return self._put
 
 
@@ -78,6 +78,25 @@ class _Term:
 
 
 @attrs.define
+class LastingProblem:
+    """A problem that is logged at once, and then once a minute until it is over. `text` is "" while there is none."""
+
+    text: str = ""
+    _logged_s: float = attrs.field(default=-math.inf, init=False)
+
+    def note(self, text: str, now: float) -> bool:
+        """Whether it is to be logged now."""
+        self.text, is_due = text, now >= self._logged_s + LOG_PROBLEM_EVERY_S
+        if is_due:
+            self._logged_s = now
+        return is_due
+
+    def clear(self) -> None:
+        """It is over."""
+        self.text, self._logged_s = "", -math.inf
+
+
+@attrs.define
 class Election:
     """One candidate. `key` is the one that all of them would put, `url` where this one is found when it is active."""
 
@@ -87,26 +106,25 @@ class Election:
     url: str
     log: Log
     ttl_s: int = TTL_S
-    look_every_s: float = LOOK_EVERY_S
+    look_every_s: float = LOOK_AT_KEY_EVERY_S
     _leader: Leader | None = attrs.field(default=None, init=False)
     _vacant: trio.Event = attrs.field(factory=trio.Event, init=False)
     _seen_at: int = attrs.field(default=0, init=False)
-    _let_in: bool = attrs.field(default=False, init=False)
-    _problem: str = attrs.field(default="", init=False)
-    _complained_s: float = attrs.field(default=-math.inf, init=False)
+    _had_access: bool = attrs.field(default=False, init=False)
+    _problem: LastingProblem = attrs.field(factory=LastingProblem, init=False)
 
     def current(self) -> Leader | None:
-        """Who is the active controller, as far as this one knows."""
+        """The active controller, as far as this one knows."""
         return self._leader
 
     def problem(self) -> str:
-        """Why this one cannot tell; empty if it can."""
-        return self._problem
+        """Why this controller does not know; "" if it does."""
+        return self._problem.text
 
     @asynccontextmanager
     async def lead(self) -> AsyncIterator[Leadership]:
         """Wait, as long as it takes, until this is the active controller; at the end another one may be. Raises Denied
-        where etcd never let this one in: so it does not wait for a role that it could not take."""
+        where etcd never granted access, so that this controller does not wait for a role that it could not take."""
         term = await self._win()
         leadership = Leadership(term.put)
         problem = None
@@ -127,27 +145,27 @@ class Election:
     async def _win(self) -> _Term:
         while True:
             try:
-                await self._try_the_door()
-                term = await self._stand()
+                await self._demand_access()
+                term = await self._try_to_win()
             except StoreError as problem:
-                if isinstance(problem, Denied) and not self._let_in:
+                if isinstance(problem, Denied) and not self._had_access:
                     raise
-                self._complain(problem)
+                self._log_problem(problem)
                 await trio.sleep(_again_s(problem))
                 continue
-            self._be_content()
+            self._problem.clear()
             if term is not None:
                 self._leader = Leader(self.name, self.url)
-                self.log.info("is the active controller", controller=self.name)
+                self.log.info("election_won", controller=self.name)
                 return term
 
-    async def _try_the_door(self) -> None:
-        """Once: whether this one could put the key, which is not put, for its demand cannot be met."""
-        if not self._let_in:
-            await self.etcd.commit([Changed(self.key, NEVER)], [Put(self.key, b"")])
-            self._let_in = True
+    async def _demand_access(self) -> None:
+        """Once: whether this controller may put the key. Nothing is put, because the demand cannot be met."""
+        if not self._had_access:
+            await self.etcd.commit([Changed(self.key, NO_REVISION)], [Put(self.key, b"")])
+            self._had_access = True
 
-    async def _stand(self) -> _Term | None:
+    async def _try_to_win(self) -> _Term | None:
         """Be elected if the key is not there; else wait until it is not."""
         outcome = await self.etcd.read(Get(self.key))
         if outcome.found[0]:
@@ -157,7 +175,7 @@ class Election:
         lease = await self.etcd.grant(self.ttl_s)
         won = False
         try:
-            put = Put(self.key, _to_bytes(Leader(self.name, self.url)), lease.number)
+            put = Put(self.key, _leader_bytes(Leader(self.name, self.url)), lease.number)
             outcome = await self.etcd.commit([Created(self.key, 0)], [put])
             won = outcome.agreed
         finally:
@@ -175,13 +193,13 @@ class Election:
             nursery.cancel_scope.cancel()
 
     async def _watch(self) -> None:
-        def heed(event: WatchEvent) -> None:
+        def note_event(event: WatchEvent) -> None:
             self._note(event.item, event.at)
 
         while True:
             try:
-                await self.etcd.watch(self.key, self._seen_at + 1, heed)
-            except StoreError as problem:  # whoever looks complains
+                await self.etcd.watch(self.key, self._seen_at + 1, note_event)
+            except StoreError as problem:  # `_look` logs it
                 await trio.sleep(_again_s(problem))
 
     async def _look(self) -> None:
@@ -192,10 +210,10 @@ class Election:
             try:
                 outcome = await self.etcd.read(Get(self.key))
             except StoreError as problem:
-                self._complain(problem)
+                self._log_problem(problem)
                 pause_s = max(pause_s, _again_s(problem))
             else:
-                self._be_content()
+                self._problem.clear()
                 self._note(next(iter(outcome.found[0]), None), outcome.at)
 
     def _note(self, item: KeyValue | None, at: int) -> None:
@@ -206,11 +224,11 @@ class Election:
             self._vacant.set()
         elif (leader := leader_of(item)) != self._leader:
             self._leader = leader
-            self.log.info("another controller is active", controller=self.name, active=str(leader))
+            self.log.info("other_controller_elected", controller=self.name, active=str(leader))
 
     async def _keep(self, term: _Term, leadership: Leadership) -> None:
-        """Renew the lease for as long as it is good; then say that it is lost. The key is looked at as well: somebody
-        may have deleted it, and a member that was cut off from the others renews leases that they let end."""
+        """Renew the lease for as long as it is good; then set `lost`. The key is read as well: an operator may have
+        deleted it, and a member that is cut off from the others renews leases that they let end."""
         why = ""
         with trio.CancelScope(deadline=term.good_until_s) as scope:
             while True:
@@ -229,26 +247,20 @@ class Election:
         self._leader = None
         leadership.lost.set()
         reason = why or "its lease was not renewed in time"
-        self.log.warning("is not the active controller any more", controller=self.name, reason=reason)
+        self.log.warning("leadership_lost", controller=self.name, reason=reason)
 
     async def _resign(self, lease: Lease) -> None:
-        """If etcd does not hear of it, the lease runs out."""
+        """If etcd cannot be reached, the lease runs out by itself."""
         with trio.move_on_after(RESIGN_S, shield=True), suppress(StoreError):
             await self.etcd.revoke(lease)
 
-    def _complain(self, problem: StoreError) -> None:
-        """At once, and now and then until it is over."""
-        self._problem = str(problem)
-        if trio.current_time() >= self._complained_s + COMPLAIN_EVERY_S:
-            self._complained_s = trio.current_time()
-            self.log.warning("cannot tell who is the active controller", controller=self.name, reason=str(problem))
-
-    def _be_content(self) -> None:
-        self._problem, self._complained_s = "", -math.inf
+    def _log_problem(self, problem: StoreError) -> None:
+        if self._problem.note(str(problem), trio.current_time()):
+            self.log.warning("leader_lookup_failed", controller=self.name, reason=str(problem))
 
 
 def leader_of(item: KeyValue) -> Leader:
-    """Who put the key. Also of one that somebody put by hand."""
+    """The controller that put the key; for a key that was put by hand, its content."""
     try:
         plain = json.loads(item.value)
         return Leader(str(plain["name"]), str(plain["url"]))
@@ -257,12 +269,12 @@ def leader_of(item: KeyValue) -> Leader:
 
 
 def _again_s(problem: StoreError) -> float:
-    return DENIED_AGAIN_S if isinstance(problem, Denied) else AGAIN_S
+    return DENIED_AGAIN_S if isinstance(problem, Denied) else ELECT_AGAIN_S
 
 
-def _to_bytes(leader: Leader) -> bytes:
+def _leader_bytes(leader: Leader) -> bytes:
     return json.dumps(attrs.asdict(leader)).encode()
 
 
 def _good_until_s(asked_s: float, ttl_s: float) -> float:
-    return asked_s + ttl_s * (1 - MARGIN)
+    return asked_s + ttl_s * (1 - LEASE_MARGIN)

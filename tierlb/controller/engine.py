@@ -1,7 +1,7 @@
-"""Where somebody else starts the processes of a cluster: compose, Kubernetes, a service manager on each of several
-machines. Who will come nobody knows then; what the controller has to know of it is here.
+"""What the controller knows of an engine that starts the processes of the cluster: compose, Kubernetes, or a service
+manager on each of several machines.
 
-Left out: asking an engine for anything (deploy/), which whoever makes a change does.
+Left out: requests to an engine (deploy/), which the client that makes a change sends.
 """
 
 import attrs
@@ -10,9 +10,9 @@ from tierlb.model.topology import Pool, Topology
 
 
 @attrs.frozen
-class Engine:
+class ProcessEngine:
     """`endpoints`: the HOST:PORT by which nodes find the endpoints of a pool with `run`, in which {pool} is its name
-    ("": nobody starts them)."""
+    ("": they are not started)."""
 
     endpoints: str = ""
 
@@ -22,7 +22,7 @@ class Engine:
         return attrs.evolve(topology, pools=pools)
 
     def lack(self, topology: Topology) -> str:
-        """Why it cannot be, if it cannot."""
+        """Why the topology cannot be served this way; "" if it can."""
         for pool in topology.pools.values():
             if pool.run is not None and not self.endpoints:
                 return (

@@ -1,7 +1,7 @@
-"""How etcd is reached, and who asks there: the URL of the topology's `store`, TLS, and the user that logs in.
+"""How etcd is reached, and as which user: the URL of the topology's `store`, TLS, and the user that logs in.
 
-The password is read from its file whenever somebody logs in, so it may be changed while a controller runs. The files
-for TLS are read once. Left out: users by the name in a client's certificate, which etcd's gateway does not heed.
+The password is read from its file at each login, so it may be changed while a controller runs. The files
+for TLS are read once. Left out: users by the name in a client's certificate, which etcd's gateway ignores.
 """
 
 import ssl
@@ -19,12 +19,12 @@ PLAIN, SECURE = "etcd://", "etcds://"
 PREFIX = "tierlb"
 
 
-class Denied(StoreError):  # noqa: N818 (a verdict on who asks)
-    """etcd does not let this controller in, or not do what it has to: somebody has to change that."""
+class Denied(StoreError):  # noqa: N818 (a verdict on the user)
+    """etcd denies this controller access, or a right that it needs; an operator has to change that."""
 
 
 @attrs.frozen
-class StoreUrl:
+class EtcdUrl:
     """`members` are HOST:PORT, `prefix` is what all keys begin with, `tls` whether members speak TLS."""
 
     members: tuple[str, ...]
@@ -36,7 +36,7 @@ class StoreUrl:
         return f"{self.prefix}/{cluster}"
 
 
-def parse_store_url(text: str) -> StoreUrl:
+def parse_store_url(text: str) -> EtcdUrl:
     """Read `etcd://HOST:PORT[,HOST:PORT…][/PREFIX]`, or `etcds://`. Raises ValueError with a sentence that says what to
     write."""
     try:
@@ -46,12 +46,12 @@ def parse_store_url(text: str) -> StoreUrl:
             f"{text!r} is no store: write {PLAIN}HOST:PORT or {PLAIN}HOST:PORT,HOST:PORT/PREFIX, with TLS {SECURE}"
         ) from None
     prefix = url.partition("://")[2].partition("/")[2]
-    return StoreUrl(SharedStore(url).members, prefix or PREFIX, url.startswith(SECURE))
+    return EtcdUrl(SharedStore(url).members, prefix or PREFIX, url.startswith(SECURE))
 
 
 @attrs.frozen
 class Login:
-    """Who asks, and where the password is."""
+    """The user, and where the password is."""
 
     user: str
     password_file: Path
@@ -72,7 +72,7 @@ class Login:
 
 
 def login_of(store: SharedStore) -> Login | None:
-    """None where nobody logs in."""
+    """None where etcd has no users."""
     if store.user is None or store.password_file is None:
         return None
     return Login(store.user, Path(store.password_file))
@@ -85,23 +85,23 @@ def tls_context(store: SharedStore) -> ssl.SSLContext | None:
     try:
         context = ssl.create_default_context(cafile=store.ca)
     except OSError as error:
-        raise StoreError(f"`ca` of `store`, {store.ca}, cannot be used: {_short(error)}") from error
+        raise StoreError(f"`ca` of `store`, {store.ca}, cannot be used: {_short_reason(error)}") from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if store.certificate is not None:
         try:
-            context.load_cert_chain(store.certificate, store.key, password=_no_passphrase)
+            context.load_cert_chain(store.certificate, store.key, password=_refuse_passphrase)
         except (OSError, ValueError) as error:
             problem = f"`certificate` of `store`, {store.certificate}, cannot be used with the key {store.key}"
-            raise StoreError(f"{problem}: {_short(error)}") from error
+            raise StoreError(f"{problem}: {_short_reason(error)}") from error
     return context
 
 
-def _no_passphrase() -> str:
+def _refuse_passphrase() -> str:
     """Without this OpenSSL would ask at the terminal."""
     raise ValueError("the key has a passphrase, and nobody is there to type it: write it without one")
 
 
-def _short(error: Exception) -> str:
+def _short_reason(error: Exception) -> str:
     if isinstance(error, ssl.SSLError):
         return (error.reason or "it is not in PEM form").replace("_", " ").lower()
     return getattr(error, "strerror", None) or str(error)

@@ -9,7 +9,7 @@ this is the expected one and that this controller is the active one (`fence`). S
 one that was taken for dead saves nothing. Where the answer to a save is lost, the same is sent again: it can take
 effect only once, and if it did already, the state that is found bears its mark.
 
-Where somebody damaged what is kept, what was saved last is used, with a warning: etcd still has it unless it was
+Where what is kept was damaged, what was saved last is used, with a warning: etcd still has it unless it was
 compacted since. Left out: a copy of our own against that, as FileStore has; the members of etcd are the copies.
 """
 
@@ -24,9 +24,10 @@ import attrs
 import trio
 
 from tierlb.channel.durable import StoreError
-from tierlb.controller.documents import FORMAT, Damaged, digest, from_plain, parse, to_plain
+from tierlb.controller.documents import DOCUMENT_FORMAT, Damaged, digest, from_plain, parse_document, to_plain
 from tierlb.controller.election import leader_of
-from tierlb.controller.etcd import Etcd, Unreachable, Unsure
+from tierlb.controller.etcd import Etcd
+from tierlb.controller.etcd_calls import EtcdUnreachable, EtcdUnsure
 from tierlb.controller.history import Revision
 from tierlb.controller.store import Loaded, StaleError, Stored
 from tierlb.wire.etcd import Changed, Created, Delete, Demand, Get, Put, TxnOperation, TxnResult
@@ -37,12 +38,12 @@ HASH_CHARS = 16
 MOST_OPERATIONS = 100
 """In one step; etcd takes 128."""
 MOST_BYTES = 2**20
-"""In one step; etcd takes 1.5 MiB. One revision may be larger: then etcd says what it thinks of that."""
+"""In one step; etcd takes 1.5 MiB. One revision may be larger; then etcd refuses it with a reason."""
 LOAD_S = 10.0
 """A history may have 4 MiB."""
 PATIENCE_S = 3.0
 """While a member restarts, or the others elect."""
-AGAIN_S = 0.2
+SAVE_AGAIN_S = 0.2
 
 
 class Deposed(StoreError):  # noqa: N818 (an event of normal operation)
@@ -91,11 +92,11 @@ class EtcdStore:
             found = await self._start_from(expected_version)
             revisions = dict(map(_named, stored.history.revisions))
             news = [name for name, content in revisions.items() if found.revisions.get(name) != content]
-            *steps, last = _steps([self._put(REVISIONS + name, revisions[name]) for name in news])
+            *steps, last = _save_steps([self._put(REVISIONS + name, revisions[name]) for name in news])
             for step in steps:
                 await self._commit(found.version, step)
             waste = [name for name in found.revisions if name not in revisions][: MOST_OPERATIONS - len(last)]
-            state = self._put(STATE, _to_bytes(stored, list(revisions)))
+            state = self._put(STATE, _record_bytes(stored, list(revisions)))
             self._open.add((expected_version, state.value))
             deletions = [Delete(self._key(REVISIONS + name)) for name in waste]
             version = await self._commit(found.version, [*last, *deletions, state], state.value)
@@ -105,7 +106,7 @@ class EtcdStore:
             return version
 
     async def close(self) -> None:
-        """Nobody was kept out."""
+        """Nothing was locked."""
 
     def _key(self, name: str) -> str:
         return f"{self.directory}/{name}"
@@ -121,7 +122,7 @@ class EtcdStore:
         return _Found(states[0].changed, states[0].value, contents) if states else _Found(0, b"", contents)
 
     def _read(self, found: _Found) -> Stored:
-        return _from_bytes(found.state, found.revisions, f"{self._key(STATE)} in etcd")
+        return _record_from_bytes(found.state, found.revisions, f"{self._key(STATE)} in etcd")
 
     async def _saved_last(self, version: int, damage: Damaged) -> Loaded:
         """What was there when the state was changed, or if that was the damage, what was before."""
@@ -132,7 +133,7 @@ class EtcdStore:
                 stored = self._read(found)
             except Damaged:
                 continue
-            except Unreachable:
+            except EtcdUnreachable:
                 raise
             except StoreError:
                 break  # it has forgotten that
@@ -178,20 +179,20 @@ class EtcdStore:
 
 
 async def _patiently(ask: Callable[[], Awaitable[TxnResult]]) -> TxnResult:
-    """Ask again while nobody answers, for a while. What is asked twice must be able to take effect only once."""
+    """Ask again for a while where no member answers. What is asked twice must take effect only once."""
     give_up_s = trio.current_time() + PATIENCE_S
     unsure = None
     while True:
         try:
             return await ask()
-        except (Unreachable, Unsure) as problem:
-            unsure = problem if isinstance(problem, Unsure) else unsure
+        except (EtcdUnreachable, EtcdUnsure) as problem:
+            unsure = problem if isinstance(problem, EtcdUnsure) else unsure
             if trio.current_time() >= give_up_s:
                 raise unsure or problem from None
-        await trio.sleep(AGAIN_S)
+        await trio.sleep(SAVE_AGAIN_S)
 
 
-def _steps(puts: Sequence[Put]) -> Iterator[list[Put]]:
+def _save_steps(puts: Sequence[Put]) -> Iterator[list[Put]]:
     """In portions that etcd takes; one at least, which may be empty."""
     step: list[Put] = []
     for put in puts:
@@ -204,7 +205,7 @@ def _steps(puts: Sequence[Put]) -> Iterator[list[Put]]:
 
 
 def _named(revision: Revision) -> tuple[str, bytes]:
-    """Its name and its content, in which text stays text for those who look at it with etcdctl."""
+    """Its name and its content, in which text stays text, so that etcdctl shows it."""
     content = json.dumps(to_plain(revision), ensure_ascii=False).encode("utf-8", "surrogatepass")
     return f"{revision.number:08}-{_hash(content)}", content
 
@@ -213,16 +214,18 @@ def _hash(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:HASH_CHARS]
 
 
-def _to_bytes(stored: Stored, names: Sequence[str]) -> bytes:
+def _record_bytes(stored: Stored, names: Sequence[str]) -> bytes:
     plain = to_plain(stored)
     plain["history"]["revisions"] = names
     mark = secrets.token_hex(8)
-    return json.dumps({"format": FORMAT, "mark": mark, "sha256": digest([mark, plain]), "stored": plain}).encode()
+    return json.dumps(
+        {"format": DOCUMENT_FORMAT, "mark": mark, "sha256": digest([mark, plain]), "stored": plain}
+    ).encode()
 
 
-def _from_bytes(content: bytes, revisions: Mapping[str, bytes], where: str) -> Stored:
+def _record_from_bytes(content: bytes, revisions: Mapping[str, bytes], where: str) -> Stored:
     """Raises Damaged, and StoreError if a newer tierlb wrote it."""
-    document = parse(content, where, "choose another prefix")
+    document = parse_document(content, where, "choose another prefix")
     mark: object = document.get("mark")
     plain: Any = document.get("stored")
     if document.get("sha256") != digest([mark, plain]):

@@ -1,9 +1,9 @@
-"""Which topologies the cluster was asked to be, by whom and why; and the apply that is on its way.
+"""Which topologies the cluster was asked to be, by which user and why; and the apply that is on its way.
 
-A history is a value. Whoever changes the topology says which revision the change was made from (compare-and-swap), so
-that of two people who edit at the same time the second is told instead of undoing the first one's work. A failed
-apply moves `active` back and leaves its revision in the list; an operator who goes back to an old revision accepts
-its text anew, so that the list says who did and why.
+A history is a value. Each change names the revision that it was made from (compare-and-swap). So of two users who edit
+at the same time, the second gets a conflict instead of undoing the work of the first. A failed apply moves `active`
+back and leaves its revision in the list. Going back to an old revision accepts its text anew, so that the list shows by
+whom and why.
 
 Left out: where this is kept (store.py), and how a revision is carried out.
 """
@@ -25,7 +25,7 @@ LATEST_S = 253402300799.0
 """The end of the year 9999, the last moment that can be shown as a date."""
 
 
-class Conflict(ValueError):  # noqa: N818 (a verdict on the request: somebody else was first)
+class Conflict(ValueError):  # noqa: N818 (a verdict on the request: another one was first)
     """The change was made from a revision that is not the current one."""
 
 
@@ -60,7 +60,7 @@ class Revision:
 
 
 @attrs.frozen
-class Row:
+class HistoryRow:
     """A revision as `tierlb history` shows it.
 
     `added` and `removed` count lines against the base, None if that is kept no more. `undone`: it is not active, and
@@ -118,26 +118,30 @@ class History:
             raise Conflict(_conflict(self.current, expected))
         number = self.revisions[-1].number + 1 if self.revisions else 1
         revision = Revision(number, text, who, why, when, self.active, admin_states)
-        return History(_bounded((*self.revisions, revision), {number, self.active}), number)
+        return History(_bounded_revisions((*self.revisions, revision), {number, self.active}), number)
+
+    def has_text(self, text: str) -> bool:
+        """Whether this text was a revision, as far as they are kept."""
+        return any(revision.text == text for revision in self.revisions)
 
     def activate(self, number: int) -> "History":
         """With another of its revisions active, where an apply failed; raises UnknownRevision."""
         return attrs.evolve(self, active=self.get(number).number)
 
-    def rows(self) -> tuple[Row, ...]:
+    def rows(self) -> tuple[HistoryRow, ...]:
         """All revisions for a person, newest last."""
         texts = {0: "", **{revision.number: revision.text for revision in self.revisions}}
         bases = {revision.base for revision in self.revisions}
         return tuple(self._row(revision, texts.get(revision.base), bases) for revision in self.revisions)
 
-    def _row(self, revision: Revision, before: str | None, bases: Set[int]) -> Row:
+    def _row(self, revision: Revision, before: str | None, bases: Set[int]) -> HistoryRow:
         added, removed = (None, None) if before is None else changed_lines(before, revision.text)
         active = revision.number == self.active
         undone = not active and revision.number not in bases
-        return Row(revision.number, revision.when, revision.who, revision.why, added, removed, active, undone)
+        return HistoryRow(revision.number, revision.when, revision.who, revision.why, added, removed, active, undone)
 
 
-class Outcome(enum.Enum):
+class RolloutOutcome(enum.Enum):
     """How far an apply is."""
 
     RUNNING = "running"
@@ -146,7 +150,7 @@ class Outcome(enum.Enum):
     ROLLED_BACK = "rolled back"
 
 
-ENDS = {Outcome.RUNNING: Outcome.DONE, Outcome.ROLLING_BACK: Outcome.ROLLED_BACK}
+UNDER_WAY = (RolloutOutcome.RUNNING, RolloutOutcome.ROLLING_BACK)
 
 
 @attrs.frozen
@@ -162,7 +166,7 @@ class Rollout:
     previous: int
     deadline_s: float
     stage: int = 0
-    outcome: Outcome = Outcome.RUNNING
+    outcome: RolloutOutcome = RolloutOutcome.RUNNING
     reason: str = ""
 
     def __attrs_post_init__(self) -> None:
@@ -172,43 +176,19 @@ class Rollout:
     @property
     def over(self) -> bool:
         """Whether nothing is left to do."""
-        return self.outcome not in ENDS
+        return self.outcome not in UNDER_WAY
 
-    def reach(self, stage: int, deadline_s: float) -> "Rollout":
-        """In another stage, forwards or on the way back."""
-        self._demand(not self.over)
-        return attrs.evolve(self, stage=stage, deadline_s=deadline_s)
-
-    def give_up(self, reason: str, deadline_s: float) -> "Rollout":
-        """On the way back from the stage that it is in."""
-        self._demand(self.outcome is Outcome.RUNNING)
-        return attrs.evolve(self, outcome=Outcome.ROLLING_BACK, reason=reason, deadline_s=deadline_s)
-
-    def end(self) -> "Rollout":
-        """Done, or rolled back if it was on the way back."""
-        self._demand(not self.over)
-        return attrs.evolve(self, outcome=ENDS[self.outcome])
-
-    def resume(self, now_s: float, grace_s: float) -> "Rollout":
-        """What a controller that finds this at its start goes on with: forwards if there is time left, else back. The
-        way back gets `grace_s` at least, for nothing was done in the meantime."""
-        if self.outcome is Outcome.RUNNING and now_s >= self.deadline_s:
-            return self.give_up("its time ran out while no controller was running", now_s + grace_s)
-        if self.outcome is Outcome.ROLLING_BACK:
-            return attrs.evolve(self, deadline_s=max(self.deadline_s, now_s + grace_s))
-        return self
-
-    def _demand(self, possible: bool) -> None:
-        if not possible:
-            raise ValueError(f"the apply of revision {self.target} is {self.outcome.value}")
+    def reach(self, stage: int) -> "Rollout":
+        """In another stage."""
+        return attrs.evolve(self, stage=stage)
 
 
 def changed_lines(before: str, after: str) -> tuple[int, int]:
     """How many lines were added and removed. A line that changed counts as both, and so does one that moved: the order
     of routes matters. Where hundreds of lines repeat, it may say more than a patient diff would."""
     old, new = before.splitlines(), after.splitlines()
-    head = _common(old, new)
-    tail = _common(reversed(old[head:]), reversed(new[head:]))
+    head = _common_lines(old, new)
+    tail = _common_lines(reversed(old[head:]), reversed(new[head:]))
     old, new = old[head : len(old) - tail], new[head : len(new) - tail]
     same = sum(block.size for block in SequenceMatcher(None, old, new).get_matching_blocks())
     return len(new) - same, len(old) - same
@@ -219,12 +199,12 @@ def moment(when: float) -> str:
     return datetime.fromtimestamp(when, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-def _common(one: Iterable[str], other: Iterable[str]) -> int:
+def _common_lines(one: Iterable[str], other: Iterable[str]) -> int:
     """How many lines both begin with."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
-def _bounded(revisions: Sequence[Revision], needed: Set[int]) -> tuple[Revision, ...]:
+def _bounded_revisions(revisions: Sequence[Revision], needed: Set[int]) -> tuple[Revision, ...]:
     """The needed revisions and as many of the newest others as there is room for."""
     room = KEPT_REVISIONS - sum(revision.number in needed for revision in revisions)
     characters = KEPT_CHARACTERS - sum(revision.characters for revision in revisions if revision.number in needed)

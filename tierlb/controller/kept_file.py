@@ -25,8 +25,8 @@ MOST_OWED = 16
 """Texts that the file may still hold after writes that failed or are late."""
 
 
-class Found(enum.Enum):
-    """How the file was found."""
+class FileHolds(enum.Enum):
+    """What the file holds."""
 
     OURS = enum.auto()
     EDITED = enum.auto()
@@ -62,15 +62,15 @@ class KeptFile:
         try:
             found = await self._in_thread()
         except (OSError, StoreError) as problem:
-            self.log.warning("the file cannot be kept in step", file=str(self.file), reason=str(problem))
+            self.log.warning("topology_file_write_failed", file=str(self.file), reason=str(problem))
             return
-        if found is Found.EDITED:
-            self.log.warning("the file was edited meanwhile and is left alone", file=str(self.file))
+        if found is FileHolds.EDITED:
+            self.log.warning("topology_file_left_alone", file=str(self.file))
 
-    async def _in_thread(self) -> Found:
+    async def _in_thread(self) -> FileHolds:
         return await trio.to_thread.run_sync(self._catch_up, abandon_on_cancel=True, limiter=self._turn)
 
-    def _catch_up(self) -> Found:
+    def _catch_up(self) -> FileHolds:
         """In a thread, until the newest text is written. Raises OSError and StoreError."""
         while True:
             with self._state:
@@ -83,16 +83,16 @@ class KeptFile:
                 self._owed.append(wanted)
 
 
-def replace(path: Path, owed: tuple[str, ...], text: str) -> Found:
+def replace(path: Path, owed: tuple[str, ...], text: str) -> FileHolds:
     """Write the text where the file holds one of those that are owed, or this one already. Raises OSError and
     StoreError."""
     file = path.resolve()  # a link stays one
     found = file.read_text(encoding="utf-8-sig", errors="replace")
     if found == text:
-        return Found.OURS
+        return FileHolds.OURS
     if found not in owed:
-        return Found.EDITED
+        return FileHolds.EDITED
     mode = file.stat().st_mode
     write_atomically(file, text.encode())
     file.chmod(mode)
-    return Found.OURS
+    return FileHolds.OURS

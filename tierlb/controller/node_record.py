@@ -1,6 +1,7 @@
 """What the controller knows of one node or agent, and its end of the connection to it.
 
-Left out: what follows from it (controller.py), and how the connection is driven (link.py).
+Left out: which nodes exist (registry.py), what is wanted of them (desired.py), and how the connection is driven
+(reception.py).
 """
 
 from collections import deque
@@ -8,10 +9,11 @@ from collections import deque
 import attrs
 import trio
 
+from tierlb.controller.node_reports import NodeReports
 from tierlb.controller.status import State
 from tierlb.model.address import Address
 from tierlb.model.snapshot import Snapshot
-from tierlb.net.websocket import Caller
+from tierlb.net.websocket_upgrade import ProvenPeer
 from tierlb.wire.frames import Hello, ParentAddress, Watch
 
 MAX_WATCHES = 16
@@ -27,7 +29,7 @@ class Link:
 
     wake: trio.Event = attrs.field(factory=trio.Event)
     replaced: bool = False
-    caller: Caller | None = None
+    caller: ProvenPeer | None = None
     watches: deque[Watch] = attrs.field(factory=lambda: deque(maxlen=MAX_WATCHES))
 
     @property
@@ -47,43 +49,98 @@ class Link:
 
 
 @attrs.define
-class NodeRecord:
-    """What is known of one node or agent.
+class Assignment:
+    """What the controller wants of one node, and how the node answered."""
 
-    `wanted` is the snapshot it should serve, `served` the number of the one it acked and `accepted` the revision of the
-    history that this one carried out, `inner` where its parents reach it,
-    `parents` to whom it should report (None: it is not known yet), `lost_s` when its socket was lost. `back`: a
-    node that served before it came here. `leaving`: it is in the topology no more; it goes on as it was, without new
-    traffic, until its process ends. `former`: that of another process of the node, from which this one takes over, and
-    which is back if this one ends first. `refusal`: why it did not serve `wanted`, said at `refused_s`; with
-    `ask_again` it is sent once more.
-    """
+    wanted: Snapshot | None = None
+    """The snapshot that it should serve."""
+    served: int = 0
+    """The number of the snapshot that it acknowledged last."""
+    accepted: int = 0
+    """The revision of the history that the acknowledged snapshot carried out."""
+    parents: tuple[ParentAddress, ...] | None = None
+    """To whom it should report; None while that is not known yet."""
+    refusal: str = ""
+    """Why it did not serve `wanted`; "" if it did not refuse."""
+    refused_s: float = 0.0
+    ask_again: bool = False
+    """Whether the snapshot that it refused is to be sent once more."""
+
+    @property
+    def is_served(self) -> bool:
+        """Whether it serves what is wanted of it."""
+        return self.wanted is not None and self.served == self.wanted.revision
+
+    def is_same(self, content: Snapshot) -> bool:
+        """Whether `wanted` says what `content` says, whatever their numbers."""
+        return self.wanted is not None and attrs.evolve(self.wanted, revision=0, accepted=0) == content
+
+    def serves(self, content: Snapshot) -> bool:
+        """Whether it serves this content."""
+        return self.is_served and self.is_same(content)
+
+    def is_outdated(self, content: Snapshot) -> bool:
+        """Whether a snapshot with this content is to be sent."""
+        return self.ask_again or not self.is_same(content)
+
+    def assign(self, content: Snapshot, number: int, revision: int) -> None:
+        """Want this content under a new number. A reason for refusing it stays until the node serves."""
+        if not (self.ask_again and self.is_same(content)):
+            self.refusal = ""
+        self.wanted, self.ask_again = attrs.evolve(content, revision=number, accepted=revision), False
+
+    def note_refusal(self, number: int, reason: str, now: float) -> None:
+        """The node refused a snapshot; only the wanted one counts."""
+        if self.wanted is not None and self.wanted.revision == number:
+            self.refusal, self.refused_s = reason, now
+
+
+@attrs.define
+class NodeRecord:
+    """What is known of one node or agent: the newest process of its name, where it is, and what is wanted of it."""
 
     name: str
     tier: str
+    """The name of its tier, or of an agent's pool."""
+    agent: bool = False
+    leaving: bool = False
+    """Whether the topology names it no more. It serves on, without new traffic, until its process ends."""
     hello: Hello | None = None
+    """How its process introduced itself; None while there is no process."""
     link: Link | None = None
-    wanted: Snapshot | None = None
-    served: int = 0
-    accepted: int = 0
+    lost_s: float = 0.0
+    """When its connection ended."""
+    draining: bool = False
+    """Whether it announced that it drains."""
     addresses: tuple[Address, ...] = ()
     inner: Address | None = None
-    draining: bool = False
-    refusal: str = ""
-    refused_s: float = 0.0
-    ask_again: bool = False
-    agent: bool = False
-    parents: tuple[ParentAddress, ...] | None = None
-    lost_s: float = 0.0
-    back: bool = False
-    leaving: bool = False
-    former: "NodeRecord | None" = None
+    """Where its parents reach it."""
+    assignment: Assignment = attrs.field(factory=Assignment)
+    reports: NodeReports = attrs.field(factory=NodeReports)
 
     @property
     def state(self) -> State:
-        """Serving means: it acked the snapshot wanted now, or at least an earlier one; an agent does from its hello."""
+        """A node serves from its first acknowledgement on, an agent from its hello on."""
         if self.hello is None:
             return State.GONE
         if self.draining or self.leaving:
             return State.DRAINING
-        return State.SERVING if self.served or self.agent else State.STARTING
+        return State.SERVING if self.assignment.served or self.agent else State.STARTING
+
+    @property
+    def served_before(self) -> bool:
+        """Whether it is a node that an earlier controller has configured."""
+        return self.hello is not None and bool(self.hello.data) and not self.agent
+
+    @property
+    def is_top(self) -> bool:
+        """Whether it reports to the controller and to no other parent."""
+        return not self.assignment.parents
+
+    def lack(self, content: Snapshot) -> str:
+        """Why it does not serve this content yet, as a phrase for a person; "" if it does."""
+        if self.hello is None:
+            return f"{self.name} has not joined"
+        if self.assignment.refusal:
+            return f"{self.name} refused its configuration: {self.assignment.refusal}"
+        return "" if self.assignment.serves(content) else f"{self.name} does not serve its latest configuration yet"

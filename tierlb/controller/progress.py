@@ -1,4 +1,4 @@
-"""How far a change is: what whoever follows it is told."""
+"""How far a change is, for those that follow it."""
 
 import time
 
@@ -17,8 +17,9 @@ class Line:
 
 @attrs.define
 class Progress:
-    """One change, as far as it is. `outcome` is running, done, rolled back or failed; `revision` its number in the
-    history (0 for a restart, which changes no text), `number` its own among the changes since the start."""
+    """One change, in the name of the user `who`. `outcome` is running, done, rolled back or failed. `revision`: its
+    number in the history, 0 for a restart, which changes no text. `number`: its own since the start of the process.
+    """
 
     what: str
     revision: int
@@ -31,11 +32,12 @@ class Progress:
     number: int = 0
     _began_s: float = attrs.field(factory=time.monotonic)
 
-    def say(self, text: str) -> None:
-        """Note what happens."""
+    def add(self, text: str) -> None:
+        """Note what has happened; lines beyond `MAX_LINES` are dropped."""
         if len(self.lines) < MAX_LINES:
             self.lines.append(Line(round(time.monotonic() - self._began_s, 2), text))
 
     @property
     def over(self) -> bool:
+        """Whether it has ended."""
         return self.outcome != "running"

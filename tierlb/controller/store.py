@@ -2,11 +2,11 @@
 
 `Store` is what a controller needs; `FileStore` keeps it in a directory of one machine, and etcd_store.py where several
 share it. Every save names the version it was made from (compare-and-swap). One controller has a directory to itself,
-so there a mismatch is a mistake or somebody else's hand in the files; in a store that is shared it is everyday life.
+so there a mismatch is a mistake or an edit of the files by hand; in a store that is shared it is ordinary.
 
 A file is replaced whole: written beside the old one, synced, renamed over it, and the directory synced. So a process
-that is killed, a machine that loses power or a disk that is full leaves the old file or the new one. Against what
-no care in writing helps with, a file that is damaged later, there is a checksum, and the version before is kept.
+that is killed, a machine that loses power or a disk that is full leaves the old file or the new one. A file that is
+damaged later is found by its checksum, and the version before it is kept.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ import trio
 
 from tierlb.channel.durable import StoreError, make_directory, store_error, sync_directory, write_atomically
 from tierlb.channel.private import open_private, read_private
-from tierlb.controller.documents import FORMAT, Damaged, digest, from_plain, parse, to_plain
+from tierlb.controller.documents import DOCUMENT_FORMAT, Damaged, digest, from_plain, parse_document, to_plain
 from tierlb.controller.history import History, Rollout
 
 STATE_FILE = "state.json"
@@ -66,7 +66,7 @@ class Store(Protocol):
         one is stored, and StoreError, with the old one still stored, if it could not be kept."""
 
     async def close(self) -> None:
-        """Let others have it."""
+        """Release it for other controllers."""
 
 
 @attrs.define
@@ -89,7 +89,7 @@ class FileStore:
         return await trio.to_thread.run_sync(self._files.save, stored, expected_version)
 
     async def close(self) -> None:
-        """Let another controller have the directory."""
+        """Release the directory for another controller."""
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(self._files.close)
 
@@ -105,7 +105,7 @@ class StateFiles:
     directory: Path
     _lock: int | None = attrs.field(default=None, init=False)
     _refused: int = attrs.field(default=0, init=False)
-    """A version of which was said that it could not be kept, and that may have to be taken back still."""
+    """A version whose save was reported as failed, and that may still have to be taken back."""
     _one_at_a_time: threading.Lock = attrs.field(factory=threading.Lock, init=False)
 
     def load(self) -> Loaded:
@@ -128,7 +128,7 @@ class StateFiles:
             return found.version + 1
 
     def close(self) -> None:
-        """Let another controller have the directory."""
+        """Release the directory for another controller."""
         with self._one_at_a_time:
             if self._lock is not None:
                 os.close(self._lock)
@@ -142,7 +142,7 @@ class StateFiles:
 
     def _replace(self, version: int, stored: Stored) -> None:
         try:
-            write_atomically(self.directory / STATE_FILE, _to_bytes(stored, version))
+            write_atomically(self.directory / STATE_FILE, _state_bytes(stored, version))
         except StoreError:
             self._refused = version
             with contextlib.suppress(StoreError):
@@ -150,12 +150,12 @@ class StateFiles:
             raise
 
     def _take_back(self) -> None:
-        """What was said not to be kept is not to be there at the next start, nor in the way of the next save. Before
-        it, the version before was made the backup, if there was one."""
+        """A version whose save was reported as failed must not be there at the next start, nor in the way of the next
+        save. Before it, the version before was made the backup, if there was one."""
         if not self._refused:
             return
         path = self.directory / STATE_FILE
-        current = _read(path)
+        current = _read_state(path)
         if current is not None and current.loaded is not None and current.loaded.version == self._refused:
             try:
                 if self._refused > 1:
@@ -170,10 +170,10 @@ class StateFiles:
 
     def _find(self) -> tuple[Loaded, "_Reading | None"]:
         """What is stored, and how the current file reads."""
-        current = _read(self.directory / STATE_FILE)
+        current = _read_state(self.directory / STATE_FILE)
         if current is not None and current.loaded is not None:
             return current.loaded, current
-        backup = _read(self.directory / BACKUP_FILE)
+        backup = _read_state(self.directory / BACKUP_FILE)
         if backup is not None and backup.loaded is not None:
             return attrs.evolve(backup.loaded, warning=self._warning(current, backup.loaded.version)), current
         if current is None and backup is None:
@@ -200,7 +200,7 @@ class StateFiles:
 
 
 def holder(directory: Path) -> int | None:
-    """The process that has the store in this directory, if one has. Raises StoreError, also if nobody knows which."""
+    """The process that has the store in this directory, if one has. Raises StoreError, also if it noted no pid."""
     path = directory / LOCK_FILE
     try:
         descriptor = open_private(path, os.O_RDONLY)
@@ -223,21 +223,21 @@ def holder(directory: Path) -> int | None:
 def peek(directory: Path) -> Stored | None:
     """What the store in this directory holds while another process has it; None where that cannot be read."""
     with contextlib.suppress(StoreError):
-        reading = _read(directory / STATE_FILE)
+        reading = _read_state(directory / STATE_FILE)
         return reading.loaded.stored if reading is not None and reading.loaded is not None else None
     return None
 
 
 @attrs.frozen
 class _Reading:
-    """A file's bytes, and what they say or why they say nothing."""
+    """A file's bytes, and what they hold or why they cannot be read."""
 
     content: bytes
     loaded: Loaded | None = None
     fault: str = ""
 
 
-def _read(path: Path) -> _Reading | None:
+def _read_state(path: Path) -> _Reading | None:
     """None if there is no such file."""
     try:
         content = read_private(path)
@@ -246,7 +246,7 @@ def _read(path: Path) -> _Reading | None:
     except OSError as error:
         raise store_error(path, "read", error) from error
     try:
-        return _Reading(content, _from_bytes(content, path))
+        return _Reading(content, _state_from_bytes(content, path))
     except Damaged as damage:
         return _Reading(content, fault=str(damage))
 
@@ -255,15 +255,15 @@ def _fault(reading: _Reading | None) -> str:
     return "is missing" if reading is None else f"is damaged ({reading.fault})"
 
 
-def _to_bytes(stored: Stored, version: int) -> bytes:
+def _state_bytes(stored: Stored, version: int) -> bytes:
     plain = to_plain(stored)
-    document = {"format": FORMAT, "version": version, "sha256": digest([version, plain]), "stored": plain}
+    document = {"format": DOCUMENT_FORMAT, "version": version, "sha256": digest([version, plain]), "stored": plain}
     return json.dumps(document).encode()
 
 
-def _from_bytes(content: bytes, path: Path) -> Loaded:
+def _state_from_bytes(content: bytes, path: Path) -> Loaded:
     """Raises Damaged, and StoreError if it is whole but written by a newer tierlb."""
-    document = parse(content, path, "choose another directory")
+    document = parse_document(content, path, "choose another directory")
     version, plain = document.get("version"), document.get("stored")
     if type(version) is not int or version < 1 or document.get("sha256") != digest([version, plain]):
         raise Damaged("its checksum is wrong")
@@ -271,7 +271,7 @@ def _from_bytes(content: bytes, path: Path) -> Loaded:
 
 
 def _lock(path: Path) -> int:
-    """The open lock file. The kernel lets go of the lock when the process ends, however it ends."""
+    """The open lock file. The kernel releases the lock when the process ends, however it ends."""
     try:
         descriptor = open_private(path, os.O_RDWR | os.O_CREAT)
     except OSError as error:

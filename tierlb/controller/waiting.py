@@ -10,15 +10,15 @@ import trio
 
 from tierlb.channel.log import Log
 
-SAY_AFTER_S = 2.0
+LOG_AFTER_S = 2.0
 """An ordinary start takes about this long and needs no explanation."""
-SAY_EVERY_S = 1.0
+LOG_EVERY_S = 1.0
 MOST_LACKS = 3
 """In one phrase; the others are counted."""
 
 
 class Awaited(Protocol):
-    """What starts: a controller."""
+    """A cluster that starts."""
 
     def waiting(self) -> tuple[str, ...]:
         """Phrases as below; empty when everything is up."""
@@ -33,7 +33,7 @@ def tiers_awaited(tiers: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
 def pools_awaited(pools: Mapping[str, Sequence[bool]]) -> tuple[str, ...]:
     """`demo: 2 of 4 endpoints accept connections` for each pool with one that does not."""
     return tuple(
-        f"{name}: {sum(accepts)} of {_counted(len(accepts), 'endpoint')} accept connections"
+        f"{name}: {sum(accepts)} of {_number_of(len(accepts), 'endpoint')} accept connections"
         for name, accepts in pools.items()
         if not all(accepts)
     )
@@ -41,13 +41,13 @@ def pools_awaited(pools: Mapping[str, Sequence[bool]]) -> tuple[str, ...]:
 
 async def log_slow_start(cluster: Awaited, log: Log) -> None:
     """Log what is waited for until everything is up: after a moment, and then whenever it has changed."""
-    await trio.sleep(SAY_AFTER_S)
+    await trio.sleep(LOG_AFTER_S)
     logged: tuple[str, ...] = ()
     while waiting := cluster.waiting():
         for phrase in (each for each in waiting if each not in logged):
             log.info("start_delayed", waiting_for=phrase)
         logged = waiting
-        await trio.sleep(SAY_EVERY_S)
+        await trio.sleep(LOG_EVERY_S)
 
 
 def _nodes_awaited(name: str, lacks: Sequence[str]) -> str:
@@ -55,9 +55,9 @@ def _nodes_awaited(name: str, lacks: Sequence[str]) -> str:
         return f"{name}: no node has joined"
     lacking = [lack for lack in lacks if lack]
     more = [f"{len(lacking) - MOST_LACKS} more"] if len(lacking) > MOST_LACKS else []
-    counted = f"{len(lacks) - len(lacking)} of {_counted(len(lacks), 'node')} serve"
+    counted = f"{len(lacks) - len(lacking)} of {_number_of(len(lacks), 'node')} serve"
     return "; ".join((f"{name}: {counted}", *lacking[:MOST_LACKS], *more))
 
 
-def _counted(count: int, noun: str) -> str:
+def _number_of(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

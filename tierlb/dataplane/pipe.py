@@ -173,14 +173,6 @@ class End(Stream):
         self.kernel: tuple[int, int] | None = None
         self.held = 0
 
-    @property
-    def has_unread(self) -> bool:
-        """Whether bytes wait in the kernel."""
-        try:
-            return bool(self.sock.recv(1, socket.MSG_PEEK))
-        except OSError:
-            return False
-
     def on_ready(self, mask: int) -> None:
         """Nearly every event in one call: read a little, write all of it. What is not so simple goes the long way."""
         peer = self.peer

@@ -81,7 +81,7 @@ class Upkeep:
         self.account = Account(front.counters, front.registry, front.latencies, reactor.now)
         self._health: HealthChecks[Host] = HealthChecks(self._checked, rng, log)
         self._agents = AgentChecks(
-            self._agent_says,
+            self.agent_says,
             rng,
             agent_send=front.name.encode() + b"\n",
             on_crash=partial(self._errors.note, "agent_check"),
@@ -225,7 +225,7 @@ class Upkeep:
         note("health_checks_passed" if healthy else "health_checks_failed", host=host.name, reason=reason)
         host.checked(healthy)
 
-    def _agent_says(self, host: Any, says: AgentReply) -> None:
+    def agent_says(self, host: Any, says: AgentReply) -> None:
         if says.problem and says.problem != self._odd_words.get(host.name):
             self._log.warning("agent_check_word_unknown", host=host.name, word=says.problem)
         self._odd_words[host.name] = says.problem

@@ -30,7 +30,8 @@ from tierlb.deploy.compose import (
 )
 from tierlb.deploy.container import STORE_FILES, store_files
 from tierlb.model.topology import Topology
-from tierlb.topology.source import Data, UnreadableError, read_source
+from tierlb.topology.parts import UnreadableError
+from tierlb.topology.source import Data, read_source
 from tierlb.topology.typed import Scalar
 from tierlb.wire.credentials import issued, root_key
 

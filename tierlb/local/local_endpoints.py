@@ -105,9 +105,9 @@ class LocalEndpoints:
     def publish(self, endpoint: LocalEndpoint) -> None:
         """Pass on the state of an endpoint that is not being stopped."""
         if endpoint.surplus and endpoint.status.state is not State.SERVING:
-            self.controller.forget_endpoint(endpoint.pool, endpoint.address)
+            self.controller.endpoints.forget(endpoint.pool, endpoint.address)
         elif endpoint in self.pools.get(endpoint.pool, ()):
-            self.controller.note_endpoint(endpoint.pool, endpoint.status)
+            self.controller.endpoints.note(endpoint.pool, endpoint.status)
 
     def _start(self, pool: Pool, run: Run, port: int) -> LocalEndpoint:
         endpoint = LocalEndpoint(pool.name, Address("127.0.0.1", port), run.command)
@@ -132,7 +132,7 @@ class LocalEndpoints:
 
     async def _stop(self, endpoint: LocalEndpoint) -> None:
         with self.controller.errors.barrier("endpoint withdrawal", endpoint=str(endpoint.address)):
-            self.controller.forget_endpoint(endpoint.pool, endpoint.address)
+            self.controller.endpoints.forget(endpoint.pool, endpoint.address)
         await trio.sleep(WITHDRAWN_S)
         with trio.move_on_after(self.launcher.drain_s(endpoint.pool)):
             while self.is_connected(endpoint.address.port):  # noqa: ASYNC110 (the kernel does not notify)

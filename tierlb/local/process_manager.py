@@ -80,18 +80,18 @@ class ProcessManager:
         leaving = [name for name in names if name in self.nodes]
         if not leaving:
             return
-        self.controller.retire(leaving)
+        self.controller.node_admin.retire(leaving)
         try:
             with trio.move_on_after(NODE_RETIRE_S):
-                while not self.controller.is_retired(leaving):
-                    await self.controller.wait_progress()
+                while not self.controller.readiness.is_retired(leaving):
+                    await self.controller.signals.wait_progress()
             processes = [self.nodes.pop(name) for name in leaving]
             for process in processes:
                 self.launcher.stop_soon(process, _tier_of(process.name))
             for process in processes:
                 await process.wait_ended()
         finally:
-            self.controller.retire(())
+            self.controller.node_admin.retire(())
 
     async def shrink(self, topology: Topology) -> None:
         """Stop endpoints that the topology does not name, and close public addresses. Nodes are stopped before."""
@@ -107,8 +107,8 @@ class ProcessManager:
         old = self.nodes[name]
         new = self.nodes[name] = self._start_node(topology, tier, name)
         try:
-            while not (self.controller.is_served_by(name, new.pid) and self.controller.settled()):
-                await self.controller.wait_progress()
+            while not (self.controller.readiness.is_served_by(name, new.pid) and self.controller.readiness.settled()):
+                await self.controller.signals.wait_progress()
             await trio.sleep(HANDOVER_S)
         except trio.Cancelled:
             self.nodes[name] = old
@@ -161,7 +161,7 @@ class ProcessManager:
 
         def on_exit(pid: int) -> None:
             enlistment.end()
-            self.controller.exited(name, pid)
+            self.controller.registry.exited(name, pid)
 
         return self.launcher.start(
             name, argv, on_exit=on_exit, sockets=self.sockets, tier=tier.name, introduce=enlistment.begin

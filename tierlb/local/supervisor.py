@@ -27,7 +27,7 @@ from tierlb.channel.log import Log
 from tierlb.channel.pages import ControllerPages
 from tierlb.channel.private import remove_tree
 from tierlb.controller.controller import Controller
-from tierlb.controller.link import control_door, serve_child
+from tierlb.controller.reception import Reception
 from tierlb.controller.waiting import log_slow_start
 from tierlb.local.guard import Guard
 from tierlb.local.launcher import Launcher
@@ -38,7 +38,6 @@ from tierlb.model.address import Address
 from tierlb.model.topology import Topology
 from tierlb.net.keep_going import alone, keep_going
 from tierlb.net.tls import TlsProblem, server_context
-from tierlb.net.websocket import serve
 from tierlb.telemetry.log_quota import LogLosses
 from tierlb.topology.units import duration_text
 from tierlb.wire.agent_check import AGENT_NOTICE_S
@@ -108,7 +107,7 @@ class Supervisor:
             return problem
         admission = self.controller.admission
         admission.only_started = True
-        self.controller.starting = True
+        self.controller.overview.starting = True
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
             async with Guard(self.descriptors) as guard, trio.open_nursery() as background:
                 background.start_soon(self.controller.run)
@@ -116,13 +115,12 @@ class Supervisor:
                 background.start_soon(keep_going, self.controller.errors, "guard", keep)
                 if on_starting is not None:
                     await on_starting(background)
-                handler = partial(serve_child, self.controller)
                 tls = self.topology.tls
                 context = server_context(tls) if tls is not None else None
-                door = control_door(self.controller.errors, self.log)
-                pages = ControllerPages(self.controller.errors, self.losses, str).find
-                admit = admission.admit
-                control = await background.start(serve, handler, admit, CONTROL_LISTEN, context, pages, door)
+                reception = Reception(self.log, self.controller.errors)
+                reception.open(self.controller)
+                pages = ControllerPages(self.controller.errors, self.losses, reception.unready).find
+                control = await background.start(reception.serve, CONTROL_LISTEN, admission.admit, context, pages)
                 for_agents = admission.credential(Principal(Role.AGENT))
                 join_credentials = JoinCredentials(f"{'ws' if tls is None else 'wss'}://{control}", for_agents)
                 with self._inviting(join_credentials):
@@ -209,26 +207,26 @@ class Supervisor:
 
     async def _wait_serving(self) -> str:
         async with trio.open_nursery() as nursery:
-            log = partial(log_slow_start, self.controller, self.log)
+            log = partial(log_slow_start, self.controller.readiness, self.log)
             nursery.start_soon(alone, self.controller.errors, "slow start", log)
             problem = await self._wait_whole()
             nursery.cancel_scope.cancel()
-        self.controller.starting = bool(problem)
+        self.controller.overview.starting = bool(problem)
         return problem
 
     async def _wait_whole(self) -> str:
         with trio.move_on_after(self.start_deadline_s):
-            while self.controller.missing():
+            while self.controller.readiness.missing():
                 if problem := self._permanent_problem():
                     return problem
-                await self.controller.wait_progress()
+                await self.controller.signals.wait_progress()
             return ""
-        missing = (*self.controller.missing(), *self.manager.problems())
+        missing = (*self.controller.readiness.missing(), *self.manager.problems())
         return "\n  ".join((f"the cluster does not serve after {self.start_deadline_s:g} s:", *missing))
 
     def _permanent_problem(self) -> str:
         """A problem that waiting does not solve."""
-        return self.controller.refused()
+        return self.controller.readiness.refused()
 
     async def _stop(self) -> None:
         """Stop tier after tier with short gaps, then the pools once no node is left.

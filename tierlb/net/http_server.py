@@ -85,12 +85,15 @@ class HttpServerConnection:
         return HttpRequest(event.method.decode("latin-1"), path, fields, *self._ends, self._scheme, self)
 
     async def body(self, max_bytes: int) -> bytes:
-        """The whole body of the request."""
+        """The whole body of the request. A connection that breaks meanwhile raises BadRequest, too."""
         content = bytearray()
-        while isinstance(event := await self._event(), h11.Data):
-            content += event.data
-            if len(content) > max_bytes:
-                raise BadRequest(413, f"at most {max_bytes} bytes are read")
+        try:
+            while isinstance(event := await self._event(), h11.Data):
+                content += event.data
+                if len(content) > max_bytes:
+                    raise BadRequest(413, f"at most {max_bytes} bytes are read")
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise BadRequest(400, "the connection broke before the end of the body") from error
         return bytes(content)
 
     async def answer(self, answer: HttpAnswer, *, without_content: bool = False) -> bool:

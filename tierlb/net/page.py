@@ -17,9 +17,9 @@ from tierlb.wire.http_head import BadHead, find_head_end, parse_request_head
 
 MAX_PAGE_HEAD_BYTES = 16 * 1024
 PAGE_READ_BYTES = 16 * 1024
-LINGER_S = 1.0
-LINGER_READS = 64
-LINGER_BYTES = 64 * 1024
+LAST_READ_S = 1.0
+MOST_LAST_READS = 64
+LAST_READ_BYTES = 64 * 1024
 
 
 @attrs.frozen
@@ -68,10 +68,10 @@ async def upgrade_or_page(stream: trio.abc.Stream, pages: Pages) -> bytes:
 
 async def say_goodbye(stream: trio.SocketStream) -> None:
     """Let the peer read the answer: a socket closed with unread bytes resets the connection and drops it."""
-    with trio.move_on_after(LINGER_S):
+    with trio.move_on_after(LAST_READ_S):
         await stream.send_eof()
-        for _ in range(LINGER_READS):
-            if not await stream.receive_some(LINGER_BYTES):
+        for _ in range(MOST_LAST_READS):
+            if not await stream.receive_some(LAST_READ_BYTES):
                 return
 
 
@@ -87,14 +87,14 @@ async def _answer_plainly(stream: trio.abc.Stream, pages: Pages, method: bytes, 
     if page is None:
         await _refuse(stream, 404, "there is no such page")
     else:
-        await _answer(stream, page)
+        await _answer_page(stream, page)
 
 
 async def _refuse(stream: trio.abc.Stream, status: int, reason: str) -> None:
-    await _answer(stream, plain_page(reason, status))
+    await _answer_page(stream, plain_page(reason, status))
 
 
-async def _answer(stream: trio.abc.Stream, page: Page) -> None:
+async def _answer_page(stream: trio.abc.Stream, page: Page) -> None:
     head = (
         f"HTTP/1.1 {page.status} {HTTPStatus(page.status).phrase}\r\n"
         f"Content-Type: {page.kind}\r\n"

@@ -142,6 +142,14 @@ class Stream:
             self._set_mask(self.mask & ~READ)
             self.reactor.ready.add(self)
 
+    @property
+    def has_unread(self) -> bool:
+        """Whether bytes wait in the kernel."""
+        try:
+            return bool(self.sock.recv(1, socket.MSG_PEEK))
+        except OSError:
+            return False
+
     def shutdown_write(self) -> None:
         """Tell the peer that no more will come. Call it with no backlog."""
         self.shut = True

@@ -1,54 +1,53 @@
-"""The control channel's transport: websockets (RFC 6455) with a credential on the upgrade request.
+"""The child's end of a control connection: a websocket (RFC 6455) by trio-websocket, with a credential on the request.
 
-Both ends get the same small `Channel` and one exception, `Disconnected`, whatever way the peer went away. The
-credential travels as `Authorization: Bearer` (RFC 6750); whom it proves (`Admit`), a parent's channel keeps. With TLS
-the URL begins with wss://, and a child that has a certificate speaks nothing but TLS: a credential never travels in the
-clear by a mistake in a URL.
+`Channel` narrows the library to what a child needs and knows one exception, `Disconnected`, for all ways in which a
+parent goes away. The credential travels as `Authorization: Bearer` (RFC 6750). With TLS the URL begins with wss://, and
+a child that has a certificate speaks nothing but TLS: a credential never travels in the clear by a mistake in a URL.
 
-Left out: reconnecting, which is the child's business, and parents of many children (websocket_server.py).
+Some work is done here instead of by the library:
+* dialling and the TLS handshake, because the caller may choose among the addresses of a name, and because errors of TLS
+  need explanations for operators;
+* noticing that the parent ends the connection during the upgrade: the library would wait on (`_OpeningStream`);
+* making one exception of the groups with which the library's reading task ends (`_why_reading_ended`).
+
+Left out: limits on control frames and on the fragments of one message, which the library does not have. A parent is
+trusted that far: its URL and its certificate are the controller's choice. Reconnecting (channel/) and the parent's end
+(websocket_server.py) are elsewhere.
 """
 
-import ipaddress
-import socket
 import ssl
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import NoReturn
+from typing import cast
 from urllib.parse import urlsplit
 
-import attrs
+import h11
 import trio
-from wsproto import WSConnection
-from wsproto.connection import ConnectionType
-from wsproto.events import AcceptConnection, RejectConnection, RejectData, Request
+from trio_websocket import (
+    CloseReason,
+    ConnectionClosed,
+    ConnectionRejected,
+    HandshakeError,
+    WebSocketConnection,
+    wrap_client_stream,
+)
 from wsproto.utilities import ProtocolError
 
-from tierlb.model.address import Address
-from tierlb.net.door import Door, Visit
-from tierlb.net.page import Pages, say_goodbye, upgrade_or_page
+from tierlb.net.control_stream import ControlStream, notice_if_vanished, tcp_socket
 from tierlb.net.self_connect import open_stream
 from tierlb.net.tls import explain
-from tierlb.wire.credentials import Principal
-from tierlb.wire.frames import SUBPROTOCOL
-from tierlb.wire.websocket import Framing
+from tierlb.wire.frames import MAX_FRAME_BYTES, SUBPROTOCOL
+from tierlb.wire.websocket import CLOSE_CODE, close_text
 
 CLOSE_TIMEOUT_S = 1.0
-CONNECT_TIMEOUT_S = 5.0
-VANISHED_S = 6.0
-"""Then the kernel gives a connection up whose peer's machine or network is gone without a word."""
-ASK_AFTER_S, ASK_EVERY_S = 2, 1
-"""On a connection on which nothing is said the kernel asks whether the peer is there. No process is woken for it."""
-READ_BYTES = 64 * 1024
-GATHER_S = 0.005
-"""Between two reads of what one child sends, so that many small pieces cost few turns. A child that says something now
-and then is heard at once."""
-GOODBYE_READS = 64
-BEARER = b"Bearer "
-
-Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
-Admit = Callable[[str], Principal | None]
-"""The principal that a credential proves, or None."""
+"""For the parent to answer a close: it is on its way out anyway."""
+OPENING_TIMEOUT_S = 5.0
+"""For each of the TCP connection, the TLS handshake and the upgrade."""
+MESSAGE_READ_BYTES = 64 * 1024
+LOST_CODE = 1006
+"""Stands for a connection that ended without a close frame (RFC 6455, section 7.4.1)."""
+LOST = "the connection was lost"
+NO_ANSWER = ": that is no answer to an upgrade request"
 
 
 class Disconnected(Exception):  # noqa: N818 (an event of normal operation)
@@ -56,90 +55,35 @@ class Disconnected(Exception):  # noqa: N818 (an event of normal operation)
 
 
 class Channel:
-    """One open websocket that carries binary messages: any task may send, one receives. `caller` is known at the end
-    that accepted it."""
+    """One open websocket that carries binary messages: any task may send, one receives."""
 
-    def __init__(self, stream: Stream, ws: WSConnection, caller: "Caller | None" = None) -> None:
-        self._stream = stream
-        self.caller = caller
-        self._framing = Framing(ws)
-        self._messages = deque(self._framing.feed(None, trio.current_time()))
-        self._gathers = not ws.client
-        self._read_s = -GATHER_S
-        self._sending = trio.StrictFIFOLock()
-        self._receiving = False
-        self._over = trio.Event()
-
-    @property
-    def local_host(self) -> str:
-        """Under which IP address the peer sees this end, as far as is known here."""
-        return _socket_of(self._stream).getsockname()[0]  # type: ignore[no-any-return]
+    def __init__(self, ws: WebSocketConnection, local_host: str) -> None:
+        self._ws = ws
+        self.local_host = local_host
+        """The IP address under which the parent sees this end, as far as is known here."""
 
     async def send(self, data: bytes) -> None:
         """Send one message; raises Disconnected."""
-        async with self._sending:
-            await self._transmit(self._framing.pack(data))
-        if self._framing.ended is not None:
-            raise Disconnected(self._framing.ended)
+        try:
+            await self._ws.send_message(data)
+        except (ConnectionClosed, ProtocolError) as error:
+            raise Disconnected(_text_of(self._ws.closed)) from error
 
     async def receive(self) -> bytes:
         """The next message, text as its UTF-8 bytes; raises Disconnected."""
-        while not self._messages:
-            if self._framing.ended is not None:
-                self._over.set()
-                raise Disconnected(self._framing.ended)
-            self._messages += self._framing.feed(await self._read(), trio.current_time())
-            if self._framing.answer:
-                async with self._sending:
-                    await self._transmit(self._framing.answer)
-        return self._messages.popleft()
+        try:
+            message = await self._ws.get_message()
+        except ConnectionClosed as error:
+            raise Disconnected(_text_of(error.reason)) from error
+        return message.encode() if isinstance(message, str) else message
 
     async def close(self, reason: str) -> None:
-        """Tell the peer why, and give it a moment to read that.
-
-        A socket that is closed with unread bytes resets the connection, and the reason would be lost.
-        """
+        """Send the parent the reason, and give it a moment to answer."""
         with trio.move_on_after(CLOSE_TIMEOUT_S):
             try:
-                async with self._sending:
-                    await self._transmit(self._framing.close(reason))
-                if self._receiving:
-                    await self._over.wait()
-                for _ in range(GOODBYE_READS):
-                    if self._framing.ended is not None and not self._framing.gave_up:
-                        return
-                    data = await self._read()
-                    if not data:
-                        return
-                    self._framing.feed(data, trio.current_time())
-            except Disconnected:
+                await self._ws.aclose(CLOSE_CODE, close_text(reason))
+            except ProtocolError:  # it is closing already, after a breach of the rules
                 return
-
-    async def _transmit(self, data: bytes) -> None:
-        try:
-            await self._stream.send_all(data)
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            raise Disconnected("the connection was lost") from error
-
-    async def _read(self) -> bytes:
-        self._receiving = True
-        try:
-            if self._gathers:
-                await trio.sleep_until(self._read_s + GATHER_S)
-                self._read_s = trio.current_time()
-            return bytes(await self._stream.receive_some(READ_BYTES))
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            return b""
-        finally:
-            self._receiving = False
-
-
-@attrs.frozen
-class Caller:
-    """The peer that opened a connection: what its credential proves, and the IP address it came from."""
-
-    principal: Principal
-    host: str
 
 
 @asynccontextmanager
@@ -149,97 +93,25 @@ async def connect(url: str, token: str, tls: ssl.SSLContext | None = None, at: s
     if not (token.isascii() and token.isprintable() and token):
         raise Disconnected(f"{url}: there is no token for it")
     stream, host, path = await _dial(url, tls, at)
-    async with stream:
-        channel = await _upgrade(stream, host, path, token)
-        try:
-            yield channel
-        finally:
-            await channel.close("")
-
-
-async def serve(
-    handler: Callable[[Channel], Awaitable[None]],
-    admit: Admit,
-    listen: Address,
-    tls: ssl.SSLContext | None = None,
-    pages: Pages | None = None,
-    door: Door | None = None,
-    *,
-    task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED,
-) -> None:
-    """Accept children for ever; each has its own task, and what goes wrong in one stays there. Who asks plainly gets a
-    page, if there are any."""
-
-    async def attend(visit: Visit) -> None:
-        notice_if_vanished(visit.stream)
-        async with guarded(visit.stream, tls) as stream:
-            ws, caller = await welcome(stream, admit, pages)
-            visit.settle()
-            channel = Channel(stream, ws, caller)
-            await handler(channel)
-            await channel.close("")
-
-    listeners = await trio.open_tcp_listeners(listen.port, host=listen.host)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon((door or Door()).serve, listeners, attend)
-        task_status.started(Address(*listeners[0].socket.getsockname()[:2]))
-
-
-@asynccontextmanager
-async def guarded(tcp: trio.SocketStream, tls: ssl.SSLContext | None) -> AsyncIterator[Stream]:
-    """The stream of an accepted connection, closed at the end; that the peer went away is no error."""
-    stream = tcp if tls is None else trio.SSLStream(tcp, tls, server_side=True, https_compatible=True)
+    failure: BaseException | None = None
     try:
-        async with stream:
-            yield stream
-    except (Disconnected, trio.BrokenResourceError, trio.ClosedResourceError):
-        return
+        async with stream, trio.open_nursery() as nursery:  # the library reads in a task of its own
+            try:
+                channel = await _upgrade(nursery, stream, host, path, token)
+                try:
+                    yield channel
+                finally:
+                    await channel.close("")
+            except Exception as error:
+                failure = error
+            nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        failure = failure or _why_reading_ended(group, host, stream)
+    if failure is not None:
+        raise failure  # here, where no group is made of it
 
 
-async def welcome(stream: Stream, admit: Admit, pages: Pages | None = None) -> tuple[WSConnection, Caller]:
-    """Answer the upgrade request, and say who sent it; raises Disconnected when that was the end of it, or none came in
-    time.
-
-    With `pages`, who asks plainly gets one of them, without a token, and that is the end of it too.
-    """
-    with trio.move_on_after(CONNECT_TIMEOUT_S):
-        ws = WSConnection(ConnectionType.SERVER)
-        first = b"" if pages is None else await upgrade_or_page(stream, pages)
-        if pages is not None and not first:
-            raise Disconnected("that was no upgrade request")
-        request = await _await_event(stream, ws, first)
-        if not isinstance(request, Request):
-            raise Disconnected("that was no upgrade request")
-        given = next((value for name, value in request.extra_headers if name.lower() == b"authorization"), b"")
-        principal = admit(given[len(BEARER) :].decode("latin-1")) if given.startswith(BEARER) else None
-        if principal is None:
-            await _reject(stream, ws, 401, b"the join token is missing or wrong\n")
-        if SUBPROTOCOL not in request.subprotocols:
-            await _reject(stream, ws, 400, b"speak " + SUBPROTOCOL.encode() + b"\n")
-        caller = Caller(principal, _peer_host(stream))
-        await stream.send_all(ws.send(AcceptConnection(subprotocol=SUBPROTOCOL)))
-        return ws, caller
-    raise Disconnected("no upgrade request came in time")
-
-
-async def converse(*parts: Callable[[], Awaitable[None]]) -> str:
-    """Run all parts of a conversation until one ends or finds the peer gone; the reason is returned."""
-    reasons = []
-
-    async def run(part: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:
-        try:
-            await part()
-        except Disconnected as gone:
-            reasons.append(str(gone))
-        scope.cancel()
-
-    async with trio.open_nursery() as nursery:
-        for part in parts:
-            nursery.start_soon(run, part, nursery.cancel_scope)
-    return reasons[0] if reasons else "the conversation is over"
-
-
-async def _dial(url: str, tls: ssl.SSLContext | None, at: str) -> tuple[Stream, str, str]:
+async def _dial(url: str, tls: ssl.SSLContext | None, at: str) -> tuple[ControlStream, str, str]:
     parts = urlsplit(url)
     secure = parts.scheme == "wss"
     if secure is not (tls is not None):
@@ -247,7 +119,7 @@ async def _dial(url: str, tls: ssl.SSLContext | None, at: str) -> tuple[Stream, 
         raise Disconnected(f"{url}: {lack}")
     host, port = parts.hostname or "", parts.port or (443 if secure else 80)
     try:
-        with trio.fail_after(CONNECT_TIMEOUT_S):
+        with trio.fail_after(OPENING_TIMEOUT_S):
             stream = await open_stream(at or host, port)
     except (OSError, trio.TooSlowError) as error:
         raise Disconnected(f"{url}{f' ({at})' if at else ''}: {error or 'no answer'}") from error
@@ -256,33 +128,10 @@ async def _dial(url: str, tls: ssl.SSLContext | None, at: str) -> tuple[Stream, 
     return (stream if tls is None else await _secure(stream, tls, host)), parts.netloc, path
 
 
-def notice_if_vanished(tcp: trio.SocketStream) -> None:
-    tcp.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, True)
-    tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, ASK_AFTER_S)
-    tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, ASK_EVERY_S)
-    tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(VANISHED_S * 1000))
-
-
-def _peer_host(stream: Stream) -> str:
-    """Where the peer is, an IPv4 address as such also where the listener is one of IPv6. Raises Disconnected."""
-    try:
-        host = _socket_of(stream).getpeername()[0].partition("%")[0]
-    except OSError as error:
-        raise Disconnected("the connection was lost") from error
-    address = ipaddress.ip_address(host)
-    return str((address.ipv4_mapped or address) if isinstance(address, ipaddress.IPv6Address) else address)
-
-
-def _socket_of(stream: Stream) -> trio.socket.SocketType:
-    tcp = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
-    assert isinstance(tcp, trio.SocketStream)
-    return tcp.socket
-
-
 async def _secure(stream: trio.SocketStream, tls: ssl.SSLContext, host: str) -> trio.SSLStream[trio.SocketStream]:
     secured = trio.SSLStream(stream, tls, server_hostname=host, https_compatible=True)
     try:
-        with trio.fail_after(CONNECT_TIMEOUT_S):
+        with trio.fail_after(OPENING_TIMEOUT_S):
             await secured.do_handshake()
     except (trio.BrokenResourceError, trio.TooSlowError) as error:
         await trio.aclose_forcefully(stream)
@@ -293,47 +142,86 @@ async def _secure(stream: trio.SocketStream, tls: ssl.SSLContext, host: str) -> 
     return secured
 
 
-async def _upgrade(stream: Stream, host: str, path: str, token: str) -> Channel:
-    ws = WSConnection(ConnectionType.CLIENT)
-    bearer = (b"authorization", BEARER + token.encode())
-    request = Request(host=host, target=path, subprotocols=[SUBPROTOCOL], extra_headers=[bearer])
-    try:
-        with trio.fail_after(CONNECT_TIMEOUT_S):
-            await stream.send_all(ws.send(request))
-            answer = await _await_event(stream, ws)
-    except (trio.BrokenResourceError, trio.TooSlowError, Disconnected) as error:
-        why = f": {error}" if isinstance(error, Disconnected) else ""
-        if isinstance(stream, trio.SSLStream):  # trio's server closes without OpenSSL's alert being sent
-            why += ". Is this node's certificate signed by the parent's CA?"
-        raise Disconnected(f"{host} does not answer as a parent{why}") from error
-    if isinstance(answer, RejectConnection):
-        raise Disconnected(f"{host} refused the connection with status {answer.status_code}")
-    if not isinstance(answer, AcceptConnection) or answer.subprotocol != SUBPROTOCOL:
-        raise Disconnected(f"{host} does not speak {SUBPROTOCOL}")
-    return Channel(stream, ws)
+class _NoAnswerError(Exception):
+    """The parent ended the connection during the upgrade."""
 
 
-async def _await_event(stream: Stream, ws: WSConnection, first: bytes = b"") -> object:
-    """The peer's half of the upgrade, of which `first` has come; raises Disconnected if it says nothing or something
-    else."""
-    data = first
-    while True:
-        data = data or bytes(await stream.receive_some(READ_BYTES))
-        if not data:
-            raise Disconnected("it closed the connection")
+class _OpeningStream:
+    """What trio-websocket uses of a stream. Until the upgrade is over, the end of the stream raises _NoAnswerError."""
+
+    def __init__(self, stream: ControlStream) -> None:
+        self._stream = stream
+        self.opened = False
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         try:
-            ws.receive_data(data)
-            for event in ws.events():
-                return event
-        except ProtocolError as error:
-            raise Disconnected(str(error)) from error
+            await self._stream.send_all(data)
+        except trio.BrokenResourceError:
+            self._note_end("")
+            raise
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
         data = b""
+        try:
+            data = bytes(await self._stream.receive_some(max_bytes))
+        except trio.BrokenResourceError:
+            self._note_end("")
+            raise
+        if not data:
+            self._note_end(": it closed the connection")
+        return data
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+        self._note_end(NO_ANSWER)
+
+    def _note_end(self, why: str) -> None:
+        if not self.opened:
+            raise _NoAnswerError(why)
 
 
-async def _reject(stream: Stream, ws: WSConnection, status: int, body: bytes) -> NoReturn:
-    length = (b"content-length", str(len(body)).encode())
-    data = ws.send(RejectConnection(status_code=status, headers=[length], has_body=True))
-    await stream.send_all(data + ws.send(RejectData(data=body, body_finished=True)))
-    if isinstance(stream, trio.SocketStream):
-        await say_goodbye(stream)
-    raise Disconnected(f"refused with {status}")
+async def _upgrade(nursery: trio.Nursery, stream: ControlStream, host: str, path: str, token: str) -> Channel:
+    opening = _OpeningStream(stream)
+    try:
+        with trio.fail_after(OPENING_TIMEOUT_S):
+            ws = await wrap_client_stream(
+                nursery,
+                cast(ControlStream, opening),
+                host,
+                path,
+                subprotocols=[SUBPROTOCOL],
+                extra_headers=[(b"authorization", b"Bearer " + token.encode())],
+                max_message_size=MAX_FRAME_BYTES,
+                receive_buffer_size=MESSAGE_READ_BYTES,
+            )
+    except trio.TooSlowError as error:
+        raise Disconnected(f"{host} does not answer as a parent") from error
+    if ws.subprotocol != SUBPROTOCOL:
+        raise Disconnected(f"{host} does not speak {SUBPROTOCOL}")
+    opening.opened = True
+    return Channel(ws, tcp_socket(stream).getsockname()[0])
+
+
+def _why_reading_ended(group: BaseExceptionGroup[BaseException], host: str, stream: ControlStream) -> BaseException:
+    """What ended the library's reading task; the group itself if that was not the parent's doing."""
+    expected, others = group.split((_NoAnswerError, HandshakeError, ConnectionClosed, ProtocolError, h11.ProtocolError))
+    if expected is None or others is not None:
+        return group
+    error: BaseException = expected
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    match error:
+        case ConnectionRejected():
+            return Disconnected(f"{host} refused the connection with status {error.status_code}")
+        case _NoAnswerError() | h11.ProtocolError():  # the library tries to refuse an answer that is no HTTP
+            why = str(error) if isinstance(error, _NoAnswerError) else NO_ANSWER
+            if isinstance(stream, trio.SSLStream):  # trio's server closes without OpenSSL's alert being sent
+                why += ". Is this node's certificate signed by the parent's CA?"
+            return Disconnected(f"{host} does not answer as a parent{why}")
+    return Disconnected(LOST)
+
+
+def _text_of(close: CloseReason | None) -> str:
+    if close is None:
+        return "the parent broke the rules of websockets"
+    return close.reason or (LOST if close.code == LOST_CODE else f"closed with code {int(close.code)}")

@@ -1,17 +1,17 @@
-"""The parent's side of very many quiet websockets: a node hears a few bytes from each of its children, all the time.
+"""The parent's side of very many quiet websockets: each child sends a few bytes, several times a second.
 
 A task that reads one websocket is woken for each message, and a wake-up of an idle process costs 70–170 µs, which
 for a hundred children is 3–7 % of a core spent on nothing. So all sockets are in one epoll set that one task reads in
-batches, at most every `GATHER_S`: what a report says is 250 ms old anyway before the next one comes. wsproto, without
-a socket, checks and takes the messages apart, and what is sent is written at once or kept until the peer reads on.
+batches, at most every `gather_s`: what a report says is 250 ms old anyway before the next one comes. wsproto, without
+a socket, checks and takes the messages apart. What is sent is written at once, or kept until the peer reads on.
 
-Each connection still has a trio task of its own, which greets it, sleeps, and closes it. With TLS that task also
-reads and decrypts, as only trio knows how to: it costs what it costs.
+Each connection still has a trio task of its own, which upgrades it, sleeps, and closes it. With TLS that task also
+reads and decrypts, as only trio knows how to, and costs what a task per connection costs.
 
-A client that asks for a page by plain HTTP instead gets it (page.py). Until it has shown the token, the connection is a
-stranger's (door.py).
+A client that asks for a page by plain HTTP instead gets it (page.py). Until it has shown a credential, the connection
+is a stranger's (door.py).
 
-Left out: what is said (`ConnectionHandler`), and the child's side (websocket.py).
+Left out: what the messages mean (`ConnectionHandler`), and the child's side (websocket.py).
 """
 
 import os
@@ -24,22 +24,27 @@ import trio
 from wsproto import WSConnection
 
 from tierlb.model.address import Address
+from tierlb.net.control_stream import ControlStream, notice_if_vanished
 from tierlb.net.door import Door, Visit, say_nothing
 from tierlb.net.page import Pages, say_goodbye
-from tierlb.net.websocket import Admit, Caller, Disconnected, Stream, guarded, notice_if_vanished, welcome
+from tierlb.net.websocket_upgrade import Admit, NotUpgraded, ProvenPeer, accept_upgrade, accepted_stream
 from tierlb.telemetry.internal_errors import barrier
 from tierlb.wire.websocket import Framing
 
-GATHER_S = 0.05
-TLS_GATHER_S = 0.02
+BATCH_GAP_S = 0.05
+"""Between two batches. A hundred children at four reports a second fill each with twenty of them."""
+TLS_READ_GAP_S = 0.02
 """A record of TLS holds 16 KiB at most; a report with many rows should not take seconds for it."""
-READ_BYTES = 64 * 1024
-"""Per connection and batch, so a child that floods gets 3 MB/s at most and its siblings their turn."""
-BATCH_EVENTS = 1024
-GOODBYE_S = 1.0
+CONNECTION_READ_BYTES = 64 * 1024
+"""Per connection and batch, so that a child that floods gets 3 MB/s at most and its siblings their turn."""
+EVENTS_PER_BATCH = 1024
+FAREWELL_S = 1.0
+"""For what is still unsent when a connection is closed: the reason is the last of it."""
 MAX_UNSENT_BYTES = 256 * 1024
-"""What is kept for a peer that does not read; a parent says some 20 bytes a second."""
+"""A peer for which more than this is waiting gets no further message; one message may exceed it."""
 MAX_CONNECTIONS = 4096
+STOPPED = "this parent stops"
+INTERNAL_ERROR = "an internal error of the parent"
 
 
 class ConnectionHandler(Protocol):
@@ -52,12 +57,94 @@ class ConnectionHandler(Protocol):
         """The connection is over; called once."""
 
 
+class Wire:
+    """Where a connection's bytes go. What cannot be sent at once is kept."""
+
+    __slots__ = ("_drained", "_unsent")
+
+    def __init__(self) -> None:
+        self._unsent = bytearray()
+        self._drained = trio.Event()
+
+    def write(self, data: bytes) -> str:
+        """Send or keep the bytes; a text says why that is not possible any more."""
+        waiting = len(self._unsent)
+        if waiting > MAX_UNSENT_BYTES:
+            return "the child does not read"
+        self._unsent += data
+        return "" if waiting else self.flush()
+
+    def flush(self) -> str:
+        """Begin to send what is kept."""
+        raise NotImplementedError
+
+    async def drained(self) -> None:
+        """Return when nothing is left to send."""
+        while self._unsent:
+            await self._drained.wait()
+
+    def _sent(self, size: int) -> None:
+        del self._unsent[:size]
+        if not self._unsent:
+            self._drained.set()
+            self._drained = trio.Event()
+
+
+class SocketWire(Wire):
+    """Straight to the socket, and what does not fit when the socket takes more."""
+
+    __slots__ = ("_epoll", "_fd")
+
+    def __init__(self, fd: int, epoll: select.epoll) -> None:
+        super().__init__()
+        self._fd = fd
+        self._epoll = epoll
+
+    def flush(self) -> str:
+        try:
+            self._sent(os.write(self._fd, self._unsent))
+        except BlockingIOError:
+            pass
+        except OSError:
+            return "the connection was lost"
+        if self._unsent:
+            self._epoll.modify(self._fd, select.EPOLLIN | select.EPOLLOUT)
+        return ""
+
+    async def finish(self, tcp: trio.SocketStream) -> None:
+        """Send what is left, once the socket is out of the epoll set."""
+        await tcp.send_all(bytes(self._unsent))
+
+
+class StreamWire(Wire):
+    """To a task that sends on any stream of trio's; for TLS."""
+
+    __slots__ = ("_wake",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._wake = trio.Event()
+
+    def flush(self) -> str:
+        self._wake.set()
+        return ""
+
+    async def run(self, stream: ControlStream) -> None:
+        """Send for ever."""
+        while True:
+            await self._wake.wait()
+            self._wake = trio.Event()
+            while data := bytes(self._unsent):
+                await stream.send_all(data)
+                self._sent(len(data))
+
+
 class ServerConnection:
     """One open connection: takes bytes apart for its handler, and never waits."""
 
     __slots__ = ("_framing", "_wire", "caller", "handler", "over")
 
-    def __init__(self, ws: WSConnection, wire: "Wire", caller: Caller) -> None:
+    def __init__(self, ws: WSConnection, wire: Wire, caller: ProvenPeer) -> None:
         self._framing = Framing(ws)
         self._wire = wire
         self.caller = caller
@@ -69,8 +156,12 @@ class ServerConnection:
         if not self.over.is_set():
             self._write(self._framing.pack(data))
 
+    async def drained(self) -> None:
+        """Return when the socket has taken everything."""
+        await self._wire.drained()
+
     def close(self, reason: str) -> None:
-        """Tell the peer why, and end."""
+        """Send the peer the reason, and end."""
         if not self.over.is_set():
             self._write(self._framing.close(reason))
         self.end(reason)
@@ -82,11 +173,10 @@ class ServerConnection:
             if self.handler is not None:
                 self.handler.ended(reason)
 
-    def feed(self, data: bytes | None, now: float) -> None:
-        """Bytes came from the peer; none at all is its end, None looks at what came with the upgrade."""
-        assert self.handler is not None
+    def feed(self, data: bytes, now: float) -> None:
+        """Bytes came from the peer; none at all is its end."""
         for message in self._framing.feed(data, now):
-            if self.over.is_set():
+            if self.over.is_set() or self.handler is None:
                 break
             self.handler.receive(message, now)
         if self.over.is_set() and not self._framing.gave_up:
@@ -102,76 +192,9 @@ class ServerConnection:
             self.end(problem)
 
 
-class Wire(Protocol):
-    """Where a line's bytes go."""
-
-    def write(self, data: bytes) -> str:
-        """Send or keep the bytes; a text says why that is not possible any more."""
-
-
-class SocketWire:
-    """Straight to the socket, and what does not fit when the socket takes more."""
-
-    __slots__ = ("_epoll", "_fd", "_unsent")
-
-    def __init__(self, fd: int, epoll: select.epoll) -> None:
-        self._fd = fd
-        self._epoll = epoll
-        self._unsent = bytearray()
-
-    def write(self, data: bytes) -> str:
-        waiting = bool(self._unsent)
-        self._unsent += data
-        if waiting:
-            return _too_much(self._unsent)
-        return self.flush()
-
-    def flush(self) -> str:
-        """Send what is kept."""
-        try:
-            sent = os.write(self._fd, self._unsent)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            return "the connection was lost"
-        del self._unsent[:sent]
-        if self._unsent:
-            self._epoll.modify(self._fd, select.EPOLLIN | select.EPOLLOUT)
-        return _too_much(self._unsent)
-
-
-class StreamWire:
-    """To a task that sends on any stream of trio's; for TLS."""
-
-    def __init__(self) -> None:
-        self._unsent = bytearray()
-        self._wake = trio.Event()
-        self._empty = trio.Event()
-
-    def write(self, data: bytes) -> str:
-        self._unsent += data
-        self._wake.set()
-        return _too_much(self._unsent)
-
-    async def run(self, stream: Stream) -> None:
-        """Send for ever."""
-        while True:
-            await self._wake.wait()
-            self._wake = trio.Event()
-            data, self._unsent = bytes(self._unsent), bytearray()
-            await stream.send_all(data)
-            self._empty.set()
-            self._empty = trio.Event()
-
-    async def sent(self) -> None:
-        """Return when nothing is left to send."""
-        if self._unsent:
-            await self._empty.wait()
-
-
 class WebsocketServer:
     """Accepts children with a credential. `greet` makes the handler of each; `on_crash` is called with its errors, and
-    with those of `pages`, which are for all who ask; `on_drop` with the address of a stranger that had to give way."""
+    with those of `pages`, which need no credential; `on_drop` with the address of a stranger that had to give way."""
 
     def __init__(
         self,
@@ -181,6 +204,7 @@ class WebsocketServer:
         tls: ssl.SSLContext | None = None,
         pages: Pages | None = None,
         on_drop: Callable[[str], object] = say_nothing,
+        gather_s: float = BATCH_GAP_S,
     ) -> None:
         self._greet = greet
         self._admit = admit
@@ -188,17 +212,18 @@ class WebsocketServer:
         self._tls = tls
         self._pages = pages
         self._door = Door(on_crash, on_drop)
+        self._gather_s = gather_s
         self._epoll = select.epoll()
-        self._lines: dict[int, tuple[ServerConnection, SocketWire]] = {}
+        self._by_descriptor: dict[int, tuple[ServerConnection, SocketWire]] = {}
         self._count = 0
 
     async def serve(self, listen: Address, *, task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED) -> None:
-        """Listen and serve until cancelled; the address bound is told."""
+        """Listen and serve until cancelled; `task_status` gets the address bound."""
         listeners = await trio.open_tcp_listeners(listen.port, host=listen.host)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._read_all)
-                nursery.start_soon(self._door.serve, listeners, self._host)
+                nursery.start_soon(self._door.serve, listeners, self._attend)
                 task_status.started(Address(*listeners[0].socket.getsockname()[:2]))
         finally:
             self._epoll.close()
@@ -206,7 +231,7 @@ class WebsocketServer:
     async def _read_all(self) -> None:
         while True:
             await trio.lowlevel.wait_readable(self._epoll.fileno())
-            while events := self._epoll.poll(0, BATCH_EVENTS):
+            while events := self._epoll.poll(0, EVENTS_PER_BATCH):
                 now = trio.current_time()
                 for fd, mask in events:
                     try:
@@ -214,124 +239,120 @@ class WebsocketServer:
                     except Exception as error:
                         self._on_crash(error)
                         self._abandon(fd)
-                await trio.sleep(GATHER_S)
+                await trio.sleep(self._gather_s)
 
     def _serve_one(self, fd: int, mask: int, now: float) -> None:
-        line, wire = self._lines[fd]
+        connection, wire = self._by_descriptor[fd]
         if mask & select.EPOLLOUT:
             self._epoll.modify(fd, select.EPOLLIN)
             if problem := wire.flush():
-                line.end(problem)
-        if mask & ~select.EPOLLOUT and not line.over.is_set():
-            self._feed(line, _read(fd), now)
-        if line.over.is_set():
+                connection.end(problem)
+        if mask & ~select.EPOLLOUT and not connection.over.is_set():
+            self._feed(connection, _read_available(fd), now)
+        if connection.over.is_set():
             self._forget(fd)
 
-    def _feed(self, line: ServerConnection, data: bytes | None, now: float) -> None:
+    def _feed(self, connection: ServerConnection, data: bytes, now: float) -> None:
         try:
-            line.feed(data, now)
+            connection.feed(data, now)
         except Exception as error:
             self._on_crash(error)
             with barrier(self._on_crash):
-                line.close("an internal error of the parent")
+                connection.close(INTERNAL_ERROR)
 
     def _abandon(self, fd: int) -> None:
-        if fd in self._lines:
-            line, _ = self._lines[fd]
+        if fd in self._by_descriptor:
+            connection, _ = self._by_descriptor[fd]
             with barrier(self._on_crash):
-                line.end("an internal error of the parent")
+                connection.end(INTERNAL_ERROR)
         with barrier(self._on_crash):
             self._forget(fd)
 
     def _forget(self, fd: int) -> None:
-        if self._lines.pop(fd, None) is not None:
+        if self._by_descriptor.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 
-    async def _host(self, visit: Visit) -> None:
+    async def _attend(self, visit: Visit) -> None:
         """One connection from its first byte to its last."""
         notice_if_vanished(visit.stream)
-        async with guarded(visit.stream, self._tls) as stream:
-            ws, caller = await self._welcome(stream)
+        async with accepted_stream(visit.stream, self._tls) as stream:
+            ws, caller = await self._upgrade(stream)
             visit.settle()
-            await self._converse(stream, ws, caller)
+            if self._count >= MAX_CONNECTIONS:
+                await _turn_away(stream, ws)
+                return
+            self._count += 1
+            try:
+                if isinstance(stream, trio.SSLStream):
+                    await self._serve_stream(stream, ws, caller)
+                else:
+                    await self._serve_socket(stream, ws, caller)
+            finally:
+                self._count -= 1
 
-    async def _converse(self, stream: Stream, ws: WSConnection, caller: Caller) -> None:
-        if self._count >= MAX_CONNECTIONS:
-            await stream.send_all(Framing(ws).close(f"there are {MAX_CONNECTIONS} children already"))
-            if isinstance(stream, trio.SocketStream):
-                await say_goodbye(stream)
-            return
-        self._count += 1
+    async def _upgrade(self, stream: ControlStream) -> tuple[WSConnection, ProvenPeer]:
         try:
-            if isinstance(stream, trio.SSLStream):
-                await self._converse_by_stream(stream, ws, caller)
-            else:
-                await self._converse_plainly(stream, ws, caller)
-        finally:
-            self._count -= 1
-
-    async def _welcome(self, stream: Stream) -> tuple[WSConnection, Caller]:
-        try:
-            return await welcome(stream, self._admit, self._pages)
-        except (Disconnected, trio.BrokenResourceError, trio.ClosedResourceError):
+            return await accept_upgrade(stream, self._admit, self._pages)
+        except (NotUpgraded, trio.BrokenResourceError, trio.ClosedResourceError):
             raise
         except Exception as error:
             self._on_crash(error)
-            raise Disconnected("a page could not be made") from error
+            raise NotUpgraded("a page could not be made") from error
 
-    async def _converse_plainly(self, tcp: trio.SocketStream, ws: WSConnection, caller: Caller) -> None:
+    async def _serve_socket(self, tcp: trio.SocketStream, ws: WSConnection, caller: ProvenPeer) -> None:
         fd = tcp.socket.fileno()
         wire = SocketWire(fd, self._epoll)
-        line = ServerConnection(ws, wire, caller)
-        self._lines[fd] = line, wire
+        connection = ServerConnection(ws, wire, caller)
+        self._by_descriptor[fd] = connection, wire
         self._epoll.register(fd, select.EPOLLIN)
         try:
-            self._place(line)
-            await line.over.wait()
+            connection.handler = self._greet(connection)
+            await connection.over.wait()
         finally:
             self._forget(fd)
-            line.end("this parent stops")
+            connection.end(STOPPED)
+        with trio.move_on_after(FAREWELL_S):
+            await wire.finish(tcp)
         await say_goodbye(tcp)
 
-    async def _converse_by_stream(self, stream: Stream, ws: WSConnection, caller: Caller) -> None:
+    async def _serve_stream(self, stream: ControlStream, ws: WSConnection, caller: ProvenPeer) -> None:
         wire = StreamWire()
-        line = ServerConnection(ws, wire, caller)
+        connection = ServerConnection(ws, wire, caller)
 
         async def read() -> None:
-            while not line.over.is_set():
-                self._feed(line, bytes(await stream.receive_some(READ_BYTES)), trio.current_time())
-                await trio.sleep(TLS_GATHER_S)
+            while not connection.over.is_set():
+                data = bytes(await stream.receive_some(CONNECTION_READ_BYTES))
+                self._feed(connection, data, trio.current_time())
+                await trio.sleep(TLS_READ_GAP_S)
 
         async def part(run: Callable[[], Awaitable[None]]) -> None:
             try:
                 await run()
             except trio.BrokenResourceError:
-                line.end("the connection was lost")
+                connection.end("the connection was lost")
 
         try:
-            self._place(line)
+            connection.handler = self._greet(connection)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(part, read)
                 nursery.start_soon(part, lambda: wire.run(stream))
-                await line.over.wait()
-                with trio.move_on_after(GOODBYE_S):
-                    await wire.sent()
+                await connection.over.wait()
+                with trio.move_on_after(FAREWELL_S):
+                    await wire.drained()
                 nursery.cancel_scope.cancel()
         finally:
-            line.end("this parent stops")
-
-    def _place(self, line: ServerConnection) -> None:
-        line.handler = self._greet(line)
-        self._feed(line, None, trio.current_time())
+            connection.end(STOPPED)
 
 
-def _read(fd: int) -> bytes:
+async def _turn_away(stream: ControlStream, ws: WSConnection) -> None:
+    await stream.send_all(Framing(ws).close(f"there are {MAX_CONNECTIONS} children already"))
+    if isinstance(stream, trio.SocketStream):
+        await say_goodbye(stream)
+
+
+def _read_available(fd: int) -> bytes:
     """What has arrived, which epoll says is something; an error is the peer's end."""
     try:
-        return os.read(fd, READ_BYTES)
+        return os.read(fd, CONNECTION_READ_BYTES)
     except OSError:
         return b""
-
-
-def _too_much(unsent: bytearray) -> str:
-    return "the child does not read" if len(unsent) > MAX_UNSENT_BYTES else ""

@@ -1,20 +1,12 @@
-"""A node's side towards its children: hears their reports, guides them, and passes on who watches.
+"""A node's children: their reports go to the data plane, guidance follows from it, and watches are passed on to them.
 
-Every child has a connection of its own in one `net.websocket_server.WebsocketServer`; what it says is handled at once,
-without a task for each. A child that breaks the protocol, floods, falls silent or does not read loses its connection
-and nothing else. Each shows the ticket that the controller gave it for this node, and is what that says
-(admission.py). A second
-connection under the same name replaces the first, because a child that restarted may be here before its old socket is
-known to be dead; from another address it has to wait until it is. A process from which another one of its name took
-over stays out: it is to drain, and would say so in the name of both. Names that no host bears are fine: the data
-plane ignores them.
+Each child shows the ticket that the controller gave it for this node, and is what that names (admission.py). Which of
+several processes of one name counts is decided by takeover.py. Names of no host are fine: the data plane ignores them.
 
-Whoever asks the same port for a page by plain HTTP is given it, if there is one, without a token.
-
-Left out: what a report changes, which is the data plane's business (`Hearer`).
+Left out: connections and sessions (channel/parent_end.py), and what a report changes, which is the data plane's
+business (`ReportSink`).
 """
 
-import ssl
 from collections.abc import Callable
 from typing import Protocol
 
@@ -22,33 +14,26 @@ import attrs
 import trio
 
 from tierlb.balance.guidance import SentGuidance
-from tierlb.channel.admission import agent_rows, may_replace, mismatch
+from tierlb.channel.admission import agent_rows, mismatch
 from tierlb.channel.log import Log
-from tierlb.channel.watching import Rows, Watching
-from tierlb.model.address import Address
+from tierlb.channel.parent_end import ChildConnection
+from tierlb.channel.takeover import REPLACED, takeover_problem
+from tierlb.channel.watching import WatchRelay
 from tierlb.model.load import Echo, Guidance, NodeRow, SubtreeLoad
-from tierlb.net.keep_going import keep_going
-from tierlb.net.page import Pages
-from tierlb.net.websocket import Admit
-from tierlb.net.websocket_server import ServerConnection, WebsocketServer
 from tierlb.telemetry.internal_errors import InternalErrors
-from tierlb.wire.control import Close, Effect, ParentSession, Transmit
-from tierlb.wire.credentials import Principal, Role
-from tierlb.wire.frames import Hello, Leaving, Report, Watch
+from tierlb.wire.control import ChildFrame
+from tierlb.wire.credentials import Role
+from tierlb.wire.frames import Hello, Report, Watch
 
-REPORT_INTERVAL_S = 0.25
-HELLO_TIMEOUT_S = 5.0
-FORMER_S = 15.0
-"""After that a process that was asked to end has done so; one that is still there is no former one."""
-LOOK_EVERY_S = 0.5
-"""How soon a silent child is found, and one that does not report hears what changed."""
+REPLACED_STAYS_OUT_S = 15.0
+"""By then a process that a newer one replaced has ended; one that connects again later is the one that counts."""
 
 
-class Hearer(Protocol):
+class ReportSink(Protocol):
     """What is done with reports, and what guidance follows from them."""
 
     def note_report(self, child: str, load: SubtreeLoad, echo: Echo) -> None:
-        """The child says how its subtree fares, and how much of that came from here."""
+        """The child reports the load of its subtree, and how much of it came from here."""
 
     def note_lost(self, child: str) -> None:
         """The child's control connection is gone; its data path may work."""
@@ -59,173 +44,109 @@ class Hearer(Protocol):
 
 @attrs.define
 class Children:
-    """`serve` accepts children, to whom this node is `name`; `watch` and new rows pass through `watching` and `rows`,
-    shared with the other side."""
+    """The children that have joined, by name. `on_new_row` is called when a row in their reports is the first of its
+    node."""
 
-    hearer: Hearer
-    admit: Admit
+    sink: ReportSink
     log: Log
-    name: str = ""
-    watching: Watching = attrs.field(factory=Watching)
-    rows: Rows = attrs.field(factory=Rows)
-    tls: ssl.SSLContext | None = None
-    pages: Pages | None = None
-    report_interval_s: float = REPORT_INTERVAL_S
+    errors: InternalErrors
+    relay: WatchRelay
     on_new_row: Callable[[], None] = lambda: None
-    errors: InternalErrors = attrs.field(default=attrs.Factory(lambda self: InternalErrors(self.log), takes_self=True))
-    _present: dict[str, "Child"] = attrs.field(factory=dict, init=False)
-    _nameless: list["Child"] = attrs.field(factory=list, init=False)
-    _former: dict[str, tuple[str, float]] = attrs.field(factory=dict, init=False)
-    """By name, the boot id of the process from which another one took over, and until when it stays out."""
+    _joined: dict[str, "ReportingChild"] = attrs.field(factory=dict, init=False)
+    _replaced: dict[str, tuple[str, float]] = attrs.field(factory=dict, init=False)
+    """By name, the boot id of the process that a newer one replaced, and until when it stays out."""
 
-    async def serve(self, listen: Address, *, task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED) -> None:
-        """Accept children until cancelled; tells the address bound."""
-        server = WebsocketServer(self._greet, self.admit, self._crashed, self.tls, self.pages, self._dropped)
-        async with trio.open_nursery() as nursery:
-            address = await nursery.start(server.serve, listen)
-            nursery.start_soon(keep_going, self.errors, "children", self._look_after_all)
-            task_status.started(address)
+    def names(self) -> tuple[str, ...]:
+        """The children that are connected."""
+        return tuple(self._joined)
 
     def watch(self, watch: Watch) -> None:
         """Pass a watch on to every child."""
-        for child in tuple(self._present.values()):
+        for child in tuple(self._joined.values()):
             with self.errors.barrier("watch"):
                 child.watch(watch)
 
-    def note_rows(self, rows: tuple[NodeRow, ...], now: float) -> None:
-        """Keep them for the parents; those that are heard of for the first time are passed on soon."""
-        if self.watching.active(now) and self.rows.note(rows, now):
-            self.on_new_row()
-
-    def names(self) -> tuple[str, ...]:
-        """Who is connected."""
-        return tuple(self._present)
-
-    def place(self, child: "Child", hello: Hello) -> None:
-        """The child said who it is."""
-        self._nameless.remove(child)
-        if problem := mismatch(child.principal, hello, child.principal.role):
-            child.line.close(problem)
-            return
-        former, now = self._present.get(hello.node), trio.current_time()
-        former_boot, until = self._former.get(hello.node, ("", 0.0))
-        if former_boot == hello.boot_id and (former is not None or now < until):
-            child.line.close("another process of this node took over from this one")
-            return
-        if former is not None and (problem := may_replace(former.line.caller.host, child.line.caller.host)):
-            child.line.close(problem)
-            return
-        self._present[hello.node] = child
-        if former is not None and former.session.hello is not None:
-            if former.session.hello.boot_id != hello.boot_id:
-                self._former[hello.node] = former.session.hello.boot_id, now + FORMER_S
-            former.line.close("another connection of this node took over")
-        child.carry_out(child.session.accept())
-        for watch in self.watching.current(now):
-            child.watch(watch)
-
-    def unplace(self, child: "Child", reason: str) -> None:
-        """The child's connection is over; no loss where another one has replaced it."""
-        hello = child.session.hello
-        if hello is None:
-            self._nameless.remove(child)
-            self.log.warning("child turned away", reason=reason)
-        elif self._present.get(hello.node) is child:
-            del self._present[hello.node]
-            self.log.warning("child disconnected", child=hello.node, reason=reason)
-            self.hearer.note_lost(hello.node)
-
-    def _greet(self, line: ServerConnection) -> "Child":
-        child = Child(self, line, trio.current_time())
-        self._nameless.append(child)
+    def take_in(self, connection: ChildConnection, hello: Hello) -> "ReportingChild | str":
+        """The child that said hello on the connection, or why it may not join."""
+        live, now = self._joined.get(hello.node), trio.current_time()
+        replaced_boot_id, until_s = self._replaced.get(hello.node, ("", 0.0))
+        problem = mismatch(connection.caller.principal, hello, connection.caller.principal.role) or takeover_problem(
+            hello.node,
+            hello.boot_id,
+            connection.caller.host,
+            live_host=live.connection.caller.host if live is not None else None,
+            replaced_boot_id=replaced_boot_id if live is not None or now < until_s else "",
+        )
+        if problem:
+            return problem
+        child = self._joined[hello.node] = ReportingChild(self, hello, connection)
+        if live is not None:
+            self._replace(live, hello, now)
         return child
 
-    async def _look_after_all(self) -> None:
-        while True:
-            await trio.sleep(LOOK_EVERY_S)
-            now = trio.current_time()
-            for name, child in tuple(self._present.items()):
-                with self.errors.barrier("child", child=name):
-                    child.look_after(self.hearer.guide(name), now)
-            for name in [name for name, (_, until) in self._former.items() if now >= until]:
-                if name not in self._present:
-                    del self._former[name]
-            for child in [child for child in self._nameless if now - child.came_s > HELLO_TIMEOUT_S]:
-                child.line.close("no hello came in time")
+    def note_rows(self, rows: tuple[NodeRow, ...], now: float) -> None:
+        """Keep them for the parents, which get those of a new node soon."""
+        if self.relay.note_rows(rows, now):
+            self.on_new_row()
 
-    def _crashed(self, error: Exception) -> None:
-        self.errors.note("child", error)
+    def lost(self, child: "ReportingChild", reason: str) -> None:
+        """A connection is over. The data plane loses nothing where a newer one has replaced it."""
+        if self._joined.get(child.name) is child:
+            del self._joined[child.name]
+            self.log.warning("child_disconnected", child=child.name, reason=reason)
+            self.sink.note_lost(child.name)
 
-    def _dropped(self, host: str) -> None:
-        self.log.warning("stranger_dropped", address=host, reason="too many connections that show no token")
+    def _replace(self, live: "ReportingChild", hello: Hello, now: float) -> None:
+        self._replaced = {name: each for name, each in self._replaced.items() if now < each[1] or name in self._joined}
+        if live.hello.boot_id != hello.boot_id:
+            self._replaced[live.name] = live.hello.boot_id, now + REPLACED_STAYS_OUT_S
+        live.connection.close(REPLACED)
 
 
 @attrs.define(eq=False)
-class Child:
-    """One child's connection: the handler of a connection, driving its session."""
+class ReportingChild:
+    """One child that has joined (a `channel.parent_end.ChildHandler`)."""
 
     _children: Children
-    line: ServerConnection
-    came_s: float
-    session: ParentSession = attrs.field(init=False)
-    _told: SentGuidance = attrs.field(factory=SentGuidance, init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self.session = ParentSession(self._children.report_interval_s, self._children.name)
+    hello: Hello
+    connection: ChildConnection
+    _sent: SentGuidance = attrs.field(factory=SentGuidance, init=False)
 
     @property
-    def principal(self) -> Principal:
-        """What its ticket says that it is."""
-        return self.line.caller.principal
+    def name(self) -> str:
+        """It is a host of that name to the data plane."""
+        return self.hello.node
 
     @property
     def is_agent(self) -> bool:
-        """It speaks for one endpoint alone."""
-        return self.principal.role is Role.AGENT
+        """It reports for one endpoint alone."""
+        return self.connection.caller.principal.role is Role.AGENT
 
     def watch(self, watch: Watch) -> None:
-        """Who runs an agent need not see how requests are explained."""
-        self.carry_out(self.session.watch(watch.ttl_s, "" if self.is_agent else watch.explain))
+        """Pass a watch on; an agent need not know how requests are explained."""
+        self.connection.send(attrs.evolve(watch, explain="") if self.is_agent else watch)
 
-    def receive(self, data: bytes, now: float) -> None:
-        """One message of the child."""
-        for effect in self.session.receive(data, now):
-            match effect:
-                case Report(subtree, echo, rows):
-                    assert self.session.hello is not None
-                    self._children.hearer.note_report(self.session.hello.node, subtree, echo)
-                    self.guide(self._children.hearer.guide(self.session.hello.node), now)
-                    if self.is_agent:
-                        rows = agent_rows(rows, self.session.hello.node)
-                    if rows:
-                        self._children.note_rows(rows, now)
-                case Hello():
-                    self._children.place(self, effect)
-                case Leaving():
-                    pass  # its report says so too, and to the one who decides
-                case _:
-                    self.carry_out([effect])
+    def welcomed(self, now: float) -> None:
+        """Watches that began before it came hold for it too."""
+        for watch in self._children.relay.watching.current(now):
+            self.watch(watch)
 
-    def ended(self, reason: str) -> None:
-        """The line is over."""
-        with self._children.errors.barrier("end of a child"):
-            self._children.unplace(self, reason)
+    def receive(self, frame: ChildFrame, now: float) -> None:
+        """Hand a report on. A child that drains also reports that it does, so its drain frame adds nothing."""
+        if not isinstance(frame, Report):
+            return
+        self._children.sink.note_report(self.name, frame.subtree, frame.echo)
+        self.look_after(now)
+        rows = agent_rows(frame.rows, self.name) if self.is_agent else frame.rows
+        if rows:
+            self._children.note_rows(rows, now)
 
-    def look_after(self, guidance: Guidance | None, now: float) -> None:
-        """Close it if it is silent, guide it if it is time or something changed that cannot wait."""
-        self.carry_out(self.session.tick(now))
-        self.guide(guidance, now)
+    def look_after(self, now: float) -> None:
+        """Send it what it should know of its siblings, if that is due."""
+        guidance = self._children.sink.guide(self.name)
+        if guidance is not None and self._sent.is_due(now, guidance):
+            self.connection.send(guidance)
 
-    def guide(self, guidance: Guidance | None, now: float) -> None:
-        """Tell it what it should know of its siblings, if it is time."""
-        if guidance is not None and self._told.is_due(now, guidance):
-            self.carry_out(self.session.guide(guidance))
-
-    def carry_out(self, effects: list[Effect]) -> None:
-        """Send or close, as the session says."""
-        for effect in effects:
-            match effect:
-                case Transmit(data):
-                    self.line.send(data)
-                case Close(reason):
-                    self.line.close(reason)
+    def lost(self, reason: str) -> None:
+        """Its connection is over."""
+        self._children.lost(self, reason)

@@ -1,10 +1,10 @@
-"""What a node served last, on its disk, so that it can serve again before it has found the controller.
+"""The file in which a node keeps what it served last, so that it can serve again without the controller.
 
-Kept are the snapshot, the addresses that were bound (a node that comes back at the same ports needs no change
-elsewhere) and the parents. A file is one node's: a directory belongs to one node, and what another one left
-there is not used. The parts are frames as they travel, so what may stand in them is checked by the same readers.
+It holds the snapshot, the addresses that were bound (a node that returns at the same ports needs no change elsewhere)
+and the parents. A directory belongs to one node, and the file of another node is not used. The parts are frames as they
+travel, so the same readers check them.
 
-Whatever is wrong with a file, the node starts without it: nothing here is needed, only welcome.
+A node starts without a file that is damaged or missing.
 """
 
 import hashlib
@@ -32,12 +32,12 @@ FILE = "last-good"
 MAGIC = b"tierlb last good 1\n"
 """Another number for another format; a node that does not know it starts without."""
 DIGEST_BYTES = hashlib.sha256().digest_size
-MAX_BYTES = 2 * MAX_FRAME_BYTES
+MAX_CACHE_BYTES = 2 * MAX_FRAME_BYTES
 
 
 @attrs.frozen
 class SnapshotCache:
-    """What the node `node` served last: `addresses` are parallel to the snapshot's listeners."""
+    """The state of the node `node`: `addresses` are parallel to the snapshot's listeners."""
 
     node: str
     snapshot: Snapshot
@@ -46,7 +46,7 @@ class SnapshotCache:
 
 
 def save(directory: Path, good: SnapshotCache) -> None:
-    """Replace what is kept; raises StoreError, with the old file untouched."""
+    """Replace the file; raises StoreError, with the old file untouched."""
     configure, ack = Configure(good.snapshot), Ack(good.snapshot.revision, good.addresses)
     body: bytes = msgpack.packb(
         (good.node, encode_frame(configure), encode_frame(ack), encode_frame(ReportTo(good.parents)))
@@ -56,11 +56,11 @@ def save(directory: Path, good: SnapshotCache) -> None:
 
 
 def load(directory: Path, node: str, tier: str, cluster: str = "") -> tuple[SnapshotCache | None, str]:
-    """What this node served last, or None and why it cannot be used ("": there is none). Nothing is raised. Without a
-    cluster that of the file is believed: a node knows its cluster only from its snapshot."""
+    """What this node served last, or None and why it cannot be used ("": there is no file). Raises nothing. Without a
+    cluster the one in the file is taken: a node knows its cluster only from its snapshot."""
     path = directory / FILE
     try:
-        content = read_private(path, MAX_BYTES + 1)
+        content = read_private(path, MAX_CACHE_BYTES + 1)
     except FileNotFoundError:
         return None, ""
     except (OSError, ValueError) as error:
@@ -75,7 +75,7 @@ def load(directory: Path, node: str, tier: str, cluster: str = "") -> tuple[Snap
 
 def _from_bytes(content: bytes) -> SnapshotCache:
     """Raises ValueError with the reason."""
-    if len(content) > MAX_BYTES:
+    if len(content) > MAX_CACHE_BYTES:
         raise ValueError("it is too large")
     if not content.startswith(MAGIC):
         raise ValueError("it was not written by this version of tierlb")
@@ -94,7 +94,7 @@ def _from_bytes(content: bytes) -> SnapshotCache:
 
 
 def _foreign(good: SnapshotCache, node: str, tier: str, cluster: str) -> str:
-    """Whose file it is, if another's."""
+    """The node, tier or cluster to which the file belongs, if it is another one."""
     pairs = (
         ("node", good.node, node),
         ("tier", good.snapshot.tier, tier),

@@ -13,7 +13,7 @@ import attrs
 
 from tierlb.balance.choosers import Chooser
 from tierlb.balance.cost import ParentShare
-from tierlb.balance.counted_host import CountedHost, capacities_of, learn_together, refresh_costs
+from tierlb.balance.counted_host import CountedHost, learn_together
 from tierlb.balance.guidance import (
     CloseBudget,
     SentGuidance,
@@ -23,6 +23,7 @@ from tierlb.balance.guidance import (
     guide,
     why_close,
 )
+from tierlb.balance.host_costs import refresh_costs
 from tierlb.balance.kinds import Kinds
 from tierlb.balance.learnt_speed import LearntSpeed
 from tierlb.balance.load_aware import LoadAware
@@ -240,7 +241,7 @@ class Node:
     def settle(self, now: float) -> None:
         """Draw the lines anew, as dataplane.upstream.registry does every tick."""
         hosts = self.hosts
-        refresh_costs(hosts, now, capacities_of(hosts, now), [1.0] * len(hosts))
+        refresh_costs(hosts, now, [host.weight for host in hosts])
         self._chooser.rebuild(hosts)
 
     # Reports.

@@ -7,9 +7,8 @@ the last report: a child whose state flaps cannot flood its parents.
 
 import random
 
-from tierlb.model.load import SubtreeLoad
+from tierlb.model.load import REPORT_INTERVAL_S, SubtreeLoad
 
-INTERVAL_S = 0.25
 REPORT_JITTER = 0.1
 LEAST_GAP_S = 0.05
 CAPACITY_CHANGE = 0.1
@@ -20,7 +19,7 @@ class Pace:
 
     __slots__ = ("_interval_s", "_last", "_rng", "_sent_at", "_this_s")
 
-    def __init__(self, rng: random.Random, interval_s: float = INTERVAL_S) -> None:
+    def __init__(self, rng: random.Random, interval_s: float = REPORT_INTERVAL_S) -> None:
         self._rng = rng
         self._interval_s = interval_s
         self._sent_at: float | None = None

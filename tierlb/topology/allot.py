@@ -94,7 +94,7 @@ def snapshot_for(
         tier=tier.name,
         kind=tier.kind,
         listeners=listeners_of(topology, tier),
-        rules=tuple(Rule(route.match, _action(topology, route.action, present)) for route in tier.routes),
+        rules=tuple(Rule(route.match, _snapshot_action(topology, route.action, present)) for route in tier.routes),
         balance=tier.balance,
         hash_header=tier.hash_header,
         orca=tier.orca,
@@ -127,17 +127,17 @@ def _found_hosts(pool: PoolSettings, found: Discovered) -> list[HostSpec]:
 def _with_found(action: Send | Respond | Redirect, pools: Mapping[str, list[HostSpec]]) -> Send | Respond | Redirect:
     if not isinstance(action, Send):
         return action
-    return Send(tuple(_filled(destination, pools) for destination in action.destinations))
+    return Send(tuple(_filled_shares(destination, pools) for destination in action.destinations))
 
 
-def _filled(destination: Destination, pools: Mapping[str, list[HostSpec]]) -> Destination:
+def _filled_shares(destination: Destination, pools: Mapping[str, list[HostSpec]]) -> Destination:
     hosts: list[HostSpec] = []
     for target in destination.targets:
         hosts += pools.get(target) or (each for each in destination.hosts if each.target == target)
     return attrs.evolve(destination, hosts=tuple(hosts))
 
 
-def _action(topology: Topology, action: Action, present: Present) -> Send | Respond | Redirect:
+def _snapshot_action(topology: Topology, action: Action, present: Present) -> Send | Respond | Redirect:
     if not isinstance(action, Forward):
         return action
     return Send(tuple(_destination(topology, share, present) for share in action.shares))
@@ -153,7 +153,7 @@ def _members(topology: Topology, target: str, present: Present) -> list[HostSpec
     if target in topology.pools:
         hosts = _leaves(topology.pools[target], present)
     else:
-        hosts = _children(topology.tiers[target], present, leads_out=_leads_out(topology, target))
+        hosts = _child_hosts(topology.tiers[target], present, leads_out=_sends_out(topology, target))
     return [attrs.evolve(host, parents=parents, admin=present.admin.get(host.name, host.admin)) for host in hosts]
 
 
@@ -187,7 +187,7 @@ def _as_wanted(host: HostSpec, wanted: Override | None) -> HostSpec:
     return attrs.evolve(host, admin=wanted.admin, weight=host.weight if wanted.weight is None else wanted.weight)
 
 
-def _children(tier: Tier, present: Present, *, leads_out: bool) -> list[HostSpec]:
+def _child_hosts(tier: Tier, present: Present, *, leads_out: bool) -> list[HostSpec]:
     nodes = present.announced.get(tier.name, {})
     return [
         HostSpec(name, tier.name, nodes[name], child=True, leads_out=leads_out, reports=True)
@@ -195,7 +195,7 @@ def _children(tier: Tier, present: Present, *, leads_out: bool) -> list[HostSpec
     ]
 
 
-def _leads_out(topology: Topology, name: str) -> bool:
+def _sends_out(topology: Topology, name: str) -> bool:
     """Whether a connection to it may end at an endpoint, with no l7 node between."""
     seen: set[str] = set()
     waiting = [name]

@@ -50,16 +50,16 @@ L4_TIMEOUTS = Timeouts(idle=300.0)
 
 def build(file: FileShape, folder: str = "") -> Topology:
     """Make the topology of a file that has no fault and stands in `folder`."""
-    tiers: dict[str, Tier] = {name: _tier(name, tier) for name, tier in file.tiers.items()}
-    pools: dict[str, Pool] = {name: _pool(name, pool) for name, pool in (file.pools or {}).items()}
-    tls, store = _tls(file.security, folder), _store(file.store, folder)
+    tiers: dict[str, Tier] = {name: _built_tier(name, tier) for name, tier in file.tiers.items()}
+    pools: dict[str, Pool] = {name: _built_pool(name, pool) for name, pool in (file.pools or {}).items()}
+    tls, store = _built_tls(file.security, folder), _store(file.store, folder)
     topology = Topology(file.cluster, tiers, pools, tls=tls, store=store)
     return topology if file.admin is None else attrs.evolve(topology, **_api(file.admin, folder))
 
 
 def build_match(shape: MatchShape | None) -> Match:
     """Conditions in the model's form; a prefix of / is none."""
-    given = _given(shape)
+    given = _given_fields(shape)
     given |= {name: tuple(given[name].items()) for name in ("headers", "query") if name in given}
     given |= {name: (given[name],) for name in ("hosts", "methods") if isinstance(given.get(name), str)}
     if "path_prefix" in given:
@@ -72,7 +72,7 @@ def build_health(shape: HealthShape | str | None) -> HealthCheck | None:
     but `outlier` is given there is none."""
     if shape is None or isinstance(shape, str):
         return HealthCheck() if shape else None
-    given = _given(shape)
+    given = _given_fields(shape)
     if given.keys() == {"outlier"}:
         return None
     given.pop("outlier", None)
@@ -85,14 +85,14 @@ def build_health(shape: HealthShape | str | None) -> HealthCheck | None:
 def build_outlier(shape: HealthShape | str | None) -> OutlierDetection | None:
     """Detection in the model's form; on by default."""
     given = shape.outlier if isinstance(shape, HealthShape) else None
-    return None if isinstance(given, str) else OutlierDetection(**_given(given))
+    return None if isinstance(given, str) else OutlierDetection(**_given_fields(given))
 
 
-def _tier(name: str, shape: TierShape) -> Tier:
-    given = _given(shape)
+def _built_tier(name: str, shape: TierShape) -> Tier:
+    given = _given_fields(shape)
     given.pop("to", None)
     defaults = L4_TIMEOUTS if shape.kind is Kind.L4 else Timeouts()
-    given |= {"routes": _routes(shape), "timeouts": attrs.evolve(defaults, **_given(shape.timeouts))}
+    given |= {"routes": _routes(shape), "timeouts": attrs.evolve(defaults, **_given_fields(shape.timeouts))}
     given["hash_header"] = shape.hash_on.header if isinstance(shape.hash_on, HashOnShape) else None
     return Tier(name=name, **given)
 
@@ -100,13 +100,13 @@ def _tier(name: str, shape: TierShape) -> Tier:
 def _routes(shape: TierShape) -> tuple[Route, ...]:
     if shape.to is not None:
         return (Route(Match(), _forward(shape.to)),)
-    return tuple(Route(build_match(route.match), _action(route)) for route in shape.routes or ())
+    return tuple(Route(build_match(route.match), _built_action(route)) for route in shape.routes or ())
 
 
-def _action(route: RouteShape) -> Action:
+def _built_action(route: RouteShape) -> Action:
     if route.to is not None:
         return _forward(route.to)
-    action: Action = _value(route.respond or route.redirect)
+    action: Action = _built_value(route.respond or route.redirect)
     return action
 
 
@@ -116,18 +116,18 @@ def _forward(to: To) -> Forward:
     return Forward((Share(1.0, to if isinstance(to, tuple) else (to,)),))
 
 
-def _pool(name: str, shape: PoolShape) -> Pool:
+def _built_pool(name: str, shape: PoolShape) -> Pool:
     listed, found = shape.endpoints or (), shape.overrides or {}
     wanted = listed if isinstance(listed, dict) else {}
     return Pool(
         name,
         endpoints=tuple(listed),
-        weights=tuple(1.0 if (weight := _weight(given)) is None else weight for given in wanted.values()),
+        weights=tuple(1.0 if (weight := _given_weight(given)) is None else weight for given in wanted.values()),
         overrides=_overrides(
             *(Override(address, None, _admin(given)) for address, given in wanted.items()),
-            *(Override(address, _weight(given), _admin(given)) for address, given in found.items()),
+            *(Override(address, _given_weight(given), _admin(given)) for address, given in found.items()),
         ),
-        run=_value(shape.run),
+        run=_built_value(shape.run),
         agents=bool(shape.agents),
         networks=shape.agents.networks if isinstance(shape.agents, AgentsShape) else (),
         dns=shape.dns,
@@ -137,7 +137,7 @@ def _pool(name: str, shape: PoolShape) -> Pool:
     )
 
 
-def _weight(given: float | EndpointShape) -> float | None:
+def _given_weight(given: float | EndpointShape) -> float | None:
     return given.weight if isinstance(given, EndpointShape) else given
 
 
@@ -151,18 +151,18 @@ def _overrides(*given: Override) -> tuple[Override, ...]:
 
 
 def _api(shape: AdminShape, folder: str) -> dict[str, Any]:
-    tls = shape.tls and _with_paths(_value(shape.tls), ("certificate", "key"), folder)
+    tls = shape.tls and _with_paths(_built_value(shape.tls), ("certificate", "key"), folder)
     return {"admin": shape.listen, "admin_hosts": shape.hosts or (), "admin_tls": tls}
 
 
-def _tls(security: SecurityShape | None, folder: str) -> Tls | None:
-    return None if security is None else _with_paths(_value(security.tls), ("certificate", "key", "ca"), folder)
+def _built_tls(security: SecurityShape | None, folder: str) -> Tls | None:
+    return None if security is None else _with_paths(_built_value(security.tls), ("certificate", "key", "ca"), folder)
 
 
 def _store(store: StoreShape | str | None, folder: str) -> SharedStore | None:
     if store is None or isinstance(store, str):
         return SharedStore(store) if store else None
-    shared: SharedStore = _value(store)
+    shared: SharedStore = _built_value(store)
     return attrs.evolve(shared, **{key: resolved(folder, name) for key, name in shared.files.items()})
 
 
@@ -171,14 +171,14 @@ def _with_paths(value: Any, keys: tuple[str, ...], folder: str) -> Any:
     return attrs.evolve(value, **{key: resolved(folder, getattr(value, key)) for key in keys})
 
 
-def _value(shape: Any) -> Any:
+def _built_value(shape: Any) -> Any:
     """The model's value of a mapping; None if it is not given."""
-    return None if shape is None else shape.MODEL(**_given(shape))
+    return None if shape is None else shape.MODEL(**_given_fields(shape))
 
 
-def _given(shape: Any) -> dict[str, Any]:
+def _given_fields(shape: Any) -> dict[str, Any]:
     """The keys that the file gives, by the names of the model; the others keep the model's defaults."""
     if shape is None:
         return {}
     pairs = ((key.model_field, getattr(shape, key.field.name)) for key in keys_of(type(shape)).values())
-    return {field: _value(item) if hasattr(item, "MODEL") else item for field, item in pairs if item is not None}
+    return {field: _built_value(item) if hasattr(item, "MODEL") else item for field, item in pairs if item is not None}

@@ -179,7 +179,7 @@ Change = (
 def differences(old: Topology, new: Topology) -> tuple[Change, ...]:
     """All changes: the cluster's, those of tiers and those of pools, in the order of `old` and then of `new`."""
     changes: list[Change] = []
-    if cluster := tuple(_fields(old, new, skip=("tiers", "pools"))):
+    if cluster := tuple(_field_changes(old, new, skip=("tiers", "pools"))):
         changes.append(ClusterChanged(cluster))
     for name in {**old.tiers, **new.tiers, **old.pools, **new.pools}:
         before, after = _nature(old, name), _nature(new, name)
@@ -216,7 +216,7 @@ def _tier_changes(name: str, before: Tier | None, after: Tier | None) -> Iterato
             yield TierScaled(name, before.replicas, after.replicas)
         if before.routes != after.routes:
             yield TierMoved(name, before.targets, after.targets)
-        if fields := tuple(_fields(before, after, skip=("replicas", "routes"))):
+        if fields := tuple(_field_changes(before, after, skip=("replicas", "routes"))):
             yield TierChanged(name, fields)
 
 
@@ -230,9 +230,9 @@ def _pool_changes(name: str, before: Pool | None, after: Pool | None) -> Iterato
             yield PoolScaled(name, before.run.replicas, after.run.replicas)
         added = tuple(address for address in after.endpoints if address not in before.endpoints)
         removed = tuple(address for address in before.endpoints if address not in after.endpoints)
-        fields = list(_fields(before, after, skip=("endpoints", "weights", "overrides", "run")))
+        fields = list(_field_changes(before, after, skip=("endpoints", "weights", "overrides", "run")))
         if before.run and after.run:
-            fields += _fields(before.run, after.run, "run.", skip=("replicas",))
+            fields += _field_changes(before.run, after.run, "run.", skip=("replicas",))
         fields += _weight_fields(before, after, same_hosts=not (added or removed))
         if fields or added or removed:
             yield PoolChanged(name, tuple(fields), added, removed)
@@ -250,7 +250,7 @@ def _weight_fields(before: Pool, after: Pool, same_hosts: bool) -> Iterator[Fiel
     yield from wanted
     same_lists = (before.endpoints, before.weights) == (after.endpoints, after.weights)
     if same_hosts and not changed and not wanted and not same_lists:
-        yield Field("endpoints", _listing(before), _listing(after))
+        yield Field("endpoints", _endpoint_list(before), _endpoint_list(after))
 
 
 def _override_fields(before: Pool, after: Pool) -> Iterator[Field]:
@@ -271,13 +271,13 @@ def weights_of(pool: Pool) -> dict[Address, float]:
     return dict(zip(pool.endpoints, pool.weights or (1.0,) * len(pool.endpoints), strict=True))
 
 
-def _listing(pool: Pool) -> str:
+def _endpoint_list(pool: Pool) -> str:
     if not pool.weights:
-        return _text(pool.endpoints)
+        return _plain_text(pool.endpoints)
     return "{" + ", ".join(f"{address}: {weight:g}" for address, weight in weights_of(pool).items()) + "}"
 
 
-def _fields(before: Any, after: Any, prefix: str = "", skip: tuple[str, ...] = ()) -> Iterator[Field]:
+def _field_changes(before: Any, after: Any, prefix: str = "", skip: tuple[str, ...] = ()) -> Iterator[Field]:
     """The fields in which two values of one class differ; down to theirs, where both have a mapping there."""
     owner = type(before)
     for name in (field.name for field in attrs.fields(owner) if field.name not in skip):
@@ -286,7 +286,7 @@ def _fields(before: Any, after: Any, prefix: str = "", skip: tuple[str, ...] = (
         if one == other:
             continue
         if _is_mapping(one) and _is_mapping(other):
-            yield from _fields(one, other, f"{key}.")
+            yield from _field_changes(one, other, f"{key}.")
         else:
             yield Field(key, _said(owner, name, one), _said(owner, name, other))
 
@@ -296,10 +296,10 @@ def _is_mapping(value: Any) -> bool:
 
 
 def _said(owner: type, name: str, value: Any) -> str | None:
-    return None if value is None else WRITERS.get((owner, name), _text)(value)
+    return None if value is None else WRITERS.get((owner, name), _plain_text)(value)
 
 
-def _text(value: Any) -> str:
+def _plain_text(value: Any) -> str:
     match value:
         case Address():
             return str(value)
@@ -310,7 +310,7 @@ def _text(value: Any) -> str:
         case float():
             return f"{value:g}"
         case tuple():
-            return f"[{', '.join(map(_text, value))}]"
+            return f"[{', '.join(map(_plain_text, value))}]"
         case _ if _is_mapping(value):
             owner = type(value)
             pairs = [(field.name, getattr(value, field.name)) for field in attrs.fields(owner)]
@@ -321,14 +321,14 @@ def _text(value: Any) -> str:
 
 
 def _health_text(check: HealthCheck) -> str:
-    return "tcp" if check == HealthCheck() else _text(check)
+    return "tcp" if check == HealthCheck() else _plain_text(check)
 
 
 def _store_text(store: SharedStore) -> str:
-    return store.url if store == SharedStore(store.url) else _text(store)
+    return store.url if store == SharedStore(store.url) else _plain_text(store)
 
 
-def _written(key: Key, value: Any) -> str:
+def _written_under(key: Key, value: Any) -> str:
     """A value as the file writes it under the key."""
     kinds = choices_of(key.kind)
     items = next((get_args(kind)[0] for kind in kinds if form_of(kind) is None and get_origin(kind) is tuple), None)
@@ -339,7 +339,7 @@ def _written(key: Key, value: Any) -> str:
 
 def _form_text(kind: Any, value: Any) -> str:
     form = form_of(kind)
-    return _text(value) if form is None else form.write(value)
+    return _plain_text(value) if form is None else form.write(value)
 
 
 MODELS = [shape for shape in vars(shapes).values() if hasattr(shape, "MODEL")]
@@ -363,7 +363,7 @@ KEYS: dict[tuple[type, str], str] = {
 """The file's key, where the model's field has another name."""
 
 WRITERS: dict[tuple[type, str], Callable[[Any], str]] = {
-    **{place: partial(_written, key) for place, key in FILE_KEYS.items()},
+    **{place: partial(_written_under, key) for place, key in FILE_KEYS.items()},
     (Topology, "store"): _store_text,
     (Tier, "hash_header"): "{{header: {}}}".format,
     (Pool, "health"): _health_text,

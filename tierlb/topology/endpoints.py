@@ -24,7 +24,7 @@ BEFORE_OVERRIDES = ("dns",)
 def setting(sheet: Sheet, topology: Topology, edit: SetEndpoint) -> Iterator[Splice]:
     """Raises EditError and LayoutError."""
     name, address = edit.place()
-    pool = _pool(topology, name, address)
+    pool = _pool_of_endpoint(topology, name, address)
     before = _as_it_is(pool, address)
     after = attrs.evolve(
         before,
@@ -37,10 +37,10 @@ def setting(sheet: Sheet, topology: Topology, edit: SetEndpoint) -> Iterator[Spl
     if pool.dns is not None:
         yield from _overriding(sheet, pool, after)
     else:
-        yield from _listing(sheet, pool, after)
+        yield from _in_list(sheet, pool, after)
 
 
-def _pool(topology: Topology, name: str, address: Address) -> Pool:
+def _pool_of_endpoint(topology: Topology, name: str, address: Address) -> Pool:
     pool = topology.pools.get(name)
     if pool is None:
         pools = ", ".join(topology.pools) or "none"
@@ -79,17 +79,17 @@ def _takes(wanted: Override) -> bool:
 def override_text(wanted: Override) -> str:
     """As the file has it: a weight, or a mapping where the admin state is given too."""
     if wanted.admin is Admin.READY:
-        return _number(1.0 if wanted.weight is None else wanted.weight)
-    weight = "" if wanted.weight is None else f"weight: {_number(wanted.weight)}, "
+        return _weight_text(1.0 if wanted.weight is None else wanted.weight)
+    weight = "" if wanted.weight is None else f"weight: {_weight_text(wanted.weight)}, "
     return f"{{{weight}admin: {wanted.admin.value}}}"
 
 
-def _number(weight: float) -> str:
+def _weight_text(weight: float) -> str:
     """With all its digits: a drain must not change a weight."""
     return repr(float(weight)).removesuffix(".0")
 
 
-def _listing(sheet: Sheet, pool: Pool, after: Override) -> Iterator[Splice]:
+def _in_list(sheet: Sheet, pool: Pool, after: Override) -> Iterator[Splice]:
     entry = sheet.mapping("pools", pool.name).entries["endpoints"]
     after = attrs.evolve(after, weight=None if after.weight == 1.0 else after.weight)
     match meant(entry.value):

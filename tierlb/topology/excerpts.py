@@ -4,8 +4,7 @@ import re
 from collections.abc import Iterator
 
 from tierlb.topology.layout import Layout
-from tierlb.topology.parts import Alias, ListPart, MappingPart, Part, Word, meant
-from tierlb.topology.source import LINE_END
+from tierlb.topology.parts import LINE_END, Alias, ListPart, MappingPart, Part, Word, meant
 
 NOT_ANYWHERE = re.compile(rf"{LINE_END.pattern}|[#&*]")
 """What may keep a flow mapping or list from being copied as it is."""

@@ -59,11 +59,11 @@ def read_regular(path: str) -> bytes:
 def _faults(path: Path, shape: object, keys: tuple[str, ...], folder: str) -> Iterator[Fault]:
     for key in keys:
         name = getattr(shape, key)
-        if name is not None and (reason := _refusal(resolved(folder, name), key)):
+        if name is not None and (reason := _file_refusal(resolved(folder, name), key)):
             yield Fault((*path, key), f"{shown(name)} {reason}")
 
 
-def _refusal(path: str, key: str) -> str | None:
+def _file_refusal(path: str, key: str) -> str | None:
     """Why the file cannot be used for the key, if it cannot."""
     try:
         content = read_regular(path)

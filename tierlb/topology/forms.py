@@ -126,7 +126,7 @@ def json_text(least: int, most: int, *, one_line: bool = True) -> Form:
     )
 
 
-def _size(smallest: int, largest: int) -> Callable[[Scalar], int]:
+def _size_between(smallest: int, largest: int) -> Callable[[Scalar], int]:
     def read(scalar: Scalar) -> int:
         size = parse_size_bytes(scalar.text)
         if not smallest <= size <= largest:
@@ -137,7 +137,7 @@ def _size(smallest: int, largest: int) -> Callable[[Scalar], int]:
 
 
 def _body_rate(scalar: Scalar) -> int:
-    return 0 if scalar.text == "off" else _size(1, 2**20)(scalar)
+    return 0 if scalar.text == "off" else _size_between(1, 2**20)(scalar)
 
 
 def _memory(scalar: Scalar) -> int:
@@ -201,8 +201,8 @@ Seconds = Annotated[
         write=duration_text,
     ),
 ]
-Size = Annotated[int, Form(_size(1, MOST_BODY_BYTES), SIZE_SCHEMA, write=size_text)]
-HeadSize = Annotated[int, Form(_size(1024, 2**20), SIZE_SCHEMA, write=size_text)]
+Size = Annotated[int, Form(_size_between(1, MOST_BODY_BYTES), SIZE_SCHEMA, write=size_text)]
+HeadSize = Annotated[int, Form(_size_between(1024, 2**20), SIZE_SCHEMA, write=size_text)]
 LeastBodyRate = Annotated[
     int,
     Form(

@@ -51,7 +51,7 @@ def graph_faults(
     if all(_cannot_connect(path) for path in reading.damaged):
         yield from _unreached_faults(file, _as_meant(edges, guesses))
         yield from _weight_faults(file, reading, _as_meant(edges, guesses))
-        yield from _outlier_faults(file, reading, _as_meant(edges, guesses))
+        yield from _unparsed_outlier_faults(file, reading, _as_meant(edges, guesses))
 
 
 def _cannot_connect(path: Path) -> bool:
@@ -179,14 +179,14 @@ def _loop_faults(file: FileShape, edges: Edges) -> Iterator[Fault]:
         tier.listen: name for name, tier in file.tiers.items() if tier.listen and tier.listen.port
     }
     for pool_name, pool in (file.pools or {}).items():
-        for step, endpoint in _listed(pool):
+        for step, endpoint in _listed_names(pool):
             tier_name = next((listening[address] for address in _heard_at(endpoint) if address in listening), None)
             if tier_name and pool_name in _reached([tier_name], edges):
                 message = f"tier {tier_name!r} listens here and sends to this pool: a loop"
                 yield Fault(("pools", pool_name, "endpoints", step), message)
 
 
-def _listed(pool: PoolShape) -> Iterator[tuple[str | int, Address]]:
+def _listed_names(pool: PoolShape) -> Iterator[tuple[str | int, Address]]:
     """The pool's endpoints, each with the last step of the path to it."""
     if isinstance(pool.endpoints, dict):
         yield from ((str(endpoint), endpoint) for endpoint in pool.endpoints)
@@ -230,7 +230,7 @@ def _weighs(pool: PoolShape | None) -> bool:
     return by_file or by_srv or pool.agent_check is not None
 
 
-def _outlier_faults(file: FileShape, reading: TypedReading, edges: Edges) -> Iterator[Fault]:
+def _unparsed_outlier_faults(file: FileShape, reading: TypedReading, edges: Edges) -> Iterator[Fault]:
     """Outlier detection where no tier parses the answers."""
     seeing = {name for name, tier in file.tiers.items() if tier.kind is Kind.L7}
     for name, pool in (file.pools or {}).items():

@@ -26,7 +26,7 @@ MAX_BODY_CHARS = 64 * 1024
 _path = matching(PATH, "a path: begin with /, percent-encode, leave out ? and #")
 _header_token = matching(TOKEN, "a header name")
 _token = matching(TOKEN, "a method: write one such as GET")
-_url = matching(r"[!-~]+", "a URL: write visible ASCII characters, no spaces")
+_visible_url = matching(r"[!-~]+", "a URL: write visible ASCII characters, no spaces")
 _any_redirect = whole(300, 399)
 
 
@@ -61,7 +61,7 @@ def _body(scalar: Scalar) -> str:
 
 
 def _location(scalar: Scalar) -> str:
-    url = _url(scalar)
+    url = _visible_url(scalar)
     for found in URL_PLACEHOLDER.findall(url):
         if found not in URL_PLACEHOLDERS:
             choice = ", ".join(f"{{{name}}}" for name in URL_PLACEHOLDERS)

@@ -9,8 +9,7 @@ import bisect
 import re
 from collections.abc import Iterable
 
-from tierlb.topology.parts import MappingEntry, MappingPart, Part
-from tierlb.topology.source import LINE_END
+from tierlb.topology.parts import LINE_END, MappingEntry, MappingPart, Part
 
 COMMENT = re.compile(r" *#")
 DASH = re.compile(r" *-\s+")

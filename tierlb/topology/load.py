@@ -17,11 +17,12 @@ from tierlb.topology.advice import advice
 from tierlb.topology.build import build
 from tierlb.topology.files import file_faults
 from tierlb.topology.graph import graph_faults
+from tierlb.topology.parts import MAX_CHARS, Lines, Place, UnreadableError
 from tierlb.topology.problems import Fault, Problem, TopologyError, path_text
 from tierlb.topology.reading import TypedReading, read_typed
 from tierlb.topology.rules import local_faults
 from tierlb.topology.shapes import FileShape
-from tierlb.topology.source import MAX_CHARS, Data, Lines, Place, UnreadableError, YamlSource, read_source
+from tierlb.topology.source import Data, YamlSource, read_source
 from tierlb.topology.timeouts import timeout_advice
 from tierlb.topology.typed import Scalar
 from tierlb.topology.uses import Use, use_faults
@@ -84,11 +85,11 @@ def check_text(text: str, file: str, use: Use | None = None) -> Checked:
 
 def _checked(source: YamlSource, file: str, use: Use | None) -> Checked:
     folder = os.path.dirname(file)
-    reading = _read(source.data)
+    reading = _read_shape(source.data)
     faults, shape = list(reading.faults), reading.value
     if shape is not None:
         faults += local_faults(shape, reading)
-        tiers, pools = _names(source.data, "tiers"), _names(source.data, "pools")
+        tiers, pools = _given_names(source.data, "tiers"), _given_names(source.data, "pools")
         faults += graph_faults(shape, reading, tiers, pools)
         faults += file_faults(shape, folder)
         faults += use_faults(shape, use)
@@ -101,7 +102,7 @@ def _checked(source: YamlSource, file: str, use: Use | None) -> Checked:
     return Checked(topology, tuple(sorted(warnings)))
 
 
-def _read(data: Data) -> TypedReading:
+def _read_shape(data: Data) -> TypedReading:
     """The file's shape. One without a name is read as if it had one, so that the rest of it is checked too."""
     reading = read_typed(FileShape, data)
     if reading.value is not None or not isinstance(data, dict):
@@ -113,7 +114,7 @@ def _placed(source: YamlSource, faults: Iterable[Fault]) -> Iterator[tuple[Place
     return ((source.place(fault.path, at_key=fault.at_key), fault) for fault in faults)
 
 
-def _names(data: Data, key: str) -> list[str]:
+def _given_names(data: Data, key: str) -> list[str]:
     """The names under tiers or pools as the file gives them, right or not."""
     named = data.get(key) if isinstance(data, dict) else None
     return list(named) if isinstance(named, dict) else []

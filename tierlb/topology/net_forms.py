@@ -50,7 +50,7 @@ def _fixed_listen(scalar: Scalar) -> Address:
     return address
 
 
-def _endpoint(scalar: Scalar) -> Address:
+def _endpoint_address(scalar: Scalar) -> Address:
     name, _, port = scalar.text.lower().rpartition(":")
     if re.fullmatch(DNS_HOST_PORT, scalar.text.lower()) and name != "localhost" and not _is_ip(name):
         raise ValueError(
@@ -65,7 +65,7 @@ def _endpoint(scalar: Scalar) -> Address:
     return address
 
 
-def _network(scalar: Scalar) -> str:
+def _ip_network(scalar: Scalar) -> str:
     try:
         return str(ipaddress.ip_network(scalar.text))
     except ValueError as error:
@@ -73,7 +73,7 @@ def _network(scalar: Scalar) -> str:
         raise ValueError(f"write a network such as 10.0.0.0/8 or an address such as ::1{hint}") from None
 
 
-def _host(scalar: Scalar) -> str:
+def _host_name(scalar: Scalar) -> str:
     name = scalar.text.lower()
     if not re.fullmatch(HOST_PATTERN, name):
         raise ValueError(f"{shown(scalar.text)} is not a host: write one such as example.com or *.example.com, no port")
@@ -155,10 +155,10 @@ def _any_case_schema(pattern: str) -> Schema:
 Listen = Annotated[Address, Form(lambda scalar: parse_address(scalar.text), ADDRESS_SCHEMA)]
 FixedListen = Annotated[Address, Form(_fixed_listen, ADDRESS_SCHEMA)]
 """Clients are configured to call it, so port 0 is refused."""
-Endpoint = Annotated[Address, Form(_endpoint, ADDRESS_SCHEMA)]
-Network = Annotated[str, Form(_network, {"type": "string", "pattern": r"^[0-9a-fA-F:.]+(/[0-9]{1,3})?$"})]
+Endpoint = Annotated[Address, Form(_endpoint_address, ADDRESS_SCHEMA)]
+CidrNetwork = Annotated[str, Form(_ip_network, {"type": "string", "pattern": r"^[0-9a-fA-F:.]+(/[0-9]{1,3})?$"})]
 Port = Annotated[int, whole(1, 65_535)]
-HostName = Annotated[str, Form(_host, _any_case_schema(HOST_PATTERN))]
+HostName = Annotated[str, Form(_host_name, _any_case_schema(HOST_PATTERN))]
 HostField = Annotated[str, Form(_host_field, _any_case_schema(HOST_FIELD))]
 """The value of a Host field: one name or IP address, with or without a port."""
 ApiHost = Annotated[str, Form(_api_host, _any_case_schema(rf"{HOST_LABELS}|[0-9a-f:.]+"))]

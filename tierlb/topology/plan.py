@@ -71,7 +71,7 @@ def describe(old: Topology, new: Topology, *, starts: bool = True, wanted: tuple
     unsupported = unsupported_of(changes)
     stages = 0 if unsupported else len(transition(old, new))
     started, stopped = _processes(old, new), _processes(new, old)
-    lines = [line for change in changes for line in _words(change, old, new, starts)]
+    lines = [line for change in changes for line in _change_words(change, old, new, starts)]
     if not starts:
         started = stopped = Processes((), 0)
     elif stages:
@@ -99,7 +99,7 @@ def _summary(started: Processes, stopped: Processes, stages: int) -> str:
     return f"in all {one}, {stopped.count or 'none'} {_verb(stopped.count, 'stop')}, in {_many(stages, 'stage')}"
 
 
-def _words(change: Change, old: Topology, new: Topology, starts: bool) -> Iterator[str]:
+def _change_words(change: Change, old: Topology, new: Topology, starts: bool) -> Iterator[str]:
     match change:
         case TierAdded(name):
             yield _tier_added(new.tiers[name], starts)
@@ -147,21 +147,21 @@ def _node_words(wanted: Admin, tier: Tier) -> str:
 
 def _tier_added(tier: Tier, starts: bool) -> str:
     listens = f", listens on {tier.listen}" if tier.listen else ""
-    nodes = f"starts {_listed(node_names(tier))}" if starts else f"waits for {_many(tier.replicas, 'node')}"
+    nodes = f"starts {_listed_words(node_names(tier))}" if starts else f"waits for {_many(tier.replicas, 'node')}"
     return f"tier {tier.name} ({tier.kind.value}) is added: {nodes}{listens}, {_sends(tier)}"
 
 
 def _sends(tier: Tier) -> str:
     if not tier.targets:
         return "answers requests itself"
-    return f"sends to {_listed(tier.targets)}"
+    return f"sends to {_listed_words(tier.targets)}"
 
 
 def _scale_words(before: Tier, after: Tier, starts: bool) -> Iterator[str]:
     names = (node_names(before), node_names(after))
     if len(names[0]) < len(names[1]):
         started = names[1][len(names[0]) :]
-        news = f"starts {_listed(started)}" if starts else f"waits for {len(started)} more"
+        news = f"starts {_listed_words(started)}" if starts else f"waits for {len(started)} more"
         yield (
             f"{after.name} grows from {before.replicas} to {_many(after.replicas, 'node')}: {news}; "
             "connections stay where they are, new ones go to the new nodes too"
@@ -175,7 +175,7 @@ def _stop_words(tier: Tier, nodes: tuple[str, ...], starts: bool) -> str:
     time = duration_text(tier.drain_s)
     if not starts:
         return f"{_many(len(nodes), 'node')} of {tier.name} can be stopped then: each has up to {time} to drain"
-    subject = f"{_listed(nodes)} {_verb(len(nodes), 'stop')}"
+    subject = f"{_listed_words(nodes)} {_verb(len(nodes), 'stop')}"
     possessive = "its" if len(nodes) == 1 else "their"
     if tier.kind is Kind.L4:
         return f"{subject}: {possessive} connections drain for up to {time}, then what is left is cut"
@@ -197,11 +197,11 @@ def _turn_words(before: Tier, after: Tier) -> str:
     gained = tuple(name for name in after.targets if name not in before.targets)
     lost = tuple(name for name in before.targets if name not in after.targets)
     if gained and lost:
-        return f"sends to {_listed(gained)} instead of {_listed(lost)}"
+        return f"sends to {_listed_words(gained)} instead of {_listed_words(lost)}"
     if gained:
-        return f"sends to {_listed(gained)} too" if before.targets else f"sends to {_listed(gained)}"
+        return f"sends to {_listed_words(gained)} too" if before.targets else f"sends to {_listed_words(gained)}"
     if lost:
-        return f"no longer sends to {_listed(lost)}"
+        return f"no longer sends to {_listed_words(lost)}"
     one, other = _split_text(before), _split_text(after)
     return f"divides anew, {one} → {other}" if one and other else "has other routes to the same targets"
 
@@ -230,7 +230,11 @@ def _listen_words(old: Topology, new: Topology, name: str) -> Iterator[str]:
     if before is not None:
         others = heirs(new, name, before)
         kept = "connections made there stay until they end, " if name in new.tiers else ""
-        fate = f"{_listed(others)} {_verb(len(others), 'listen')} there by then" if others else "new ones are refused"
+        fate = (
+            f"{_listed_words(others)} {_verb(len(others), 'listen')} there by then"
+            if others
+            else "new ones are refused"
+        )
         yield f"{name} no longer listens on {before}: {kept}{fate}"
 
 
@@ -270,13 +274,13 @@ def _pool_change_words(change: PoolChanged, pool: Pool) -> Iterator[str]:
         else:
             yield f"{subject}: {_field_words(field)}, from then on"
     if change.added:
-        yield f"{subject}: {_listed(change.added)} {_verb(len(change.added), 'join')}"
+        yield f"{subject}: {_listed_words(change.added)} {_verb(len(change.added), 'join')}"
     if change.removed:
-        leave = f"{_listed(change.removed)} {_verb(len(change.removed), 'leave')}"
+        leave = f"{_listed_words(change.removed)} {_verb(len(change.removed), 'leave')}"
         yield f"{subject}: {leave}: what is under way there finishes, kept connections are closed"
 
 
-def _listed(items: Iterable[object]) -> str:
+def _listed_words(items: Iterable[object]) -> str:
     """`a`, `a and b`, `a, b and c`; of many the first and the last."""
     texts = [str(item) for item in items]
     if len(texts) > MAX_LISTED:

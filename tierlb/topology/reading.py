@@ -65,7 +65,7 @@ class _Reader:
     def _single(self, form: Form, data: object, path: Path, *, at_key: bool = False) -> Any:
         if data is None and form.accepts_null:
             return None
-        scalar = _scalar(data)
+        scalar = _as_scalar(data)
         if scalar is None:
             return self._fault(path, _instead(data, DATA_NAMES[Scalar]))
         try:
@@ -90,7 +90,7 @@ class _Reader:
         (key,) = {tag[0] for choice in tagged.values() if (tag := tag_of(choice))}
         if not isinstance(data, dict):
             return self._fault(path, _instead(data, DATA_NAMES[dict]))
-        word = _scalar(data.get(key))
+        word = _as_scalar(data.get(key))
         if word is None or word.text not in tagged:
             return self._fault((*path, key), f"write one of {', '.join(tagged)}")
         return self._mapping(tagged[word.text], data, path)
@@ -163,7 +163,7 @@ class _Reader:
         return self._fault(path, "is empty: fill it or leave the key out")
 
 
-def _scalar(data: object) -> Scalar | None:
+def _as_scalar(data: object) -> Scalar | None:
     """The data as one written value, None if it is none. Numbers and texts of JSON become what a file would hold."""
     match data:
         case Scalar():

@@ -37,6 +37,7 @@ class Sheet:
 
     def mapping(self, *path: str) -> MappingPart:
         """The mapping that the keys lead to."""
+        assert self._parsed.root is not None, "a text that loads is not empty"
         found = meant(self._parsed.root)
         for key in path:
             assert isinstance(found, MappingPart)

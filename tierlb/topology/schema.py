@@ -84,7 +84,7 @@ class Describer:
         if required:
             schema["required"] = required
         for rule in rules_of(cls) if self.reads else ():
-            schema |= rule.schema()
+            schema |= rule.schema
         return schema
 
     def _key(self, key: Key) -> Schema:

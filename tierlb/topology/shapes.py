@@ -34,7 +34,7 @@ from tierlb.model.topology import (
 from tierlb.topology import forms
 from tierlb.topology import http_forms as http
 from tierlb.topology import net_forms as net
-from tierlb.topology.typed import AtMostOne, ExactlyOne, Given, Needs, Schema
+from tierlb.topology.typed import Schema, at_most_one, exactly_one, needs, schema_only
 
 TLS_ONLY = ("ca", "certificate", "key")
 """Keys of `store` that have no effect where its URL is without TLS."""
@@ -101,7 +101,7 @@ class LimitsShape:
 @attrs.frozen(kw_only=True)
 class MatchShape:
     MODEL: ClassVar = Match
-    RULES: ClassVar = (AtMostOne(("path", "path_prefix")),)
+    RULES: ClassVar = (at_most_one("path", "path_prefix"),)
     path: http.UrlPath | None = optional("the whole path, without the query")
     path_prefix: http.UrlPrefix | None = optional("whole leading segments: /api matches /api and /api/x, not /apix")
     host: net.HostName | tuple[net.HostName, ...] | None = optional(
@@ -133,7 +133,7 @@ class RedirectShape:
 
 @attrs.frozen(kw_only=True)
 class RouteShape:
-    RULES: ClassVar = (ExactlyOne(("to", "respond", "redirect")),)
+    RULES: ClassVar = (exactly_one("to", "respond", "redirect"),)
     match: MatchShape | None = optional("conditions that must all hold; left out: every request")
     to: To | None = optional("a tier or pool, a list of them (all together), or a mapping of name to share")
     respond: RespondShape | None = optional("answer here with a fixed response")
@@ -155,7 +155,7 @@ class ResourcesShape:
 @attrs.frozen(kw_only=True)
 class TierShape:
     MODEL: ClassVar = Tier
-    RULES: ClassVar = (ExactlyOne(("to", "routes")), Given(TIER_DEMANDS))
+    RULES: ClassVar = (exactly_one("to", "routes"), schema_only(TIER_DEMANDS))
     kind: Kind = required("what the tier balances: connections (l4) or requests (l7)")
     listen: net.Listen | None = optional("HOST:PORT for clients; inner tiers need none")
     replicas: forms.Replicas | None = optional("number of nodes (default 1)")
@@ -168,7 +168,7 @@ class TierShape:
     routes: tuple[RouteShape, ...] | None = optional("the first that matches a request decides", l7_only=True)
     orca: Orca | None = optional("add the node's load to each response, as text, json or bin", l7_only=True)
     agent_check: net.FixedListen | None = optional("HOST:PORT where the node answers HAProxy's agent-check")
-    trusted_peers: tuple[net.Network, ...] | None = optional(
+    trusted_peers: tuple[net.CidrNetwork, ...] | None = optional(
         "networks whose X-Forwarded-* fields are kept", l7_only=True
     )
     paths: Paths | None = optional(
@@ -222,7 +222,7 @@ class OutlierShape:
 @attrs.frozen(kw_only=True)
 class HealthShape:
     MODEL: ClassVar = HealthCheck
-    RULES: ClassVar = (Needs({"host": "path", "status": "path"}),)
+    RULES: ClassVar = (needs({"host": "path", "status": "path"}),)
     path: http.Target | None = optional("GET this, with a query if need be; left out: a TCP connect is enough")
     host: net.HostField | None = optional("the request's Host field (default the endpoint's address)")
     interval: forms.Seconds | None = optional("from one check to the next (default 2s)", field="interval_s")
@@ -244,7 +244,7 @@ class HealthShape:
 
 @attrs.frozen(kw_only=True)
 class AgentsShape:
-    networks: tuple[net.Network, ...] = required(
+    networks: tuple[net.CidrNetwork, ...] = required(
         "where applications may be, besides the address that their agent joins from, such as 10.0.0.0/8"
     )
 
@@ -261,9 +261,9 @@ class EndpointShape:
 @attrs.frozen(kw_only=True)
 class PoolShape:
     RULES: ClassVar = (
-        ExactlyOne(("endpoints", "run", "agents", "dns")),
-        AtMostOne(("agents", "agent_check")),
-        Needs({"overrides": "dns"}),
+        exactly_one("endpoints", "run", "agents", "dns"),
+        at_most_one("agents", "agent_check"),
+        needs({"overrides": "dns"}),
     )
     endpoints: tuple[net.Endpoint, ...] | dict[net.Endpoint, forms.Weight | EndpointShape] | None = optional(
         "HOST:PORT of each endpoint: a list, or a mapping to weights (0: nothing is sent there) or to weight and admin"
@@ -301,8 +301,8 @@ class SecurityShape:
 class StoreShape:
     MODEL: ClassVar = SharedStore
     RULES: ClassVar = (
-        Needs({"certificate": "key", "key": "certificate", "user": "password_file", "password_file": "user"}),
-        Given({key: {"properties": {"etcd": {"pattern": "^etcds://"}}} for key in TLS_ONLY}),
+        needs({"certificate": "key", "key": "certificate", "user": "password_file", "password_file": "user"}),
+        schema_only({key: {"properties": {"etcd": {"pattern": "^etcds://"}}} for key in TLS_ONLY}),
     )
     etcd: net.StoreUrlText = required("etcd://HOST:PORT,HOST:PORT/PREFIX, or etcds://... with TLS", field="url")
     ca: forms.FileName | None = optional(

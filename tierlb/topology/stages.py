@@ -89,7 +89,7 @@ def unsupported_of(changes: Iterable[Change]) -> tuple[Unsupported, ...]:
 def _stages(old: Topology, new: Topology) -> Iterator[Topology]:
     routes = {name: tier.routes for name, tier in old.tiers.items()}
     yield _stage(old, new, Phase.PREPARE, routes)
-    rounds = tuple(_rounds(old, new)) or ((),)
+    rounds = tuple(_blend_rounds(old, new)) or ((),)
     for number, names in enumerate(rounds, start=1):
         is_last = number == len(rounds)
         routes |= {name: _blended(old.tiers[name], new.tiers[name]) for name in names}
@@ -98,7 +98,7 @@ def _stages(old: Topology, new: Topology) -> Iterator[Topology]:
         yield _stage(old, new, Phase.RELEASE if is_last else Phase.PREPARE, routes)
 
 
-def _rounds(old: Topology, new: Topology) -> Iterator[tuple[str, ...]]:
+def _blend_rounds(old: Topology, new: Topology) -> Iterator[tuple[str, ...]]:
     """The tiers whose routes change, in groups that can blend together."""
     lowest_first = TopologicalSorter({name: tier.targets for name, tier in new.tiers.items()}).static_order()
     waiting = [
@@ -141,13 +141,15 @@ def _is_acyclic(edges: Mapping[str, tuple[str, ...]]) -> bool:
 
 
 def _stage(old: Topology, new: Topology, phase: Phase, routes: Mapping[str, tuple[Route, ...]]) -> Topology:
-    tiers = {name: _tier(old, new, name, phase) for name in {**old.tiers, **new.tiers}}
+    tiers = {name: _tier_in_phase(old, new, name, phase) for name in {**old.tiers, **new.tiers}}
     tiers = {name: attrs.evolve(tier, routes=routes.get(name, tier.routes)) for name, tier in tiers.items()}
-    pools = {name: _pool(old.pools.get(name), new.pools.get(name), phase) for name in {**old.pools, **new.pools}}
+    pools = {
+        name: _pool_in_phase(old.pools.get(name), new.pools.get(name), phase) for name in {**old.pools, **new.pools}
+    }
     return attrs.evolve(new, tiers=tiers, pools=pools)
 
 
-def _tier(old: Topology, new: Topology, name: str, phase: Phase) -> Tier:
+def _tier_in_phase(old: Topology, new: Topology, name: str, phase: Phase) -> Tier:
     """The tier in this phase, but for its routes."""
     before, after = old.tiers.get(name), new.tiers.get(name)
     if after is None:
@@ -203,7 +205,7 @@ def _overlaps(address: Address | None, others: Iterable[Address | None]) -> bool
     return address is not None and address.port != 0 and ports.claim(address, ("this",)) is not None
 
 
-def _pool(before: Pool | None, after: Pool | None, phase: Phase) -> Pool:
+def _pool_in_phase(before: Pool | None, after: Pool | None, phase: Phase) -> Pool:
     if before is None or after is None or phase >= Phase.RELEASE:
         pool = after or before
         assert pool is not None
@@ -214,11 +216,11 @@ def _pool(before: Pool | None, after: Pool | None, phase: Phase) -> Pool:
     known = {each.address: each for each in before.overrides if each.address not in after.endpoints}
     known |= {each.address: each for each in after.overrides}
     overrides = tuple(sorted(known.values(), key=lambda each: str(each.address)))
-    run = _run(before.run, after.run)
+    run = _run_in_both(before.run, after.run)
     return attrs.evolve(after, endpoints=endpoints, weights=given, overrides=overrides, run=run)
 
 
-def _run(before: Run | None, after: Run | None) -> Run | None:
+def _run_in_both(before: Run | None, after: Run | None) -> Run | None:
     if before is None or after is None:
         return after
     return attrs.evolve(after, replicas=max(before.replicas, after.replicas))

@@ -82,7 +82,7 @@ def _bypassing_item(sheet: Sheet, series: ListPart, sender: str, name: str, forw
 
 def _bypassing_share(sheet: Sheet, shares: MappingPart, sender: str, name: str, forward: Forward) -> Iterator[Splice]:
     parts: dict[str, Fraction] = {}
-    own = _weight(shares, name)
+    own = _share_of(shares, name)
     total = sum(Fraction(str(share.weight)) for share in forward.shares)
     for share in forward.shares:
         if len(share.targets) > 1:
@@ -94,7 +94,7 @@ def _bypassing_share(sheet: Sheet, shares: MappingPart, sender: str, name: str, 
     pairs: dict[str, str] = {}
     for target, part in parts.items():
         there = target in shares.entries
-        weight = _decimal(part + _weight(shares, target) if there else part)
+        weight = _decimal(part + _share_of(shares, target) if there else part)
         if weight is None:
             raise EditError(
                 f"the {float(own):g} parts of {name!r} in tier {sender!r} cannot be divided by its own shares: "
@@ -112,7 +112,7 @@ def _bypassing_share(sheet: Sheet, shares: MappingPart, sender: str, name: str, 
         yield sheet.without(shares, name)
 
 
-def _weight(shares: MappingPart, name: str) -> Fraction:
+def _share_of(shares: MappingPart, name: str) -> Fraction:
     return Fraction(text_of(shares.entries[name].value))
 
 

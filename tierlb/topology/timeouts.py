@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from tierlb.model.topology import Kind, Tier, Timeouts, Topology
 from tierlb.topology.problems import Fault
-from tierlb.topology.units import SECONDS_PER
+from tierlb.topology.units import duration_text
 
 WAITS = {
     "response": "while it waits for an answer",
@@ -35,8 +35,8 @@ def _idle_advice(tier: Tier, below: list[Tier]) -> Iterator[Fault]:
         longest = getattr(lower.timeouts, key)
         if tier.timeouts.idle < longest:
             message = (
-                f"is shorter than the {key} timeout of tier {lower.name!r} ({_text(longest)}): connections are cut "
-                f"{WAITS[key]}; write at least {_text(longest)}"
+                f"is shorter than the {key} timeout of tier {lower.name!r} ({duration_text(longest)}): connections "
+                f"are cut {WAITS[key]}; write at least {duration_text(longest)}"
             )
             yield Fault(("tiers", tier.name, "timeouts", "idle"), message)
 
@@ -45,8 +45,8 @@ def _response_advice(tier: Tier, below: list[Tier]) -> Iterator[Fault]:
     for lower in below:
         if tier.timeouts.response < lower.timeouts.response:
             message = (
-                f"is shorter than that of tier {lower.name!r} ({_text(lower.timeouts.response)}): this tier answers "
-                "504 while that one still waits; write at least as much, or less there"
+                f"is shorter than that of tier {lower.name!r} ({duration_text(lower.timeouts.response)}): this tier "
+                "answers 504 while that one still waits; write at least as much, or less there"
             )
             yield Fault(("tiers", tier.name, "timeouts", "response"), message)
 
@@ -56,8 +56,8 @@ def _drain_advice(tier: Tier) -> Iterator[Fault]:
     response = tier.timeouts.response
     if response != Timeouts().response and tier.drain_s < response:
         message = (
-            f"is shorter than timeouts.response ({_text(response)}): answers that take longer are cut when a node is "
-            "drained, restarted or stopped"
+            f"is shorter than timeouts.response ({duration_text(response)}): answers that take longer are cut when "
+            "a node is drained, restarted or stopped"
         )
         yield Fault(("tiers", tier.name, "drain"), message)
 
@@ -76,9 +76,3 @@ def _l7_below(topology: Topology, tier: Tier) -> Iterator[Tier]:
             yield lower
         else:
             waiting += reversed(lower.targets)
-
-
-def _text(seconds: float) -> str:
-    """In the largest unit of which it is a whole number."""
-    unit = next((unit for unit in ("h", "m", "s") if seconds % SECONDS_PER[unit] == 0), "ms")
-    return f"{seconds / SECONDS_PER[unit]:g}{unit}"

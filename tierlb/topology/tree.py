@@ -109,10 +109,10 @@ def _pool_text(pool: Pool) -> str:
     if pool.agents:
         return f"pool of agents{checks}"
     if pool.dns is not None:
-        return _short(f"pool by DNS{checks} · {pool.dns}")
+        return _short_label(f"pool by DNS{checks} · {pool.dns}")
     if pool.run is not None:
-        return _short(f"pool ×{pool.run.replicas}{checks} · runs {pool.run.command}")
-    return _short(f"pool ×{len(pool.endpoints)}{checks} · {', '.join(_endpoint_texts(pool))}")
+        return _short_label(f"pool ×{pool.run.replicas}{checks} · runs {pool.run.command}")
+    return _short_label(f"pool ×{len(pool.endpoints)}{checks} · {', '.join(_endpoint_texts(pool))}")
 
 
 def _check_text(check: HealthCheck) -> str:
@@ -139,12 +139,12 @@ def _route(route: Route) -> Branch:
     condition = _match_text(route.match)
     if isinstance(route.action, Forward):
         return Branch(condition, routes=tuple(_parts(route.action)))
-    return Branch(_short(f"{condition} → {_answer_text(route.action)}"))
+    return Branch(_short_label(f"{condition} → {_answer_text(route.action)}"))
 
 
 def _parts(action: Action) -> Iterator[Branch]:
     if not isinstance(action, Forward):
-        yield Branch(_short(_answer_text(action)))
+        yield Branch(_short_label(_answer_text(action)))
         return
     whole = sum(share.weight for share in action.shares)
     for share in action.shares:
@@ -169,13 +169,13 @@ def _match_text(match: Match) -> str:
     words += ["|".join(match.methods)] if match.methods else []
     words += [_condition("header", name, value) for name, value in match.headers]
     words += [_condition("query", name, value) for name, value in match.query]
-    return _short(", ".join(words) or "otherwise")
+    return _short_label(", ".join(words) or "otherwise")
 
 
 def _condition(what: str, name: str, value: str | None) -> str:
     return f"{what} {name}" if value is None else f"{what} {name}={value}"
 
 
-def _short(text: str) -> str:
+def _short_label(text: str) -> str:
     text = " ".join(text.split())
     return text if len(text) <= MAX_LABEL_CHARS else text[: MAX_LABEL_CHARS - 1] + "…"

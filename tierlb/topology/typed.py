@@ -10,7 +10,7 @@ which a union tells its classes apart.
 
 import enum
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
@@ -45,72 +45,52 @@ class Form:
     write: Callable[[Any], str] = str
 
 
-@attrs.frozen
-class ExactlyOne:
+@attrs.frozen(eq=False)
+class KeyRule:
+    """A condition between keys of a mapping. `faults` takes the keys that are given and yields each key that is wrong
+    (None: the mapping itself) with what is wrong; `schema` is the same for JSON Schema."""
+
+    keys: tuple[str, ...]
+    schema: Schema
+    faults: Callable[[list[str]], Iterable[tuple[str | None, str]]]
+
+
+def exactly_one(*keys: str) -> KeyRule:
     """Of these keys a mapping has one, no more and no less."""
 
-    keys: tuple[str, ...]
+    def faults(given: list[str]) -> Iterator[tuple[str | None, str]]:
+        if not any(key in given for key in keys):
+            yield None, f"needs one of the keys {', '.join(keys)}"
+        yield from at_most_one(*keys).faults(given)
 
-    def faults(self, given: list[str]) -> Iterator[tuple[str | None, str]]:
-        """The key that is wrong (None: the mapping itself) and what is wrong with it."""
-        if not any(key in given for key in self.keys):
-            yield None, f"needs one of the keys {', '.join(self.keys)}"
-        yield from AtMostOne(self.keys).faults(given)
-
-    def schema(self) -> Schema:
-        """The same for JSON Schema."""
-        return {"oneOf": [{"required": [key]} for key in self.keys]}
+    return KeyRule(keys, {"oneOf": [{"required": [key]} for key in keys]}, faults)
 
 
-@attrs.frozen
-class AtMostOne:
+def at_most_one(*keys: str) -> KeyRule:
     """Of these keys a mapping has one or none."""
 
-    keys: tuple[str, ...]
-
-    def faults(self, given: list[str]) -> Iterator[tuple[str | None, str]]:
-        """As those of ExactlyOne."""
-        first, *others = [key for key in self.keys if key in given] or [""]
+    def faults(given: list[str]) -> Iterator[tuple[str | None, str]]:
+        first, *others = [key for key in keys if key in given] or [""]
         yield from ((key, f"cannot stand beside {first!r}: keep one of them") for key in others)
 
-    def schema(self) -> Schema:
-        """The same for JSON Schema."""
-        return {"not": {"required": list(self.keys)}}
+    return KeyRule(keys, {"not": {"required": list(keys)}}, faults)
 
 
-@attrs.frozen
-class Needs:
+def needs(pairs: dict[str, str]) -> KeyRule:
     """Each of these keys has no effect without another one."""
 
-    pairs: dict[str, str]
-
-    def faults(self, given: list[str]) -> Iterator[tuple[str | None, str]]:
-        """As those of ExactlyOne."""
-        for key, needed in self.pairs.items():
+    def faults(given: list[str]) -> Iterator[tuple[str | None, str]]:
+        for key, needed in pairs.items():
             if key in given and needed not in given:
                 yield key, f"has no effect without {needed!r}: write both or none"
 
-    def schema(self) -> Schema:
-        """The same for JSON Schema."""
-        return {"dependentRequired": {key: [needed] for key, needed in self.pairs.items()}}
+    schema = {"dependentRequired": {key: [needed] for key, needed in pairs.items()}}
+    return KeyRule((*pairs, *pairs.values()), schema, faults)
 
 
-@attrs.frozen
-class Given:
-    """What JSON Schema demands of a mapping that has a key. The reader leaves this to the rules of the whole file."""
-
-    demands: dict[str, Schema]
-
-    def faults(self, given: list[str]) -> Iterator[tuple[str | None, str]]:
-        """None: values decide, and not the keys alone."""
-        yield from ()
-
-    def schema(self) -> Schema:
-        """The demands."""
-        return {"dependentSchemas": self.demands}
-
-
-KeyRule = ExactlyOne | AtMostOne | Needs | Given
+def schema_only(demands: dict[str, Schema]) -> KeyRule:
+    """What JSON Schema demands of a mapping that has a key; when the file is read, `rules` look at the values."""
+    return KeyRule(tuple(demands), {"dependentSchemas": demands}, lambda given: ())
 
 
 @attrs.frozen

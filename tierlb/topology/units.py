@@ -21,7 +21,7 @@ BYTES_PER = {
 }
 
 SHORTEST_DURATION_S = 0.1
-"""Below this the data plane's coarse timers (a quarter of a second) would make nonsense of the figure."""
+"""Below this the figure would mean nothing to the data plane's coarse timers (a quarter of a second)."""
 LONGEST_DURATION_S = 86_400.0
 """A day. More would be no timeout at all, which the bounds on memory do not allow."""
 BYTE_UNITS = ("TiB", "TB", "GiB", "GB", "MiB", "MB", "KiB", "KB")

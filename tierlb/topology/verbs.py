@@ -4,7 +4,6 @@ As JSON a verb is its class's keys and the key `verb`, which names it. What depe
 there is such a tier) is checked when the verb is carried out.
 """
 
-import enum
 from typing import Annotated, Any, ClassVar
 
 import attrs
@@ -12,7 +11,7 @@ import attrs
 from tierlb.model.address import Address, parse_address
 from tierlb.model.topology import Admin, Kind, Policy
 from tierlb.topology import forms
-from tierlb.topology.typed import ExactlyOne, Scalar, form_of, keys_of
+from tierlb.topology.typed import Scalar, exactly_one, form_of, plain
 from tierlb.topology.units import shown
 
 GivenName = Annotated[str, forms.json_text(1, 100)]
@@ -33,11 +32,11 @@ def read_value(kind: Any, text: str, subject: str = "") -> Any:
         raise EditError(f"{subject}{error}") from None
 
 
-def _kind(value: Kind | str) -> Kind:
+def _as_kind(value: Kind | str) -> Kind:
     return read_value(Kind, value) if isinstance(value, str) else value
 
 
-def _policy(value: Policy | str) -> Policy:
+def _as_policy(value: Policy | str) -> Policy:
     return read_value(Policy, value) if isinstance(value, str) else value
 
 
@@ -46,21 +45,16 @@ class AddTier:
     """A new tier: between a tier and what it sends to, above a tier or pool, or below a tier."""
 
     TAG: ClassVar = ("verb", "tier-add")
-    RULES: ClassVar = (ExactlyOne(("between", "above", "below")),)
+    RULES: ClassVar = (exactly_one("between", "above", "below"),)
     name: GivenName
-    kind: Kind = attrs.field(converter=_kind)
+    kind: Kind = attrs.field(converter=_as_kind)
     between: tuple[GivenName, GivenName] | None = None
     above: GivenName | None = None
     """All that send to this tier or pool send to the new tier then."""
     below: GivenName | None = None
     """This tier sends to the new tier then."""
     replicas: forms.Replicas = 1
-    policy: Policy | None = attrs.field(default=None, converter=attrs.converters.optional(_policy))
-
-    @property
-    def command(self) -> str:
-        """As it is typed, in short."""
-        return f"tier add {self.name}"
+    policy: Policy | None = attrs.field(default=None, converter=attrs.converters.optional(_as_policy))
 
 
 @attrs.frozen
@@ -70,11 +64,6 @@ class RemoveTier:
     TAG: ClassVar = ("verb", "tier-remove")
     name: GivenName
 
-    @property
-    def command(self) -> str:
-        """As it is typed."""
-        return f"tier remove {self.name}"
-
 
 @attrs.frozen
 class Scale:
@@ -83,11 +72,6 @@ class Scale:
     TAG: ClassVar = ("verb", "scale")
     replicas: dict[GivenName, forms.Replicas]
 
-    @property
-    def command(self) -> str:
-        """As it is typed."""
-        return f"scale {' '.join(f'{name}={number}' for name, number in self.replicas.items())}"
-
 
 @attrs.frozen
 class SetPolicy:
@@ -95,12 +79,7 @@ class SetPolicy:
 
     TAG: ClassVar = ("verb", "policy")
     tier: GivenName
-    policy: Policy = attrs.field(converter=_policy)
-
-    @property
-    def command(self) -> str:
-        """As it is typed."""
-        return f"policy {self.tier}={self.policy.value}"
+    policy: Policy = attrs.field(converter=_as_policy)
 
 
 @attrs.frozen
@@ -108,17 +87,10 @@ class SetEndpoint:
     """What is wanted of one endpoint that the file lists or DNS finds: `endpoint` is POOL/HOST:PORT."""
 
     TAG: ClassVar = ("verb", "endpoint")
-    RULES: ClassVar = (ExactlyOne(("admin", "weight")),)
+    RULES: ClassVar = (exactly_one("admin", "weight"),)
     endpoint: GivenName
     admin: Admin | None = None
     weight: forms.Weight | None = None
-
-    @property
-    def command(self) -> str:
-        """As it is typed."""
-        if self.admin is not None:
-            return f"{self.admin.value} {self.endpoint}"
-        return f"weight {self.endpoint} {self.weight:g}"
 
     def place(self) -> tuple[str, Address]:
         """The pool and the address. Raises EditError."""
@@ -138,23 +110,34 @@ class SetNode:
     node: GivenName
     admin: Admin
 
-    @property
-    def command(self) -> str:
-        """As it is typed."""
-        return f"{self.admin.value} {self.node}"
-
 
 Edit = AddTier | RemoveTier | Scale | SetPolicy | SetEndpoint
 """The verbs that change the text of the topology file."""
 Verb = AddTier | RemoveTier | Scale | SetPolicy | SetEndpoint | SetNode
 
 
+def command_of(verb: Verb) -> str:
+    """The verb as it is typed, in short."""
+    match verb:
+        case AddTier(name=name):
+            return f"tier add {name}"
+        case RemoveTier(name=name):
+            return f"tier remove {name}"
+        case Scale(replicas=replicas):
+            return f"scale {' '.join(f'{name}={number}' for name, number in replicas.items())}"
+        case SetPolicy(tier=tier, policy=policy):
+            return f"policy {tier}={policy.value}"
+        case SetEndpoint(endpoint=name, admin=None, weight=weight):
+            return f"weight {name} {weight:g}"
+        case SetEndpoint(endpoint=name, admin=Admin() as admin) | SetNode(node=name, admin=admin):
+            return f"{admin.value} {name}"
+    raise AssertionError(verb)
+
+
 def verb_json(verb: Verb) -> dict[str, Any]:
     """The verb as the admin API takes it; what is not given is left out."""
     key, word = verb.TAG
-    given = {name: getattr(verb, name) for name in keys_of(type(verb))}
-    plain = {name: value.value if isinstance(value, enum.Enum) else value for name, value in given.items()}
-    return {key: word, **{name: value for name, value in plain.items() if value is not None}}
+    return {key: word, **{name: value for name, value in plain(verb).items() if value is not None}}
 
 
 def parse_scale(*words: str) -> Scale:

@@ -1,23 +1,21 @@
-"""Both ends of the control channel, without a socket: who may say what, and when.
+"""Both ends of the control channel, without a socket: which frames each may send, and when.
 
-A child connects, says Hello and is accepted or closed with a reason. Then it reports, and the parent gives guidance and
-asks for detail. Only the controller, the root parent, also sends snapshots, each answered by Ack or Refuse in the
-order sent, and says where else to report; a child that hears such things from another parent closes.
+A child connects, sends Hello, and is welcomed or closed with a reason. Then it reports, and the parent sends guidance
+and watches. Only the controller, the root parent, also sends snapshots, each answered by Ack or Refuse in the order
+sent, and names the other parents. A child that receives such frames from another parent closes.
 
 `receive(bytes)` returns effects for the driver to carry out: bytes to transmit, a close, or a received frame that is
 in order and may be acted upon. A session that asked for a close ignores what still arrives. A child that floods its
-parent, or says nothing for too long, is closed too.
+parent, or is silent for too long, is closed too.
 
 Left out: the transport and its token (net/), the clock (`now` is a number of seconds), and what the frames mean.
 """
 
 from collections import deque
-from collections.abc import Sequence
 
 import attrs
 
-from tierlb.model.address import Address
-from tierlb.model.load import Echo, Guidance, NodeRow, SubtreeLoad
+from tierlb.model.load import Guidance
 from tierlb.model.snapshot import Snapshot
 from tierlb.wire.allowance import EXCEEDED, FRAME_UNIT_BYTES, Allowance
 from tierlb.wire.frames import (
@@ -29,7 +27,6 @@ from tierlb.wire.frames import (
     Frame,
     Hello,
     Leaving,
-    ParentAddress,
     ProtocolError,
     Refuse,
     Report,
@@ -42,9 +39,8 @@ from tierlb.wire.frames import (
 
 MAX_UNANSWERED = 16
 """Snapshots a child may leave unanswered. A healthy one answers in milliseconds: more means it is stuck."""
-LATE_INTERVALS = 10
-SILENT_S = 30.0
-"""A child says something at least every ten seconds, even where it has nothing to report."""
+CHILD_SILENT_S = 30.0
+"""A child sends a frame at least every ten seconds, even where it has nothing to report."""
 
 
 @attrs.frozen
@@ -62,20 +58,23 @@ class Close:
 
 
 Effect = Frame | Transmit | Close
+ParentFrame = Configure | ReportTo | Guidance | Watch
+"""What a parent may send to a child that it has welcomed."""
+ChildFrame = Ack | Refuse | Report | Leaving
+"""What a child may send once it is welcomed."""
 
 
 @attrs.define
 class ParentSession:
-    """The parent's end. `receive` gives Hello, Ack, Refuse, Report and Drain frames, and Close."""
+    """The parent's end. `receive` gives Hello, Ack, Refuse, Report and Leaving frames, and Close."""
 
     report_interval_s: float
     name: str = ""
-    """Of the parent, for a child that does not know whom it has reached."""
+    """Of the parent, for a child that knows only the name of its tier."""
     hello: Hello | None = None
     accepted: bool = False
     closed: bool = False
-    heard_s: float | None = None
-    reported_s: float | None = None
+    received_s: float | None = None
     _allowance: Allowance = attrs.field(factory=Allowance, init=False)
     _unanswered: deque[Snapshot] = attrs.field(factory=deque, init=False)
 
@@ -83,73 +82,52 @@ class ParentSession:
         """What follows from one message of the child."""
         if self.closed:
             return []
-        self.heard_s = now
+        self.received_s = now
         if not self._allowance.take(1 + len(data) / FRAME_UNIT_BYTES, now):
             return self._close(EXCEEDED)
         try:
-            return self._on_frame(decode_frame(data, MAX_CHILD_FRAME_BYTES), now)
+            return self._on_frame(decode_frame(data, MAX_CHILD_FRAME_BYTES))
         except ProtocolError as error:
             return self._close(str(error))
 
     def tick(self, now: float) -> list[Effect]:
         """To be called about every second: what follows from the time that has passed."""
-        if self.heard_s is None:
-            self.heard_s = now
-        if self.closed or now - self.heard_s < SILENT_S:
+        if self.received_s is None:
+            self.received_s = now
+        if self.closed or now - self.received_s < CHILD_SILENT_S:
             return []
-        return self._close(f"silent for {SILENT_S:g} s")
-
-    def is_late(self, now: float) -> bool:
-        """Whether its last report is too old to be believed; no reason to close, for its data path may work."""
-        return self.reported_s is None or now - self.reported_s > LATE_INTERVALS * self.report_interval_s
+        return self._close(f"silent for {CHILD_SILENT_S:g} s")
 
     def accept(self) -> list[Effect]:
-        """Welcome the child whose hello was received; only then can it be told anything."""
+        """Welcome the child whose hello was received; before that it can be sent nothing."""
         assert self.hello is not None, "accept comes after hello"
         self.accepted = True
         return [Transmit(encode_frame(Welcome(self.report_interval_s, self.name)))]
 
-    def configure(self, snapshot: Snapshot) -> list[Effect]:
-        """Send a snapshot; a child that never answers is closed instead of being sent ever more."""
+    def send(self, frame: ParentFrame) -> list[Effect]:
+        """Send a frame, once the child is welcomed. A child that answers no snapshots is closed instead of being sent
+        another."""
         if self.closed or not self.accepted:
             return []
-        if len(self._unanswered) >= MAX_UNANSWERED:
-            return self._close(f"{MAX_UNANSWERED} snapshots without an answer")
-        self._unanswered.append(snapshot)
-        return self._say(Configure(snapshot))
-
-    def report_to(self, parents: tuple[ParentAddress, ...]) -> list[Effect]:
-        """Name the child's parents; the controller only."""
-        return self._say(ReportTo(parents))
-
-    def guide(self, guidance: Guidance) -> list[Effect]:
-        """Tell how its siblings fare."""
-        return self._say(guidance)
-
-    def watch(self, ttl_s: float, explain: str = "") -> list[Effect]:
-        """Ask for rows in its reports."""
-        return self._say(Watch(ttl_s, explain))
-
-    def _say(self, frame: Frame) -> list[Effect]:
-        if self.closed or not self.accepted:
-            return []
+        if isinstance(frame, Configure):
+            if len(self._unanswered) >= MAX_UNANSWERED:
+                return self._close(f"{MAX_UNANSWERED} snapshots without an answer")
+            self._unanswered.append(frame.snapshot)
         return [Transmit(encode_frame(frame))]
 
     def _close(self, reason: str) -> list[Effect]:
         self.closed = True
         return [Close(reason)]
 
-    def _on_frame(self, frame: Frame, now: float) -> list[Effect]:
+    def _on_frame(self, frame: Frame) -> list[Effect]:
         if self.hello is None:
             return self._on_first(frame)
         if not self.accepted:
             raise ProtocolError("a frame before the welcome")
         match frame:
-            case Report():
-                self.reported_s = now
             case Ack() | Refuse():
                 self._settle(frame)
-            case Leaving():
+            case Report() | Leaving():
                 pass
             case _:
                 raise ProtocolError(f"a {type(frame).__name__.lower()} frame is not for a parent in session")
@@ -184,7 +162,7 @@ class ChildSession:
     welcomed: bool = False
     closed: bool = False
 
-    def start(self) -> Sequence[Effect]:
+    def start(self) -> list[Effect]:
         """The first thing to send."""
         return [Transmit(encode_frame(self.hello))]
 
@@ -198,30 +176,18 @@ class ChildSession:
             self.closed = True
             return [Close(str(error))]
 
-    def ack(self, revision: int, addresses: tuple[Address, ...]) -> Sequence[Effect]:
-        """The snapshot is being served."""
-        return self._say(Ack(revision, addresses))
-
-    def refuse(self, revision: int, reason: str) -> Sequence[Effect]:
-        """The snapshot cannot be served."""
-        return self._say(Refuse(revision, reason[:MAX_TEXT_CHARACTERS] or "no reason given"))
-
-    def report(self, subtree: SubtreeLoad, echo: Echo, rows: tuple[NodeRow, ...] = ()) -> Sequence[Effect]:
-        """How the subtree fares, what of it came from this parent, and detail where it is watched."""
-        effects = self._say(Report(subtree, echo, rows))
-        while rows and effects and len(effects[0].data) > MAX_CHILD_FRAME_BYTES:
-            rows = rows[: len(rows) // 2]  # the rest is sent when it is newer
-            effects = self._say(Report(subtree, echo, rows))
-        return effects
-
-    def drain(self) -> Sequence[Effect]:
-        """The node is about to leave."""
-        return self._say(Leaving())
-
-    def _say(self, frame: Frame) -> list[Transmit]:
+    def send(self, frame: ChildFrame) -> list[Effect]:
+        """Send a frame, once this child is welcomed. Of a report that is too long, rows are left out: those are sent
+        when they are newer."""
         if self.closed or not self.welcomed:
             return []
-        return [Transmit(encode_frame(frame))]
+        if isinstance(frame, Refuse):
+            frame = Refuse(frame.revision, frame.reason[:MAX_TEXT_CHARACTERS] or "no reason given")
+        data = encode_frame(frame)
+        while isinstance(frame, Report) and frame.rows and len(data) > MAX_CHILD_FRAME_BYTES:
+            frame = attrs.evolve(frame, rows=frame.rows[: len(frame.rows) // 2])
+            data = encode_frame(frame)
+        return [Transmit(data)]
 
     def _checked(self, frame: Frame) -> Frame:
         match frame:

@@ -291,19 +291,19 @@ def is_token(text: bytes) -> bool:
     return bool(text) and not text.translate(None, _HEAD_TOKEN)
 
 
-class _FieldLines(dict[bytes, HeaderField]):
+class FieldLines(dict[bytes, HeaderField]):
     """Reads a line that is not in the memo; a hit is one look-up without a Python call."""
 
     def __missing__(self, line: bytes) -> HeaderField:
         field = read_field(line)
         if len(line) <= MEMO_LINE_BYTES and field.lower not in _SECRET:
-            _known_lines.offer(line, field, FIELD_BYTES + 4 * len(line))
+            known_lines.offer(line, field, FIELD_BYTES + 4 * len(line))
         return field
 
 
-_known_lines: Memo[HeaderField] = Memo(LINES_BUDGET_BYTES, _FieldLines())
+known_lines: Memo[HeaderField] = Memo(LINES_BUDGET_BYTES, FieldLines())
 """Valid field lines and their fields."""
-_make_field = _known_lines.kept.__getitem__
+_make_field = known_lines.kept.__getitem__
 
 
 def _lines(head: bytes) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""One end of an open websocket (RFC 6455) without its socket: bytes in, whole messages out.
+"""The parent's end of an open websocket (RFC 6455) without its socket: bytes in, whole messages out.
 
 wsproto does the protocol; this keeps what a driver must not forget: fragments are put together up to a cap, pings and
 closes are answered, and whatever breaks the rules ends the connection with a reason instead of an exception. Control
@@ -9,10 +9,9 @@ A report is one short, masked, binary frame, and a parent of a hundred children 
 kind of frame is taken apart here, in a third of the time; every other frame, and all from the first on that has 64 KiB
 or no mask, is wsproto's.
 
-Left out: the upgrade request, and text: a text message is handed on as its UTF-8 bytes.
+Left out: the upgrade request, the child's end (net/websocket.py), and text: a text message is handed on as its UTF-8
+bytes.
 """
-
-import math
 
 from wsproto import WSConnection
 from wsproto.connection import ConnectionState
@@ -20,7 +19,7 @@ from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessag
 from wsproto.utilities import ProtocolError
 
 from tierlb.wire.allowance import EXCEEDED, MAX_UNITS, Allowance
-from tierlb.wire.frames import MAX_CHILD_FRAME_BYTES, MAX_FRAME_BYTES
+from tierlb.wire.frames import MAX_CHILD_FRAME_BYTES
 
 CLOSE_CODE = 4000
 """The private range (RFC 6455, 7.4.2): the reason says the rest."""
@@ -40,17 +39,19 @@ def unmasked(data: bytes, mask_at: int, end: int) -> bytes:
     return (int.from_bytes(data[begin:end]) ^ int.from_bytes(mask[:size])).to_bytes(size)
 
 
+def close_text(reason: str) -> str:
+    """The reason, cut between characters to what a close frame holds."""
+    return reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore")
+
+
 class Framing:
     """`ended` says why once nothing can be received any more; `answer` is to be sent after each `feed`. `gave_up`: it
-    ended because the peer sent too much, of which more may be on its way. A parent takes no larger messages than
-    children send."""
+    ended because the child sent too much, of which more may be on its way."""
 
     __slots__ = (
         "_allowance",
         "_begun",
         "_held",
-        "_most_at_once",
-        "_most_bytes",
         "_now",
         "_part",
         "_plain",
@@ -64,31 +65,27 @@ class Framing:
         self._ws = ws
         self._part = bytearray()
         self._begun = False
-        self._most_bytes = MAX_FRAME_BYTES if ws.client else MAX_CHILD_FRAME_BYTES
-        self._most_at_once = math.inf if ws.client else MAX_UNITS
         self._allowance = Allowance()
         self._now = 0.0
         self._held: bytes = b""
-        self._plain = not ws.client
+        self._plain = True
         self.answer = b""
         self.ended: str | None = None
         self.gave_up = False
 
-    def feed(self, data: bytes | None, now: float = 0.0) -> list[bytes]:
-        """The messages that are whole at `now`. No bytes at all are the peer's end; None: what came with the
-        upgrade."""
+    def feed(self, data: bytes, now: float = 0.0) -> list[bytes]:
+        """The messages that are whole at `now`. No bytes at all are the child's end."""
         self.answer = b""
         self._now = now
         if self.ended is not None:
             return []
-        if data == b"":
+        if not data:
             self.ended = "the connection was lost"
             return []
         try:
-            if data is not None and self._plain:
+            if self._plain:
                 return self._take_short(self._held + data if self._held else data)
-            if data is not None:
-                self._ws.receive_data(data)
+            self._ws.receive_data(data)
             return self._take([])
         except ProtocolError as error:
             self.ended = str(error)
@@ -123,11 +120,10 @@ class Framing:
         return self._ws.send(BytesMessage(message)) if self._ws.state is ConnectionState.OPEN else b""
 
     def close(self, reason: str) -> bytes:
-        """The bytes that end the connection and tell why."""
+        """The bytes that end the connection with this reason."""
         if self._ws.state is not ConnectionState.OPEN:
             return b""
-        text = reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore")
-        return self._ws.send(CloseConnection(CLOSE_CODE, text))
+        return self._ws.send(CloseConnection(CLOSE_CODE, close_text(reason)))
 
     def _take(self, whole: list[bytes]) -> list[bytes]:
         """With the messages that wsproto finds."""
@@ -148,8 +144,8 @@ class Framing:
 
     def _gather(self, event: BytesMessage | TextMessage, whole: list[bytes]) -> None:
         self._part += event.data.encode() if isinstance(event.data, str) else event.data
-        if len(self._part) > self._most_bytes:
-            self._give_up(f"a message of more than {self._most_bytes} bytes")
+        if len(self._part) > MAX_CHILD_FRAME_BYTES:
+            self._give_up(f"a message of more than {MAX_CHILD_FRAME_BYTES} bytes")
         elif event.message_finished:
             self._hand_on(bytes(self._part), whole)
             self._part.clear()
@@ -160,7 +156,7 @@ class Framing:
                 self._count()
 
     def _hand_on(self, message: bytes, whole: list[bytes]) -> None:
-        if len(whole) < self._most_at_once:
+        if len(whole) < MAX_UNITS:
             whole.append(message)
         else:
             self._give_up(EXCEEDED)

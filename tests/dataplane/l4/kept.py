@@ -54,7 +54,7 @@ class Pool:
     service_s: dict[str, float] = attrs.field(factory=dict)
     connections: list[Connection] = attrs.field(factory=list)
     tally: Tally = attrs.field(factory=Tally)
-    harness: Harness = attrs.field(factory=Harness, init=False)
+    harness: Harness = attrs.field(init=False)
     watch: Watch = attrs.field(init=False)
     rng: random.Random = attrs.field(init=False)
     host_set: HostSet = attrs.field(init=False)
@@ -64,8 +64,8 @@ class Pool:
     def __attrs_post_init__(self) -> None:
         self.rng = random.Random(self.seed)
         self.watch = Watch(random.Random(self.seed))
+        self.harness = Harness(before_tick=self.watch.tick)
         self.harness.registry.rng = random.Random(self.seed)
-        self.harness.registry._before_tick = self.watch.tick
         names = [f"h{number}" for number in range(self.hosts)]
         self.host_set = self.harness.host_set(*names, kind=Kind.L4, balance=self.balance)
         self.service_s = dict.fromkeys(names, self.answer_s) | self.service_s

@@ -54,7 +54,7 @@ async def test_a_connection_that_is_joined_while_the_node_ends_ends_with_its_mem
     endpoint = await lab.endpoint()
     await lab.serves(l4(endpoint, listener=INNER))
     parent = await lab.connects()
-    await lab.until(lambda: lab.front.introductions)
+    await lab.until(lambda: lab.front.connections.pending)
     lab.plane.drain()
     await parent.says(l4_parent(), b"1")
     voice = await endpoint.accepts()
@@ -95,7 +95,7 @@ async def test_what_is_not_joined_at_the_deadline_ends_and_is_counted_no_more(la
     await lab.serves(attrs.evolve(snapshot, listeners=(*snapshot.listeners, INNER)))
     inner = lab.plane.apply(attrs.evolve(snapshot, listeners=(*snapshot.listeners, INNER), revision=2))[1]
     client, stranger = await lab.connects(), await lab.connects(inner)
-    await lab.until(lambda: lab.front.handshakes and lab.front.introductions)
+    await lab.until(lambda: len(lab.front.connections.pending) == 2)
     lab.plane.apply(attrs.evolve(snapshot, listeners=(*snapshot.listeners, INNER), revision=3, admin=Admin.DRAIN))
     clock.now += HEADER_S / 2
     await client.hears_no_word()
@@ -188,7 +188,7 @@ async def test_quiet_connections_are_parked_and_leave_a_newcomer_its_part_of_tho
     assert lab.plane.load().parked == 9
     for voice in [*old.voices, *new.voices]:
         voice.resets()
-    await lab.until(lambda: not lab.front.pipes)
+    await lab.until(lambda: not lab.front.connections.relayed)
     load = lab.plane.load()
     assert (load.in_flight, load.parked) == (0, 0)
     assert [(each.in_flight, each.parked) for each in load.hosts] == [(0, 0), (0, 0)]
@@ -206,7 +206,7 @@ async def test_connections_of_a_parent_are_counted_for_it_as_parked(lab: Lab, cl
     assert (lab.plane.echo("edge-1").parked, lab.plane.subtree().parked) == (1, 1)
     await parent.leaves()
     await voice.leaves()
-    await lab.until(lambda: not lab.front.pipes)
+    await lab.until(lambda: not lab.front.connections.relayed)
     assert (lab.plane.echo("edge-1").parked, lab.plane.subtree().parked) == (0, 0)
 
 
@@ -215,8 +215,8 @@ async def test_of_connections_to_nodes_none_is_watched(lab: Lab) -> None:
     await lab.serves(l4(endpoint))
     await lab.connects()
     await endpoint.accepts()
-    await lab.until(lambda: lab.front.pipes)
-    assert len(lab.front.watch) == 0
+    await lab.until(lambda: lab.front.connections.relayed)
+    assert len(lab.front.connections.watch) == 0
 
 
 async def test_how_long_connections_last_is_remembered(lab: Lab, clock: Clock) -> None:
@@ -224,7 +224,7 @@ async def test_how_long_connections_last_is_remembered(lab: Lab, clock: Clock) -
     await lab.serves(l4(endpoint, balance=Policy.PEAK_EWMA))
     client = await lab.connects()
     voice = await endpoint.accepts()
-    await lab.until(lambda: lab.front.pipes)
+    await lab.until(lambda: lab.front.connections.relayed)
     clock.now += 3.0
     await client.leaves()
     await voice.leaves()
@@ -255,7 +255,7 @@ async def test_the_end_of_a_node_cuts_what_is_left(lab: Lab) -> None:
         at = await lab.serves(l4(open_member, full, timeouts=Timeouts(connect=60)))
         clients = [await lab.connects(at) for _ in range(2)]
         await open_member.accepts()
-        await lab.until(lambda: lab.front.pipes and lab.front.handshakes)
+        await lab.until(lambda: lab.front.connections.relayed and lab.front.connections.pending)
         nursery.cancel_scope.cancel()
     for sock in stuffing:
         sock.close()

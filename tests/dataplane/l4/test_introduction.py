@@ -98,7 +98,7 @@ async def test_what_comes_from_a_parent_is_counted_as_its(lab: Lab) -> None:
     client, endpoint = await introduced(lab)
     await client.says(HEADER)
     voice = await endpoint.accepts()
-    await lab.until(lambda: lab.front.pipes)
+    await lab.until(lambda: lab.front.connections.relayed)
     assert lab.plane.echo("edge-1") == Echo(1, 1, 1)
     assert lab.plane.echo("edge-2") == Echo()
     await client.leaves()
@@ -130,7 +130,7 @@ async def test_a_header_that_does_not_come_is_not_waited_for_long(lab: Lab, monk
 
 async def test_a_reset_before_the_header_is_forgotten(lab: Lab) -> None:
     client, _ = await introduced(lab)
-    await lab.until(lambda: lab.front.introductions)
+    await lab.until(lambda: lab.front.connections.pending)
     client.resets()
-    await lab.until(lambda: not lab.front.introductions)
+    await lab.until(lambda: not lab.front.connections.pending)
     assert lab.plane.load().connections == 0

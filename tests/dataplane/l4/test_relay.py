@@ -297,9 +297,9 @@ async def test_a_slow_reader_slows_its_peer_down_and_the_node_holds_little(lab: 
     assert any(held)
 
 
-async def one_pipe(lab: Lab) -> set[object]:
-    await lab.until(lambda: len(lab.front.pipes) == 1)
-    return lab.front.pipes  # type: ignore[no-any-return]
+async def one_pipe(lab: Lab) -> list[object]:
+    await lab.until(lambda: len(lab.front.connections.relayed) == 1)
+    return list(lab.front.connections.relayed)  # type: ignore[no-any-return]
 
 
 async def test_small_talk_goes_on_after_bulk(lab: Lab) -> None:

@@ -182,7 +182,7 @@ def test_a_parked_one_is_counted_out_whatever_it_counted() -> None:
     pool = Pool()
     connection = pool.connect()
     pool.run(10.0)
-    (watched,) = pool.watch._order.values()
+    (watched,) = pool.watch.watched.values()
     watched.ticket.weigh(1, 0.0)  # as it may be while it fades
     pool.disconnect(connection)
     assert (connection.host.parked, connection.host.lightness, pool.tally.parked) == (0, 0.0, 0)
@@ -202,7 +202,7 @@ def test_times_between_looks_differ() -> None:
     pool = Pool()
     pool.connect()
     pool.run(1.0)
-    (watched,) = pool.watch._order.values()
+    (watched,) = pool.watch.watched.values()
     looks = set()
     pool.run(20.0, lambda: looks.add(watched.looked_at))
     times = sorted(looks)
@@ -218,9 +218,9 @@ def test_a_tick_looks_at_a_bounded_number_each_in_turn() -> None:
     looks = []
     for _ in range(10):
         pool.harness.tick()
-        looks.append(sum(watched.looked_at == pool.now for watched in pool.watch._order.values()))
+        looks.append(sum(watched.looked_at == pool.now for watched in pool.watch.watched.values()))
     assert looks == [LOOKS_PER_TICK] * 10
-    assert len({watched.looked_at for watched in pool.watch._order.values()}) == 10
+    assert len({watched.looked_at for watched in pool.watch.watched.values()}) == 10
 
 
 def test_new_connections_leave_looks_for_old_ones() -> None:
@@ -233,8 +233,8 @@ def test_new_connections_leave_looks_for_old_ones() -> None:
     pool.harness.pass_time(1.0)
     pool.harness.tick()
     assert len(pool.watch) == 11 * LOOKS_PER_TICK
-    assert len(pool.watch._order) == LOOKS_PER_TICK + LOOKS_PER_TICK // 2
-    looked_at = [watched.looked_at for watched in pool.watch._order.values()]
+    assert len(pool.watch.watched) == LOOKS_PER_TICK + LOOKS_PER_TICK // 2
+    looked_at = [watched.looked_at for watched in pool.watch.watched.values()]
     assert looked_at.count(pool.now) == LOOKS_PER_TICK
 
 

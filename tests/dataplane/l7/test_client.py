@@ -19,7 +19,6 @@ from tierlb.dataplane.l7.plan import Plan
 from tierlb.model.snapshot import Rule
 from tierlb.model.topology import Limits, Match, Respond, Timeouts
 from tierlb.net.wheel import NEVER
-from tierlb.wire.http_body import CHUNKS_A_CALL
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -365,32 +364,3 @@ async def test_nothing_is_answered_for_a_pipelining_client_that_is_gone(lab: Lab
     client.resets()
     await lab.until(lambda: not lab.front.clients)
     assert len(order) < 100 * HEADS_A_TURN
-
-
-async def test_a_body_in_many_chunks_that_came_before_the_end_of_the_client_arrives(lab: Lab) -> None:
-    """The client has ended before its request's turn comes, and the request's body takes several turns."""
-    client, endpoint = await lab.converses()
-    chunks = b"1\r\nx\r\n" * 5 * CHUNKS_A_CALL
-    await client.says(GET + b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n")
-    await client.ends()
-    voice = await endpoint.accepts()
-    await voice.hears_head()
-    await voice.says(OK)
-    assert (await voice.hears_message()).body == b"x" * 5 * CHUNKS_A_CALL
-    await voice.says(OK)
-    for _ in range(2):
-        assert (await client.hears_message()).body == b"ok"
-    await client.hears_end()
-
-
-async def test_a_body_in_many_chunks_that_lacks_its_end_is_given_up(lab: Lab) -> None:
-    client, endpoint = await lab.converses()
-    chunks = b"1\r\nx\r\n" * 5 * CHUNKS_A_CALL
-    await client.says(GET + b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks)
-    await client.ends()
-    voice = await endpoint.accepts()
-    await voice.hears_head()
-    await voice.says(OK)
-    await voice.hears_head()
-    await lab.until(lambda: not lab.front.clients)
-    assert lab.plane.load().in_flight == 0

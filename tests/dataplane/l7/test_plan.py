@@ -253,9 +253,9 @@ def test_heads_that_are_all_different_take_no_more_memory_than_the_budgets(
     monkeypatch.setattr(plans, "BUDGET_BYTES", BUDGET_BYTES)
     blocks: tuple[Memo[Block], Memo[Block]] = (Memo(BUDGET_BYTES), Memo(BUDGET_BYTES))
     monkeypatch.setattr(http_head, "_blocks", blocks)
-    monkeypatch.setattr(http_head, "_known_lines", Memo(BUDGET_BYTES, http_head._known_lines.kept))
+    monkeypatch.setattr(http_head, "known_lines", Memo(BUDGET_BYTES, http_head.known_lines.kept))
     monkeypatch.setattr(http_head, "_options", Memo(BUDGET_BYTES))
-    http_head._known_lines.kept.clear()
+    http_head.known_lines.kept.clear()
     UNIQUE[kind](0)  # what it needs itself
     book = PlanBook(l7(), trusted=False)
     gc.collect()
@@ -269,7 +269,7 @@ def test_heads_that_are_all_different_take_no_more_memory_than_the_budgets(
     finally:
         tracemalloc.stop()
     assert bool(book.known) is (times > 1)
-    memos = sum(len(memo) > 1 for memo in (book.known, blocks[1].kept, http_head._known_lines.kept))
+    memos = sum(len(memo) > 1 for memo in (book.known, blocks[1].kept, http_head.known_lines.kept))
     assert grown < (1 + memos) * BUDGET_BYTES if times > 1 else grown < BUDGET_BYTES // 4
 
 

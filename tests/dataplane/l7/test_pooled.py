@@ -32,7 +32,7 @@ async def kept(lab: Lab) -> tuple[Voice, Voice]:
 
 
 def idle_count(lab: Lab) -> int:
-    return sum(len(host.idle) for host in lab.front.registry._hosts.values())
+    return sum(len(host.idle) for host in lab.front.registry.hosts)
 
 
 async def test_a_kept_connection_that_the_member_closes_leaves_the_pool(lab: Lab) -> None:

@@ -97,7 +97,7 @@ async def test_a_body_goes_on_when_the_second_member_has_a_kept_connection(lab: 
     falling, _ = endpoints  # whose turn is next
     await falling.voices[0].leaves()
     falling.falls()
-    await lab.until(lambda: not lab.front.registry._hosts[(falling.spec.name, str(falling.address))].idle)
+    await lab.until(lambda: not lab.host(falling).idle)
     await client.says(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n")
     await voice.hears_head()
     await client.says(b"0123456789")

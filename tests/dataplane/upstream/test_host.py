@@ -65,8 +65,8 @@ def test_a_member_that_errs_is_passed_over_at_once(harness: Harness) -> None:
 def test_a_burst_of_errors_is_one_event(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     host_set = harness.host_set("a", "b", balance=Policy.LOAD_AWARE)
     drawn: list[float] = []
+    host_set.settle(harness.reactor.now)
     monkeypatch.setattr(HostSet, "settle", lambda self, now: drawn.append(now))
-    host_set._settled_at = harness.reactor.now
     for _ in range(100):
         harness.errs(host_set.hosts[0])
     assert drawn == []
@@ -80,8 +80,8 @@ def test_after_errors_the_choice_of_a_large_host_set_is_made_anew_less_often(
 ) -> None:
     host_set = harness.host_set(*map(str, range(200)), balance=Policy.LOAD_AWARE)
     drawn: list[float] = []
+    host_set.settle(harness.reactor.now)
     monkeypatch.setattr(HostSet, "settle", lambda self, now: drawn.append(now))
-    host_set._settled_at = harness.reactor.now
     harness.pass_time(9 * AT_ONCE_S)
     harness.errs(host_set.hosts[0])
     assert drawn == []

@@ -1,32 +1,37 @@
 """A node below another one at l4: the parent's PROXY header is read before the connection is relayed."""
 
 import socket
-from typing import TYPE_CHECKING
 
-from tierlb.dataplane.kinship import way_of
-from tierlb.dataplane.l4.relay import Caller, relay
-from tierlb.net.stream import Stream
+from tierlb.dataplane.l4.context import Caller, L4Context, Pending
+from tierlb.dataplane.l4.relay import relay
+from tierlb.dataplane.parent_identity import processes_of
 from tierlb.wire.proxy_protocol import EXPLAINED, MAX_HEADER_BYTES, BadProxyHeader, ProxyHeader, parse_v2
 
-if TYPE_CHECKING:
-    from tierlb.dataplane.l4.front import L4Front
-
 HEADER_S = 5.0
+"""How long a parent may take to send the header, which it does with the first packet."""
 
 
-class Introduction(Stream):
+class Introduction(Pending):
     """Waits for the PROXY header of one connection. It peeks: what follows the header stays in the socket."""
 
-    __slots__ = ("front", "peer", "seen_bytes")
+    __slots__ = ("caller", "context", "seen_bytes")
 
-    def __init__(self, front: "L4Front", sock: socket.socket, peer: tuple[str, int]) -> None:
-        super().__init__(front.reactor, sock)
-        self.front = front
-        self.peer = peer
-        self.seen_bytes = 0
-        self.watch()
-        self.arm(HEADER_S)
-        front.introductions.add(self)
+    caller: Caller
+    context: L4Context
+    seen_bytes: int
+
+    @classmethod
+    def begin(cls, context: L4Context, sock: socket.socket, caller: Caller) -> None:
+        """Wait for it."""
+        try:
+            introduction = cls(context.reactor, sock)
+            introduction.context, introduction.caller, introduction.seen_bytes = context, caller, 0
+            introduction.watch()
+            introduction.arm(HEADER_S)
+            context.connections.pending.add(introduction)
+        except Exception:
+            context.drop(sock, caller)
+            raise
 
     def on_ready(self, mask: int) -> None:
         self._ready_for(mask)
@@ -53,33 +58,40 @@ class Introduction(Stream):
             self._wake_at(self.seen_bytes + 1)
 
     def _introduced(self, header: ProxyHeader) -> None:
-        front = self.front
-        parent = front.kin.parent(header)
+        context, caller = self.context, self.caller
+        parent = context.identity.parent(header)
         if parent is None:
             self._refuse("it does not know the key of this cluster")
             return
         self.sock.recv(header.length)
         self._wake_at(1)
-        explained = header.tlvs[EXPLAINED] + b"\n" if header.tlvs.get(EXPLAINED) else b""
-        tally, way = front.counters.tallies.of(parent), "\n".join(way_of(parent, header)).encode("latin-1")
-        caller = Caller(header.source or self.peer, tally, front.reactor.now, explained, way)
-        front.introductions.discard(self)
-        relay(front, self.detach(), caller)
+        caller.source = header.source or caller.source
+        caller.tally = context.counters.tallies.of(parent)
+        caller.began = context.reactor.now
+        if header.tlvs.get(EXPLAINED):
+            caller.explained = header.tlvs[EXPLAINED] + b"\n"
+        caller.processes = "\n".join(processes_of(parent, header)).encode("latin-1")
+        context.connections.pending.discard(self)
+        relay(context, self.detach(), caller)
 
     def _wake_at(self, count: int) -> None:
         """Bytes that were only peeked at keep the socket readable: ask to be woken for more than these, or the end."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
 
     def _refuse(self, reason: str) -> None:
-        self.front.counters.rejected += 1
-        self.front.log.warning("connection_refused", reason=f"no PROXY header where a parent sends one: {reason}")
-        self.on_deadline()
+        self.context.counters.rejected += 1
+        self.context.log.warning("connection_refused", reason=f"no PROXY header where a parent sends one: {reason}")
+        self.abandon()
 
     def on_broken(self, error: OSError) -> None:
-        self.on_deadline()
+        self.abandon()
 
     def on_deadline(self) -> None:
-        if self in self.front.introductions:
-            self.front.introductions.discard(self)
-            self.front.counters.connections -= 1
+        self.abandon()
+
+    def abandon(self) -> None:
+        """It ends before it was introduced."""
         self.close()
+        if self in self.context.connections.pending:
+            self.context.connections.pending.discard(self)
+            self.context.drop(self.sock, self.caller)

@@ -9,85 +9,62 @@ import contextlib
 import errno
 import socket
 from functools import partial
-from typing import TYPE_CHECKING
 
 from tierlb.balance.ticket import ConnectionTicket
 from tierlb.dataplane.explanation import explain
-from tierlb.dataplane.pipe import Pipe
+from tierlb.dataplane.l4.context import Caller, L4Context, Pending
 from tierlb.dataplane.upstream.host import Host
 from tierlb.net.bulk import READ_BYTES
 from tierlb.net.reactor import WRITE
 from tierlb.net.self_connect import connect_outcome
 from tierlb.net.shortage import is_own
-from tierlb.net.stream import Stream, dial
-from tierlb.telemetry.tally import Tally
-from tierlb.wire.proxy_protocol import EXPLAINED, VIA, encode_tlv, encode_v2
-
-if TYPE_CHECKING:
-    from tierlb.dataplane.l4.front import L4Front
+from tierlb.net.stream import dial
+from tierlb.wire.proxy_protocol import encode_v2
 
 CONNECTS = 3
-MOST_EXPLAINED_BYTES = 3500
+"""Hosts that are tried for one connection."""
 
 
-class Caller:
-    """Whose connection it is: the client's address, where it is counted, and since when it is here. `explained`: how
-    l4 nodes above and here chose for it, a line each, while somebody wants to know. `way`: the processes above through
-    which it came, a line each. `over`: it is not counted as a connection that waits to be relayed."""
-
-    __slots__ = ("began", "explained", "over", "source", "tally", "way")
-
-    def __init__(
-        self, source: tuple[str, int], tally: Tally, began: float, explained: bytes = b"", way: bytes = b""
-    ) -> None:
-        self.over = False
-        self.source = source
-        self.tally = tally
-        self.began = began
-        self.explained = explained
-        self.way = way
-
-    def tlvs(self) -> bytes:
-        """What a child is told of it; as much of the explanation as a header holds."""
-        way = encode_tlv(VIA, self.way) if self.way else b""
-        if not self.explained:
-            return way
-        return way + encode_tlv(EXPLAINED, self.explained[:MOST_EXPLAINED_BYTES].rpartition(b"\n")[0])
-
-
-class Handshake(Stream):
+class Handshake(Pending):
     """One connect attempt towards a host on behalf of one caller."""
 
-    __slots__ = ("caller", "client", "front", "passed_on", "ticket", "tried")
+    __slots__ = ("caller", "client", "context", "passed_on", "ticket", "tried")
 
-    def __init__(
-        self,
-        front: "L4Front",
+    caller: Caller
+    client: socket.socket
+    context: L4Context
+    passed_on: bool
+    ticket: ConnectionTicket[Host]
+    tried: tuple[Host, ...]
+
+    @classmethod
+    def begin(
+        cls,
+        context: L4Context,
         sock: socket.socket,
         client: socket.socket,
         caller: Caller,
         host: Host,
         tried: tuple[Host, ...],
     ) -> None:
-        super().__init__(front.reactor, sock)
-        self.front = front
-        self.client = client
-        self.caller = caller
-        self.ticket = host.begin_connection(front.reactor.now, caller.tally)
-        self.passed_on = False
-        self.tried = tried
-        front.handshakes.add(self)
+        """The connect to `host` has begun on `sock`."""
+        handshake = cls(context.reactor, sock)
+        handshake.context, handshake.client, handshake.caller = context, client, caller
+        handshake.ticket = host.begin_connection(context.reactor.now, caller.tally)
+        handshake.passed_on = False
+        handshake.tried = tried
+        context.connections.pending.add(handshake)
         try:
-            self.arm(front.snapshot.timeouts.connect)
-            self.watch(WRITE)
+            handshake.arm(context.config.connect_s)
+            handshake.watch(WRITE)
         except OSError as error:
-            self.fail(error.errno or errno.EIO)
+            handshake.fail(error.errno or errno.EIO)
         except Exception:
-            self.abort()
+            handshake.abort()
             raise
 
     def on_ready(self, mask: int) -> None:
-        front, host, client = self.front, self.ticket.host, self.client
+        context, host, client = self.context, self.ticket.host, self.client
         code = connect_outcome(self.sock, host.reach.port_at_risk)
         if code:
             self.fail(code)
@@ -95,12 +72,12 @@ class Handshake(Stream):
         host.reach.connected()
         first = b""
         if host.spec.child:
-            tlvs = front.kin.credentials + self.caller.tlvs()
+            tlvs = context.identity.credentials + self.caller.tlvs()
             first = encode_v2(self.caller.source, client.getsockname()[:2], tlvs)
-        with contextlib.suppress(OSError):  # nothing yet, or broken: the pipe hears of either
+        with contextlib.suppress(OSError):  # nothing yet, or broken: the pipe finds either
             first += client.recv(READ_BYTES)
-        front.handshakes.discard(self)
-        front.join(client, self, first)
+        context.connections.pending.discard(self)
+        context.join(client, self, self.ticket, self.caller, first)
 
     def on_deadline(self) -> None:
         self.fail(errno.ETIMEDOUT)
@@ -111,35 +88,33 @@ class Handshake(Stream):
     def abandon(self) -> None:
         """Neither this host nor another one is to have it any more."""
         self._end()
-        self.front.drop(self.client, self.caller)
+        self.context.drop(self.client, self.caller)
 
     def abort(self) -> None:
         """A handler failed, whatever it had done by then: the caller is let go, unless it was passed on."""
         try:
-            if not self.passed_on:
-                self._end()
+            if not (self.passed_on or self.caller.settled):
+                self.abandon()
         finally:
-            if not self.passed_on:
-                self.front.drop(self.client, self.caller)
             self.close()
 
     def _end(self) -> None:
         """It is not counted at the host any more. A second call does nothing."""
-        self.front.handshakes.discard(self)
-        self.ticket.give_back(self.front.reactor.now)
+        self.context.connections.pending.discard(self)
+        self.ticket.give_back(self.context.reactor.now)
         self.close()
 
     def fail(self, code: int) -> None:
         """This host did not take it: the next one, or the end."""
-        front, host = self.front, self.ticket.host
+        host = self.ticket.host
         self._end()
         host.reach.dial_failed(code)
-        relay(front, self.client, self.caller, (*self.tried, host), short=is_own(code))
+        relay(self.context, self.client, self.caller, (*self.tried, host), short=is_own(code))
         self.passed_on = True
 
 
 def relay(
-    front: "L4Front",
+    context: L4Context,
     client: socket.socket,
     caller: Caller,
     tried: tuple[Host, ...] = (),
@@ -149,22 +124,23 @@ def relay(
     """Give the client's connection to a host that was not `tried` yet; holds or closes it when there is none, and
     closes it where that fails. `short`: it was for want of something here that the last try failed."""
     try:
-        _relay(front, client, caller, tried, short=short)
+        _relay(context, client, caller, tried, short=short)
     except Exception:
-        front.drop(client, caller)
+        context.drop(client, caller)
         raise
 
 
-def _relay(front: "L4Front", client: socket.socket, caller: Caller, tried: tuple[Host, ...], *, short: bool) -> None:
-    reason = "no member accepted it"
+def _relay(context: L4Context, client: socket.socket, caller: Caller, tried: tuple[Host, ...], *, short: bool) -> None:
+    reason = "no host accepted it"
     while len(tried) < CONNECTS:
-        host_set = (front.split.other(tried) if tried else None) or front.split.pick()
-        host = host_set.choose(tried, front.hash_of(caller.source[0]) if front.by_source else 0)
-        if host is None and not tried and front.hold.applies(host_set.destination, caller.began):
-            front.hold.add(host_set.destination, caller.began, partial(relay, front, client, caller), client)
+        config, hold = context.config, context.connections.hold
+        host_set = (config.split.other(tried) if tried else None) or config.split.pick()
+        host = host_set.choose(tried, config.key_of(caller.source[0]))
+        if host is None and not tried and hold.applies(host_set.destination, caller.began):
+            hold.add(host_set.destination, caller.began, partial(relay, context, client, caller), client)
             return
-        if front.explaining.active(front.reactor.now):
-            caller.explained += explain(front.name, front.snapshot.balance, host_set.hosts, host) + b"\n"
+        if context.explaining.active(context.reactor.now):
+            caller.explained += explain(context.name, config.balance, host_set.hosts, host) + b"\n"
         if host is None:
             reason = host_set.why_none()
             break
@@ -176,7 +152,7 @@ def _relay(front: "L4Front", client: socket.socket, caller: Caller, tried: tuple
             break
         if not code:
             try:
-                Handshake(front, sock, client, caller, host, tried)
+                Handshake.begin(context, sock, client, caller, host, tried)
             except Exception:
                 sock.close()
                 raise
@@ -185,18 +161,4 @@ def _relay(front: "L4Front", client: socket.socket, caller: Caller, tried: tuple
         host.reach.dial_failed(code)
         short = is_own(code)
         tried = (*tried, host)
-    front.give_up(client, caller, tried, "" if short else reason)
-
-
-class TunnelEnd:
-    """What to settle when a relayed connection is over."""
-
-    __slots__ = ("caller", "front", "ticket")
-
-    def __init__(self, front: "L4Front", ticket: ConnectionTicket[Host], caller: Caller) -> None:
-        self.front = front
-        self.ticket = ticket
-        self.caller = caller
-
-    def __call__(self, pipe: Pipe, broken: bool) -> None:
-        self.front.over(pipe, self.ticket, self.caller)
+    context.give_up(client, caller, tried, "" if short else reason)

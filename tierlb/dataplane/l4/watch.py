@@ -30,19 +30,20 @@ class Watched(Activity):
 
 
 class Watch:
-    """All connections of a front whose use is to be known, in the order in which they are due. `_new`: those that were
-    never looked at. Many are over before that, and a record of each would cost 1 % of what a short one costs."""
+    """All connections of a front whose use is to be known. `watched`: in the order in which they are due. `_new`: those
+    that were never looked at. Many are over before that, and a record of each would cost 1 % of what a short one does.
+    """
 
-    __slots__ = ("_new", "_order", "_pool_served", "_rng")
+    __slots__ = ("_new", "_pool_served", "_rng", "watched")
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
         self._new: dict[Pipe, ConnectionTicket[Host]] = {}
-        self._order: dict[Pipe, Watched] = {}
+        self.watched: dict[Pipe, Watched] = {}
         self._pool_served: dict[str, float] = {}
 
     def __len__(self) -> int:
-        return len(self._new) + len(self._order)
+        return len(self._new) + len(self.watched)
 
     def begin(self, pipe: Pipe, ticket: ConnectionTicket[Host]) -> None:
         """It counts as a whole item until it is looked at."""
@@ -52,7 +53,7 @@ class Watch:
     def end(self, pipe: Pipe) -> None:
         """It is over."""
         if self._new.pop(pipe, None) is None:
-            self._order.pop(pipe, None)
+            self.watched.pop(pipe, None)
 
     def tick(self, now: float) -> None:
         """Look at those that are due: half of the looks are for new ones at most."""
@@ -63,13 +64,13 @@ class Watch:
                 break
             del self._new[pipe]
             due.append((pipe, Watched(pipe.began, ticket)))
-        for pipe, watched in list(islice(self._order.items(), LOOKS_PER_TICK - len(due))):
+        for pipe, watched in list(islice(self.watched.items(), LOOKS_PER_TICK - len(due))):
             if now - watched.looked_at < after_s:
                 break
-            del self._order[pipe]
+            del self.watched[pipe]
             due.append((pipe, watched))
         for pipe, watched in due:
-            self._order[pipe] = watched
+            self.watched[pipe] = watched
             self._look(now, pipe, watched)
 
     def _look(self, now: float, pipe: Pipe, watched: Watched) -> None:

@@ -137,7 +137,11 @@ class ClientConnection(KeptStream):
         try:
             end = request_head_end(buffer, self._seen if self.in_head else 0, front.config.snapshot.limits.head)
             if end < 0:
-                self._await_head()
+                self.resume()
+                if buffer and not self.in_head:  # its deadline runs from its first byte and is not moved by later ones
+                    self.in_head = True
+                    self.arm(front.config.timeouts.head)
+                self._seen = len(buffer)
                 return False
             plan = front.config.books[downstream.identity.trusted].plan(buffer[:end])
         except BadHead as error:
@@ -148,14 +152,6 @@ class ClientConnection(KeptStream):
         self.in_head = False
         downstream.begin(plan)
         return True
-
-    def _await_head(self) -> None:
-        """The head has begun: its deadline runs from its first byte and is not moved by later ones."""
-        self.resume()
-        if self.buffer and not self.in_head:
-            self.in_head = True
-            self.arm(self.front.config.timeouts.head)
-        self._seen = len(self.buffer)
 
     def _end_of_requests(self) -> None:
         """The client sends no more, and no request is under way."""
@@ -170,7 +166,7 @@ class ClientConnection(KeptStream):
         front, downstream = self.front, self.downstream
         config, relocation = front.config, front.relocation
         try:
-            found = read_introduction(self.buffer, config.kin, front.counters.tallies)
+            found = read_introduction(self.buffer, config.identity, front.counters.tallies)
         except BadProxyHeader as error:
             front.counters.rejected += 1
             front.log.warning("connection_refused", reason=f"no PROXY header as a parent sends it: {error.reason}")
@@ -222,14 +218,6 @@ class ClientConnection(KeptStream):
         self.close()
         return True
 
-    @property
-    def has_unread(self) -> bool:
-        """Whether bytes wait in the kernel."""
-        try:
-            return bool(self.sock.recv(1, socket.MSG_PEEK))
-        except OSError:
-            return False
-
     def end_within(self, seconds: float) -> None:
         """End with the first answer after so long; if there is none by then, when nothing is under way."""
         lifetime, now = self.lifetime, self.reactor.now
@@ -261,10 +249,6 @@ class ClientConnection(KeptStream):
         if self.downstream.exchange is not None:
             self.downstream.exchange.abandon()
         self.close()
-
-    def on_progress(self) -> None:
-        if self.deadline != NEVER:
-            self.arm(self.front.config.timeouts.stream)
 
     def on_drained(self) -> None:
         if self.downstream.exchange is not None:

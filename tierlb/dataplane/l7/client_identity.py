@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from tierlb.dataplane.kinship import Kinship, way_of
+from tierlb.dataplane.parent_identity import ParentIdentity, processes_of
 from tierlb.telemetry.tally import Tallies, Tally
 from tierlb.wire.proxy_protocol import EXPLAINED, BadProxyHeader, parse_v2
 
@@ -62,17 +62,17 @@ class Introduction:
     explained: tuple[bytes, ...]
 
 
-def read_introduction(buffer: bytes, kin: Kinship, tallies: Tallies) -> Introduction | None:
+def read_introduction(buffer: bytes, identity: ParentIdentity, tallies: Tallies) -> Introduction | None:
     """Read the PROXY header with which a parent's connection begins; None while it is not complete. Raises
     BadProxyHeader, also for a header of somebody else."""
     header = parse_v2(buffer)
     if header is None:
         return None
-    parent = kin.parent(header)
+    parent = identity.parent(header)
     if parent is None:
         raise BadProxyHeader("it does not know the key of this cluster")
     if header.source is None:
         return Introduction(header.length, None, tallies.of(parent), (), ())
     lines = header.tlvs.get(EXPLAINED)
     explained = tuple(lines.split(b"\n")) if lines else ()
-    return Introduction(header.length, header.source[0], tallies.of(parent), way_of(parent, header), explained)
+    return Introduction(header.length, header.source[0], tallies.of(parent), processes_of(parent, header), explained)

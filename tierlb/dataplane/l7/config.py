@@ -10,11 +10,11 @@ from typing import Final
 
 from tierlb.balance.drain import grace_s
 from tierlb.balance.hashing import stable_hash
-from tierlb.dataplane.kinship import Kinship
 from tierlb.dataplane.l7.client_identity import ClientIdentity, is_in
 from tierlb.dataplane.l7.max_forwards import FinalRecipient
 from tierlb.dataplane.l7.plan import Plan, PlanBook
 from tierlb.dataplane.l7.reply import ReplyBook
+from tierlb.dataplane.parent_identity import ParentIdentity
 from tierlb.dataplane.upstream.host_set import HostSet
 from tierlb.dataplane.upstream.split import Split
 from tierlb.model.snapshot import Snapshot
@@ -43,8 +43,8 @@ class Hashing:
 
 
 class FrontConfig:
-    """`books` are the plans for clients that are not trusted, and for those that are. `kin` is what shows nodes of the
-    cluster to each other, and `preface` is sent first to a child node. `hashing` is None unless the tier balances by
+    """`books` are the plans for clients that are not trusted, and for those that are. `identity` is what nodes of the
+    cluster show each other, and `preface` is sent first to a child node. `hashing` is None unless the tier balances by
     consistent hashing. `quiet_s`: how long a host may owe a response before a look at it is due. `times_hosts`: the
     policy wants the times of responses."""
 
@@ -54,7 +54,7 @@ class FrontConfig:
         "books",
         "draining",
         "hashing",
-        "kin",
+        "identity",
         "preface",
         "quiet_s",
         "replies",
@@ -69,16 +69,16 @@ class FrontConfig:
         actions: Sequence[Action],
         books: tuple[PlanBook, PlanBook],
         replies: ReplyBook,
-        kin: Kinship,
+        identity: ParentIdentity,
         *,
         draining: bool,
     ) -> None:
         self.snapshot: Final = snapshot
         self.books: Final = books
         self.replies: Final = replies
-        self.preface: Final = encode_local(kin.credentials)
+        self.preface: Final = encode_local(identity.credentials)
         self.draining: Final = draining
-        self.kin: Final = kin
+        self.identity: Final = identity
         self.timeouts: Final = snapshot.timeouts
         self.quiet_s: Final = min(snapshot.timeouts.response, peer_liveness.LOOK_S)
         self.hashing: Final = Hashing(snapshot.hash_header) if snapshot.balance is Policy.MAGLEV else None
@@ -88,7 +88,7 @@ class FrontConfig:
 
     def in_drain(self) -> "FrontConfig":
         """The same of a node that drains."""
-        return FrontConfig(self.snapshot, self._actions, self.books, self.replies, self.kin, draining=True)
+        return FrontConfig(self.snapshot, self._actions, self.books, self.replies, self.identity, draining=True)
 
     @property
     def grace_s(self) -> float:

@@ -91,25 +91,22 @@ class Exchange(Attempts):
             self.request.on_drained(self.connection)
 
     def on_upstream_deadline(self) -> None:
-        if self._is_answering:
-            self._cut_off("the host stalled in the middle of its response")
-        elif self.front.reactor.now >= self.ends:
-            self._fail(504, "took too long to answer")
-        else:
-            self._look()
-
-    def _look(self) -> None:
-        """The host has time left, if it is still there."""
+        """The time of the host is over, or it is time to look whether it is still there."""
         connection, request, now = self.connection, self.request, self.front.reactor.now
         assert connection is not None
-        again_s = peer_liveness.next_look_s(connection.sock)
-        if request is not None and not request.is_sent:
-            again_s = request.confirm(again_s)
-        left_s = min(again_s, self.ends - now)
-        if again_s == peer_liveness.GONE:
-            connection.on_broken(peer_liveness.vanished())
-        elif left_s < NEVER:
-            connection.arm(left_s)
+        if self._is_answering:
+            self._cut_off("the host stalled in the middle of its response")
+        elif now >= self.ends:
+            self.fail(504, "took too long to answer")
+        else:
+            again_s = peer_liveness.next_look_s(connection.sock)
+            if request is not None and not request.is_sent:
+                again_s = request.confirm(again_s)
+            left_s = min(again_s, self.ends - now)
+            if again_s == peer_liveness.GONE:
+                connection.on_broken(peer_liveness.vanished())
+            elif left_s < NEVER:
+                connection.arm(left_s)
 
     # Towards the client.
 
@@ -130,7 +127,7 @@ class Exchange(Attempts):
                     return
                 reply = response.read_head(response.rest, config.replies, config.snapshot.limits.head, is_head)
         except BadResponseError as error:
-            self._fail(502, f"sent an answer that cannot be passed on: {error.reason}")
+            self.fail(502, f"sent an answer that cannot be passed on: {error.reason}")
             return
         if reply is not None:
             self._pass_head(reply)
@@ -226,7 +223,7 @@ class Exchange(Attempts):
         assert connection is not None
         assert ticket is not None
         if self.plan.head.upgrade is None or reply.upgrade is None or not (request is None or request.is_sent):
-            self._fail(502, "sent an answer that cannot be passed on: it switched protocols without being asked")
+            self.fail(502, "sent an answer that cannot be passed on: it switched protocols without being asked")
             return
         front.exchanges.tunnels.join(self.downstream, connection, ticket, reply, front.config.timeouts.idle)
         self.ticket = self.connection = connection.exchange = None
@@ -240,7 +237,7 @@ class Exchange(Attempts):
         now = front.reactor.now
         if reply.blamed:
             fault = Fault.OVERLOADED if reply.status == TOO_MANY_REQUESTS else Fault.ANSWER
-            parked = ticket.failed(now, self._fault(fault))
+            parked = ticket.failed(now, self.fault(fault))
         else:
             parked = ticket.done(now)
         if parked:
@@ -254,7 +251,7 @@ class Exchange(Attempts):
         connection = self.connection
         assert connection is not None
         if not self._is_answering:
-            self._lost("closed the connection without an answer")
+            self.lost("closed the connection without an answer")
         elif connection.response.end_by_close():
             self._pass_end(connection, b"")
         else:
@@ -263,7 +260,7 @@ class Exchange(Attempts):
     def on_upstream_broken(self, *, silent: bool) -> None:
         if not self._is_answering:
             what = "is silent, as if its host were gone" if silent else "reset the connection without an answer"
-            self._lost(what, silent=silent)
+            self.lost(what, silent=silent)
         elif silent:
             self._cut_off("the host fell silent in the middle of its response")
         else:
@@ -274,26 +271,16 @@ class Exchange(Attempts):
         """Whether the final head was passed on, and the body goes on."""
         return self.connection is not None and self.connection.response.state is BODY
 
-    def _lost(self, what: str, *, silent: bool = False) -> None:
-        if not self.repeat(silent=silent):
-            self._fail(502, what)
-
-    def _fail(self, status: int, what: str) -> None:
-        """There is no response, for which the host is to blame."""
-        ticket = self.ticket
-        assert ticket is not None
-        ticket.failed(self.front.reactor.now, self._fault(Fault.GATEWAY))
-        self.refuse(status, f"the endpoint {what}", ticket.host.name)
-
     def _cut_off(self, reason: str) -> None:
-        """The response has begun, so all that is left is not to make its cut look like an end."""
+        """The response has begun, so all that is left is not to make its cut look like an end. The host is to blame,
+        unless its ticket was settled before."""
+        front = self.front
         if self.ticket is not None:
-            self.ticket.failed(self.front.reactor.now, self._fault(Fault.GATEWAY))
-        self._break_off(reason)
-
-    def _fault(self, fault: Fault) -> Fault:
-        """What fails at a second host as well is the request's own fault."""
-        return Fault.REPEATED if self.tried.repeated and self.tried.hosts else fault
+            self.ticket.failed(front.reactor.now, self.fault(Fault.GATEWAY))
+        front.counters.errors += 1
+        front.log.warning("response_cut", reason=reason)
+        self.abandon()
+        self.downstream.cut()
 
     def withdraw(self) -> None:
         """The host is in maintenance and is to have nothing any more, for which it is not to blame."""
@@ -301,12 +288,6 @@ class Exchange(Attempts):
         assert ticket is not None
         ticket.done(self.front.reactor.now)
         if self._is_answering:
-            self._break_off(f"{ticket.host.name} is in maintenance")
+            self._cut_off(f"{ticket.host.name} is in maintenance")
         else:
             self.refuse(503, "the endpoint is in maintenance", ticket.host.name, retry_after=True)
-
-    def _break_off(self, reason: str) -> None:
-        self.front.counters.errors += 1
-        self.front.log.warning("response_cut", reason=reason)
-        self.abandon()
-        self.downstream.cut()

@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from tierlb.balance.drain import Remainder, spread_s
-from tierlb.dataplane.kinship import Kinship
 from tierlb.dataplane.l7.client import ClientConnection
 from tierlb.dataplane.l7.client_identity import ClientIdentity
 from tierlb.dataplane.l7.config import Action, FrontConfig
@@ -16,6 +15,7 @@ from tierlb.dataplane.l7.plan import PlanBook
 from tierlb.dataplane.l7.refusal import Refusals
 from tierlb.dataplane.l7.relocation import Relocation
 from tierlb.dataplane.l7.reply import ReplyBook
+from tierlb.dataplane.parent_identity import ParentIdentity
 from tierlb.dataplane.pipe import Pipe
 from tierlb.dataplane.upstream.condition import HostEvent
 from tierlb.dataplane.upstream.host import Host, log_change
@@ -31,13 +31,13 @@ from tierlb.net.shortage import Shortages
 class L7Front(FrontState):
     """`clients` are the connections that are open."""
 
-    def __init__(self, name: str, reactor: Reactor, rng: random.Random, log: Any, kin: Kinship) -> None:
+    def __init__(self, name: str, reactor: Reactor, rng: random.Random, log: Any, identity: ParentIdentity) -> None:
         registry = HostRegistry(reactor, rng, self._host_changed, Shortages(log.warning))
         super().__init__(name, reactor, log, registry, Relocation(rng))
         reactor.tracks = True
         registry.kinds.places.on_freed = self._plan_anew
         self.clients: set[ClientConnection] = set()
-        self._kin = kin
+        self._identity = identity
         self._rng = rng
         self._refusals = Refusals(name, reactor)
         self._ending = False
@@ -60,7 +60,7 @@ class L7Front(FrontState):
         kinds = self.registry.kinds
         books = PlanBook(snapshot, kinds, trusted=False), PlanBook(snapshot, kinds, trusted=True)
         draining = self._ending or snapshot.admin is not Admin.READY
-        self.config = FrontConfig(snapshot, actions, books, self._replies, self._kin, draining=draining)
+        self.config = FrontConfig(snapshot, actions, books, self._replies, self._identity, draining=draining)
         self.relocation.note_parents(snapshot.parents)
         self._part()
         self.exchanges.hold.note(destinations)
@@ -89,7 +89,7 @@ class L7Front(FrontState):
     def move(self, now: float) -> None:
         """Choose connections to end, if that is due."""
         if self.relocation.is_choice_due(now, len(self.clients)):
-            movable = [client.downstream for client in self.clients if client.lifetime.movable]
+            movable = [client.downstream.candidate() for client in self.clients if client.lifetime.movable]
             self.relocation.choose(now, movable)
 
     def accept(self, sock: socket.socket, peer: tuple[str, int], listener: Listener) -> None:

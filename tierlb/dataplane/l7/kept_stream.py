@@ -11,6 +11,7 @@ from tierlb.dataplane.l7.front_state import FrontState
 from tierlb.dataplane.l7.lifetime import Lifetime
 from tierlb.net.bulk import READ_BYTES
 from tierlb.net.stream import Stream
+from tierlb.net.wheel import NEVER
 
 LINGER_S = 2.0
 PIPELINED_BYTES = 64 * 1024
@@ -80,6 +81,10 @@ class KeptStream(Stream):
         else:
             self.arm(LINGER_S)
             self.shutdown_write()
+
+    def on_progress(self) -> None:
+        if self.deadline != NEVER:
+            self.arm(self.front.config.timeouts.stream)
 
     def take_buffer(self) -> bytes:
         """What came and was not looked at."""

@@ -6,7 +6,8 @@ node has more than its siblings (BALANCING.md §6), or the process that placed i
 
 import random
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
+
+import attrs
 
 from tierlb.balance.guidance import CloseBudget, closing_rate_per_s, why_close
 from tierlb.dataplane.l7.lifetime import Lifetime
@@ -22,19 +23,14 @@ CHOICE_S_PER_CLIENT = 2e-5
 at most."""
 
 
-class Placed(Protocol):
-    """A connection as `Relocation` sees it. `waits`: it waits for a response that has not begun, and that keeps a place
-    at a host. `activity`: requests per second of the time in which it did not wait for responses."""
+@attrs.frozen
+class Candidate:
+    """A connection that may end. `waits`: it waits for a response that has not begun, and that keeps a place at a host.
+    `activity`: requests per second of the time in which it did not wait for responses."""
 
-    @property
-    def lifetime(self) -> Lifetime: ...
-    @property
-    def waits(self) -> bool: ...
-    @property
-    def activity(self) -> float: ...
-
-
-P = TypeVar("P", bound=Placed)
+    lifetime: Lifetime
+    waits: bool
+    activity: float
 
 
 class Relocation:
@@ -78,7 +74,7 @@ class Relocation:
         """Whether to choose which of so many connections end, where that is not left to chance."""
         return self.closing.chooses and now - self._chosen_at >= CHOICE_S_PER_CLIENT * clients
 
-    def choose(self, now: float, movable: Sequence[P]) -> None:
+    def choose(self, now: float, movable: Sequence[Candidate]) -> None:
         """Choose which of the movable connections end with the response that they wait for."""
         self._chosen_at = now
         waiting = [each for each in movable if not each.lifetime.moves and each.waits]

@@ -85,7 +85,8 @@ class RequestHalf:
                 attempts.downstream.pause()
         elif self.is_sent:
             attempts.downstream.expect(NEVER)
-            attempts.note_sent()
+            if attempts.ticket is not None:
+                attempts.ticket.sent = attempts.front.reactor.now
             attempts.await_host(connection, timeouts.response)
         else:
             self.await_more(connection)

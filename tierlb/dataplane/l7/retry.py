@@ -137,32 +137,28 @@ class Attempts(Carried):
 
     # Sending again.
 
-    def repeat(self, *, silent: bool) -> bool:
-        """The connection broke before a response. Send the request again if that is allowed; whether it is. A host
-        that is `silent` has not just closed a connection that lay idle."""
-        front, connection, ticket = self.front, self.connection, self.ticket
+    def lost(self, what: str, *, silent: bool = False) -> None:
+        """The connection broke before a response: the host did `what`. Send the request again, if that is allowed, else
+        fail. A host that is `silent` has not just closed a connection that lay idle."""
+        front, connection, ticket, tried = self.front, self.connection, self.ticket, self.tried
         assert connection is not None
         assert ticket is not None
         now = front.reactor.now
+        may_be_repeated = self.plan.repeatable and not tried.repeated and not self.downstream.has_left
         if (
-            not self.plan.repeatable
-            or self.tried.repeated
-            or self.downstream.has_left
+            not may_be_repeated
             or connection.response.state is not AWAITED
             or not front.exchanges.retry_budget.spend(now, front.counters.items)
         ):
-            return False
+            self.fail(502, what)
+            return
         blamed = silent or connection.uses == 1  # else it may be the race in which a kept connection is closed
         if blamed:
             ticket.failed(now, Fault.GATEWAY)
-        else:
-            ticket.give_back(now)
         hosts = self._avoid(ticket.host, blamed=blamed)
-        self.tried = Tried(hosts, self.tried.connects, repeated=True)
-        self.connection = connection.exchange = None
-        connection.close()
+        self.abandon()
+        self.tried = Tried(hosts, tried.connects, repeated=True)
         self.start()
-        return True
 
     def _avoid(self, host: Host, *, blamed: bool) -> tuple[Host, ...]:
         """The hosts that the repeated request is not sent to. It goes elsewhere if another host is available, since
@@ -213,12 +209,6 @@ class Attempts(Carried):
         except Exception as error:
             self.failed(error)
 
-    def note_sent(self) -> float:
-        """All of the request was sent, so the host owes a response from now on."""
-        assert self.ticket is not None
-        self.ticket.sent = now = self.front.reactor.now
-        return now
-
     def await_host(self, connection: PooledConnection, seconds: float) -> None:
         """The host has so long from now on, if it is there."""
         self.ends = self.front.reactor.now + seconds
@@ -260,6 +250,17 @@ class Attempts(Carried):
         self.front.counters.rejected += 1
         self.abandon()
         self.downstream.refuse(status, reason)
+
+    def fail(self, status: int, what: str) -> None:
+        """There is no response, for which the host is to blame."""
+        ticket = self.ticket
+        assert ticket is not None
+        ticket.failed(self.front.reactor.now, self.fault(Fault.GATEWAY))
+        self.refuse(status, f"the endpoint {what}", ticket.host.name)
+
+    def fault(self, fault: Fault) -> Fault:
+        """What fails at a second host as well is the request's own fault."""
+        return Fault.REPEATED if self.tried.repeated and self.tried.hosts else fault
 
     def refuse(self, status: int, reason: str, detail: str = "", *, retry_after: bool = False) -> None:
         """Answer in the host's place. `detail`, the host's name and an errno, is for the log and for those who may have

@@ -10,9 +10,8 @@ from typing import Protocol
 from tierlb.balance.availability import Availability, choosable, choosable_by_level, why_none
 from tierlb.balance.capacity import stated_parts
 from tierlb.balance.choosers import Chooser
-from tierlb.balance.counted_host import capacities_of, refresh_costs
-from tierlb.balance.draws import relative
 from tierlb.balance.guidance import guide
+from tierlb.balance.host_costs import refresh_costs
 from tierlb.balance.load_aware import LoadAware
 from tierlb.dataplane.upstream.host import NO_CAP, Dependent, Host
 from tierlb.model.load import Guidance
@@ -131,14 +130,13 @@ class HostSet(Dependent):
         return tuple(c for c in left if c.in_flight < c.cap)
 
     def settle(self, now: float) -> None:
-        """Draw the lines anew from what is known now."""
+        """Work out all costs anew from what is known now."""
         self._settled_at = now
         estimates = [host.estimate for host in self.hosts]
         if self.by_statements:
             self._weigh(stated_parts([estimate.stated.value(now) for estimate in estimates]))
-        parts = relative([host.weight for host in self.hosts])
         usable = [host.availability is Availability.AVAILABLE for host in self.hosts]
-        refresh_costs(self.hosts, now, capacities_of(self.hosts, now), parts, usable)
+        refresh_costs(self.hosts, now, [host.weight for host in self.hosts], usable)
         self.refresh()
 
     def _weigh(self, parts: list[float] | None) -> None:
@@ -160,7 +158,7 @@ class HostSet(Dependent):
         return self._guidance.get(host)
 
     def settle_in_turn(self, now: float) -> None:
-        """With a tick; a large host set, whose lines cost as much as a hundred requests, not with each."""
+        """With a tick. The costs of a large host set take as long as a hundred requests: some ticks skip it."""
         if now - self._settled_at >= SETTLE_S_PER_HOST * len(self.hosts):
             self.settle(now)
 
@@ -169,7 +167,7 @@ class HostSet(Dependent):
             self.settle(now)
 
     def refresh(self) -> None:
-        """Work out again who is available."""
+        """Work out again which hosts are available."""
         states = [host.availability for host in self.hosts]
         ready = choosable(states) if self._levels is None else choosable_by_level(states, self._levels)
         self.available = tuple(self.hosts[index] for index in ready)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tierlb.dataplane.kinship import Kinship, process_of, way_of
+from tierlb.dataplane.parent_identity import ParentIdentity, process_of, processes_of
 from tierlb.wire.proxy_protocol import (
     DATA_KEY_TLV,
     PARENT,
@@ -14,7 +14,7 @@ from tierlb.wire.proxy_protocol import (
     parse_v2,
 )
 
-OURS = Kinship("edge-1", b"our key")
+OURS = ParentIdentity("edge-1", b"our key")
 
 
 def heard(data: bytes) -> ProxyHeader:
@@ -25,7 +25,7 @@ def heard(data: bytes) -> ProxyHeader:
 
 @pytest.mark.parametrize("header", [encode_local, lambda tlvs: encode_v2(("192.0.2.7", 1), ("192.0.2.1", 80), tlvs)])
 def test_a_child_of_the_same_cluster_knows_its_parent(header: type) -> None:
-    assert Kinship("web-1", b"our key").parent(heard(header(OURS.credentials))) == "edge-1"
+    assert ParentIdentity("web-1", b"our key").parent(heard(header(OURS.credentials))) == "edge-1"
 
 
 STRANGERS = {
@@ -45,7 +45,7 @@ def test_nobody_else_is_a_parent(tlvs: bytes) -> None:
 
 
 def test_a_child_can_tell_a_parents_processes_apart() -> None:
-    processes = [Kinship("edge-1", b"our key", boot_id).credentials for boot_id in ("b1", "b2")]
+    processes = [ParentIdentity("edge-1", b"our key", boot_id).credentials for boot_id in ("b1", "b2")]
     assert [process_of("edge-1", heard(encode_local(tlvs))) for tlvs in processes] == ["edge-1/b1", "edge-1/b2"]
     assert process_of("edge-1", heard(encode_local(b""))) == "edge-1/"
 
@@ -55,8 +55,8 @@ def test_a_child_can_tell_a_parents_processes_apart() -> None:
     [(b"", ("mid-1/b2",)), (b"edge-1/b1", ("mid-1/b2", "edge-1/b1")), (b"a/1\nb/2", ("mid-1/b2", "a/1", "b/2"))],
 )
 def test_the_way_begins_with_the_nearest_parent(above: bytes, way: tuple[str, ...]) -> None:
-    tlvs = Kinship("mid-1", b"our key", "b2").credentials + encode_tlv(VIA, above)
-    assert way_of("mid-1", heard(encode_local(tlvs))) == way
+    tlvs = ParentIdentity("mid-1", b"our key", "b2").credentials + encode_tlv(VIA, above)
+    assert processes_of("mid-1", heard(encode_local(tlvs))) == way
 
 
 def test_a_parent_without_a_name_is_a_parent_all_the_same() -> None:

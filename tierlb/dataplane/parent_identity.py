@@ -1,7 +1,7 @@
-"""How nodes of one cluster know each other on the data path: a name and a key in the PROXY header.
+"""How a parent identifies itself to a child on the data path: by a name and a key in the PROXY header.
 
-The key keeps strangers on the same host or network from speaking as a parent; it is derived from the cluster's secret,
-and the controller tells it to nodes alone. The name tells a child for whom it counts.
+The key keeps strangers on the same host or network from posing as a parent. It is derived from the cluster's secret,
+and the controller sends it to nodes only. The name says for which parent the child counts what comes.
 """
 
 import hmac
@@ -13,9 +13,9 @@ from tierlb.wire.proxy_protocol import DATA_KEY_TLV, PARENT, PROCESS, VIA, Proxy
 
 
 @attrs.define
-class Kinship:
-    """This node's name, its cluster's key and its process; `credentials` are the TLVs that say all to a child. Without
-    a key no peer is a parent."""
+class ParentIdentity:
+    """What this node shows as a parent and demands of its parents. `credentials` are the TLVs that it shows. Without a
+    key no peer is a parent."""
 
     name: str
     key: bytes = attrs.field(repr=False)
@@ -43,7 +43,7 @@ def process_of(parent: str, header: ProxyHeader) -> str:
     return process_name(parent, header.tlvs.get(PROCESS, b"").decode("latin-1"))
 
 
-def way_of(parent: str, header: ProxyHeader) -> tuple[str, ...]:
-    """All processes through which the connection came, this parent's first."""
+def processes_of(parent: str, header: ProxyHeader) -> tuple[str, ...]:
+    """All processes that the connection passed above, the nearest parent's first."""
     above = header.tlvs.get(VIA, b"").decode("latin-1")
     return (process_of(parent, header), *(above.split("\n") if above else ()))

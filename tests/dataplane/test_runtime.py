@@ -1,0 +1,59 @@
+"""What a node's data plane reports and does before its first snapshot, and what it becomes with it."""
+
+import socket
+
+import attrs
+import pytest
+
+from tests.dataplane.conftest import ANY_PORT, Lab, Log, l4, l7
+from tierlb.dataplane.l4.front import L4Front
+from tierlb.dataplane.l7.front import L7Front
+from tierlb.dataplane.plane import Plane
+from tierlb.dataplane.runtime import Runtime, Serving
+from tierlb.model.load import Echo, Guidance, SubtreeLoad
+from tierlb.model.snapshot import Rule, Snapshot
+from tierlb.model.topology import Match, Respond
+from tierlb.telemetry.internal_errors import InternalErrors
+
+HELLO = (Rule(Match(), Respond(200, "hello\n")),)
+
+
+def test_without_a_snapshot_nothing_is_served_and_reports_change_nothing() -> None:
+    serving = Serving("web-1", InternalErrors(Log()))
+    serving.note_report("a", SubtreeLoad(arrivals=5), Echo())
+    serving.note_lost("a")
+    serving.heed("edge-1", Guidance(1.0))
+    serving.explain("nonce", 1e9)
+    serving.drain()
+    serving.tick(0.0, ends=False)
+    serving.cut()
+    serving.close()
+    load = serving.load(0)
+    assert (load.connections, load.items, load.hosts) == (0, 0, ())
+    assert (serving.subtree(), serving.echo("edge-1"), serving.guide("a")) == (SubtreeLoad(), Echo(), None)
+    assert (serving.row(load).tier, serving.metrics(load).tier) == ("", "")
+    assert (serving.drained, serving.announce_drain()) == (True, 0.0)
+
+
+def test_without_a_snapshot_a_connection_is_closed() -> None:
+    ours, theirs = socket.socketpair()
+    serving = Serving("web-1", InternalErrors(Log()))
+    serving.accept(ours, ("192.0.2.7", 1), ANY_PORT)
+    assert theirs.recv(1) == b""
+    assert serving.out_of_descriptors(theirs) is False
+    theirs.close()
+
+
+@pytest.mark.parametrize(("snapshot", "front"), [(l4(), L4Front), (l7(rules=HELLO), L7Front)], ids=["l4", "l7"])
+async def test_the_first_snapshot_decides_what_kind_of_front_serves(lab: Lab, snapshot: Snapshot, front: type) -> None:
+    plane = Plane("node", lab.log)
+    assert not isinstance(plane.serving, Runtime)
+    plane.apply(attrs.evolve(snapshot, listeners=()))
+    runtime = plane.serving
+    assert isinstance(runtime, Runtime)
+    assert isinstance(runtime.front, front)
+    plane.apply(attrs.evolve(snapshot, listeners=(), revision=2))
+    assert plane.serving is runtime
+    assert runtime.snapshot.revision == 2
+    runtime.close()
+    plane.reactor.dispose()

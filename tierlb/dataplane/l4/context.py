@@ -1,0 +1,172 @@
+"""What all connections through an l4 node share: where they are counted, and what becomes of each.
+
+A connection comes, is introduced where a parent sends it, gets a host, and is relayed. `Caller` is the connection from
+its arrival on. It counts as open until it is dropped, or until the pipe that relays it is over.
+"""
+
+import socket
+from functools import partial
+from typing import Any
+
+from tierlb.balance.drain import Remainder
+from tierlb.balance.ticket import ConnectionTicket
+from tierlb.dataplane.counters import Counters
+from tierlb.dataplane.explanation import Explaining
+from tierlb.dataplane.hold import Hold
+from tierlb.dataplane.l4.config import L4Config
+from tierlb.dataplane.l4.watch import Watch
+from tierlb.dataplane.parent_identity import ParentIdentity
+from tierlb.dataplane.pipe import Pipe
+from tierlb.dataplane.upstream.host import Host
+from tierlb.dataplane.upstream.registry import HostRegistry
+from tierlb.net.reactor import Reactor
+from tierlb.net.stream import Stream
+from tierlb.telemetry.sketch import Sketch
+from tierlb.telemetry.tally import Tally
+from tierlb.wire.proxy_protocol import EXPLAINED, VIA, encode_tlv
+
+MOST_EXPLAINED_BYTES = 3500
+"""Of the explanation, so that it fits into a PROXY header with everything else."""
+
+
+class Caller:
+    """`source` is the client's address, and `tally` counts what comes from the same parent. `explained`: how l4 nodes
+    above and here chose for it, a line each, while explanations are asked for. `processes`: those above that it passed,
+    a line each. It is `settled` once it is relayed or dropped."""
+
+    __slots__ = ("began", "explained", "processes", "settled", "source", "tally")
+
+    def __init__(self, source: tuple[str, int], tally: Tally, began: float) -> None:
+        self.source = source
+        self.tally = tally
+        self.began = began
+        self.explained = b""
+        self.processes = b""
+        self.settled = False
+
+    def tlvs(self) -> bytes:
+        """What a child is to know of it; as much of the explanation as a header holds."""
+        processes = encode_tlv(VIA, self.processes) if self.processes else b""
+        if not self.explained:
+            return processes
+        return processes + encode_tlv(EXPLAINED, self.explained[:MOST_EXPLAINED_BYTES].rpartition(b"\n")[0])
+
+
+class Pending(Stream):
+    """A step of a connection that is not relayed yet."""
+
+    __slots__ = ()
+
+    def abandon(self) -> None:
+        """The node ends, and the connection with it."""
+        raise NotImplementedError
+
+
+class L4Connections:
+    """Those that are `pending`, those that are relayed with their tickets, and those that are held for a host."""
+
+    def __init__(self, hold: Hold, watch: Watch) -> None:
+        self.hold = hold
+        self.watch = watch
+        self.pending: set[Pending] = set()
+        self.relayed: dict[Pipe, ConnectionTicket[Host]] = {}
+
+    def __len__(self) -> int:
+        return len(self.relayed) + len(self.pending)
+
+    @property
+    def may_give_way(self) -> list[Pipe]:
+        """Connections that can be closed for new ones if they are idle: those to l7 nodes, whose clients can tell a
+        connection that was closed between requests. What goes straight to endpoints may be any protocol, so of those
+        only connections that have carried no byte."""
+        return [pipe for pipe, ticket in self.relayed.items() if pipe.is_unused or ticket.host.spec.child]
+
+    def cut_from(self, host: Host) -> Remainder:
+        """End what is relayed to one host; what that was."""
+        pipes = [pipe for pipe, ticket in self.relayed.items() if ticket.host is host]
+        for pipe in pipes:
+            pipe.finish(broken=True)
+        return Remainder(connections=len(pipes))
+
+    def cut(self) -> None:
+        """End all, so that neither side takes it for an end."""
+        for pipe in list(self.relayed):
+            pipe.finish(broken=True)
+        for pending in list(self.pending):
+            pending.abandon()
+
+
+class L4Context:
+    """`config` is set before the first connection comes, and swapped with each snapshot. `counters.items` are
+    connections relayed. `load_field` and `full` have no effect here: there is no answer to put them in. `ending`: the
+    node drains."""
+
+    config: L4Config
+
+    def __init__(
+        self, name: str, reactor: Reactor, log: Any, identity: ParentIdentity, registry: HostRegistry, watch: Watch
+    ) -> None:
+        self.name = name
+        self.reactor = reactor
+        self.log = log
+        self.identity = identity
+        self.registry = registry
+        self.counters = Counters()
+        self.latencies = Sketch()
+        self.explaining = Explaining()
+        self.connections = L4Connections(Hold(reactor, log), watch)
+        self.load_field = b""
+        self.full = self.ending = False
+
+    def join(
+        self, client: socket.socket, upstream: Stream, ticket: ConnectionTicket[Host], caller: Caller, first: bytes
+    ) -> None:
+        """A host accepted: from here on bytes are copied both ways, and it is the pipe that is counted."""
+        pipe = Pipe(self.reactor, client, upstream.sock, self.config.idle_s, partial(self._relay_over, ticket, caller))
+        caller.tally.begin()
+        caller.tally.open()
+        self.connections.relayed[pipe] = ticket
+        self.connections.watch.begin(pipe, ticket)
+        caller.settled = True
+        try:
+            pipe.upstream.take_over(upstream)
+            pipe.start(to_upstream=first)
+            if self.ending:
+                pipe.end_soon()
+        except Exception:
+            pipe.finish(broken=True)
+            raise
+
+    def _relay_over(self, ticket: ConnectionTicket[Host], caller: Caller, pipe: Pipe, broken: bool) -> None:
+        counters, now = self.counters, self.reactor.now
+        lasted_s = now - caller.began
+        counters.connections -= 1
+        counters.timed += 1
+        counters.ended += 1
+        counters.seconds += lasted_s
+        counters.lived_s += lasted_s
+        counters.bytes_in += pipe.client.carried
+        counters.bytes_out += pipe.upstream.carried
+        counters.piped_bytes += pipe.client.carried + pipe.upstream.carried
+        caller.tally.end(done=True)
+        caller.tally.close()
+        ticket.done(now)
+        self.connections.relayed.pop(pipe, None)
+        self.connections.watch.end(pipe)
+        self.latencies.add(lasted_s)
+        ticket.host.peak.observe(now, lasted_s)
+
+    def give_up(self, client: socket.socket, caller: Caller, tried: tuple[Host, ...], reason: str) -> None:
+        """No host took the connection. There is no protocol to say so in: it is closed. Without a `reason` it is this
+        node that lacks something, which was logged already."""
+        if reason:
+            self.log.warning("connection_dropped", reason=reason, tried=[host.name for host in tried])
+        self.counters.errors += 1
+        self.drop(client, caller)
+
+    def drop(self, client: socket.socket, caller: Caller) -> None:
+        """The connection is over before it was relayed, and counts no more; also after an error half-way."""
+        if not caller.settled:
+            caller.settled = True
+            self.counters.connections -= 1
+            client.close()

@@ -1,0 +1,142 @@
+"""The listening sockets of one node, over snapshots.
+
+Listeners are kept by their value, so that a change never closes a port that it does not name. One that is named no more
+lingers for a moment, because parents may still connect before they have the change too. Public sockets come from the
+broker, if there is one: these are borrowed, and what waits in their queues is left to the other processes.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import attrs
+
+from tierlb.dataplane.counters import Counters
+from tierlb.model.address import Address
+from tierlb.model.snapshot import Listener
+from tierlb.net.broker import Broker
+from tierlb.net.listeners import ACCEPTS_PER_EVENT, Accepted, Acceptor, Exhausted, is_kept, open_socket
+from tierlb.net.reactor import Reactor
+from tierlb.net.wheel import NEVER
+
+LINGER_S = 2.0
+"""A parent learns at the same time that it is to send elsewhere. Until it has, it may still connect."""
+
+
+class Listening:
+    """`counters` are those of the front that there is then: connections that a listener refused by their addresses
+    are added to them as it ends."""
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        broker: Broker | None,
+        on_accept: Accepted,
+        on_exhausted: Exhausted,
+        counters: Callable[[], Counters],
+    ) -> None:
+        self._reactor = reactor
+        self._broker = broker
+        self._on_accept = on_accept
+        self._on_exhausted = on_exhausted
+        self._counters = counters
+        self._acceptors: dict[Listener, Acceptor] = {}
+        self._addresses: dict[Listener, Address] = {}
+        self._lingering: dict[Listener, tuple[Acceptor, float]] = {}
+        """Listeners that are named no more, and until when they accept."""
+
+    def open(self, wanted: Iterable[Listener], had: Mapping[Listener, Address]) -> dict[Listener, Any]:
+        """Sockets for those that are new, at the ports that they `had` if these are free. Raises OSError if one cannot
+        be opened, and then none is."""
+        had = self._addresses | dict(had)
+        opened: dict[Listener, Any] = {}
+        try:
+            for listener in wanted:
+                if not (listener in self._acceptors or listener in self._lingering or listener in opened):
+                    known = self._open_again(listener, had.get(listener))
+                    opened[listener] = known or open_socket(listener, self._broker)
+        except OSError:
+            for sock in opened.values():
+                sock.close()
+            raise
+        return opened
+
+    @staticmethod
+    def _open_again(listener: Listener, had: Address | None) -> Any:
+        """At the port that the kernel chose when it was open before, if it is free."""
+        if had is None or listener.address.port:
+            return None
+        with contextlib.suppress(OSError):
+            return open_socket(attrs.evolve(listener, address=Address(listener.address.host, had.port)))
+        return None
+
+    def replace(
+        self,
+        wanted: tuple[Listener, ...],
+        opened: Mapping[Listener, Any],
+        linger_s: Callable[[Listener], float],
+        now: float,
+    ) -> None:
+        """Accept from these, of which some were `opened` for it. Others go on for as long as `linger_s` says."""
+        for listener in [known for known in self._acceptors if known not in wanted]:
+            self._lingering[listener] = (self._acceptors.pop(listener), now + linger_s(listener))
+        for listener in [known for known in self._lingering if known in wanted]:
+            self._acceptors[listener] = self._lingering.pop(listener)[0]
+        self._end_lingering(now)
+        for listener, sock in opened.items():
+            self._acceptors[listener] = Acceptor(
+                self._reactor, listener, sock, lambda: ACCEPTS_PER_EVENT, self._on_accept, self._on_exhausted
+            )
+            self._addresses[listener] = Address(*sock.getsockname()[:2])
+
+    def addresses(self, listeners: Iterable[Listener]) -> tuple[Address, ...]:
+        """Where they are bound, or were."""
+        return tuple(self._addresses.get(listener, listener.address) for listener in listeners)
+
+    @property
+    def strangers(self) -> int:
+        """Connections that the listeners refused so far, without those of listeners that ended."""
+        return sum(acceptor.strangers for acceptor in self._all())
+
+    def tick(self, now: float) -> None:
+        """End those that lingered for long enough; let those accept again that stood back."""
+        self._end_lingering(now)
+        for acceptor in self._acceptors.values():
+            if not acceptor.watching and acceptor.filed == NEVER:
+                acceptor.come_back()
+
+    def drain(self) -> None:
+        """End all. What waits in a queue of our own is taken."""
+        for acceptor in self._all():
+            self._end(acceptor)
+        self._forget()
+
+    def close(self) -> None:
+        """At once."""
+        for acceptor in self._all():
+            acceptor.close()
+        self._forget()
+
+    def _all(self) -> list[Acceptor]:
+        return [*self._acceptors.values(), *(acceptor for acceptor, _ in self._lingering.values())]
+
+    def _forget(self) -> None:
+        self._acceptors.clear()
+        self._lingering.clear()
+
+    def _end_lingering(self, now: float) -> None:
+        """One that other processes accept from need not linger."""
+        for listener, (acceptor, until) in list(self._lingering.items()):
+            if now >= until or self._is_borrowed(listener):
+                del self._lingering[listener]
+                self._end(acceptor)
+
+    def _end(self, acceptor: Acceptor) -> None:
+        if self._is_borrowed(acceptor.listener):
+            acceptor.close()
+        else:
+            acceptor.finish()
+        self._counters().rejected += acceptor.strangers
+
+    def _is_borrowed(self, listener: Listener) -> bool:
+        return self._broker is not None and is_kept(listener)

@@ -1,0 +1,258 @@
+"""What a node's data plane is: nothing before the first snapshot (`Serving`), then a front of the tier's kind, with its
+upkeep, the cap on its connections and the drain (`Runtime`).
+"""
+
+import random
+import socket
+from collections.abc import Collection
+from typing import Any, Protocol
+
+import attrs
+
+from tierlb.balance.drain import BELOW_S, DrainState, Remainder
+from tierlb.dataplane.connection_cap import ConnectionCap
+from tierlb.dataplane.connection_cap import Front as Capped
+from tierlb.dataplane.counters import Counters
+from tierlb.dataplane.l4.front import L4Front
+from tierlb.dataplane.l7.front import L7Front
+from tierlb.dataplane.maintenance import Maintenance
+from tierlb.dataplane.parent_identity import ParentIdentity
+from tierlb.dataplane.pipe import Pipe
+from tierlb.dataplane.upkeep import Served, Upkeep
+from tierlb.dataplane.upstream.host import Host
+from tierlb.model.load import Echo, Guidance, NodeLoad, NodeRow, SubtreeLoad
+from tierlb.model.snapshot import Listener, Send, Snapshot
+from tierlb.model.topology import Admin, Kind
+from tierlb.net.reactor import Reactor
+from tierlb.telemetry.exposition import Exposed
+from tierlb.telemetry.internal_errors import InternalErrors
+from tierlb.telemetry.sketch import Sketch
+
+
+class Front(Served, Capped, Protocol):
+    """What an l4 and an l7 front have in common."""
+
+    @property
+    def drained(self) -> bool: ...
+    @property
+    def tunnels(self) -> Collection[Pipe]: ...
+    def apply(self, snapshot: Snapshot) -> None: ...
+    def drain(self) -> None: ...
+    def remainder(self) -> Remainder: ...
+    def cut(self) -> None: ...
+    def cut_from(self, host: Host) -> Remainder: ...
+    def close(self) -> None: ...
+    def accept(self, sock: Any, peer: tuple[str, int], listener: Listener) -> None: ...
+
+
+class Serving:
+    """The data plane of a node without a snapshot: it serves nothing, and what others report changes nothing."""
+
+    def __init__(self, name: str, errors: InternalErrors, counters: Counters | None = None) -> None:
+        self.name = name
+        self.errors = errors
+        self.counters = counters or Counters()
+        self.drain_time = DrainState()
+
+    def accept(self, sock: socket.socket, peer: tuple[str, int], listener: Listener) -> None:
+        """A connection arrived."""
+        sock.close()
+
+    def out_of_descriptors(self, listening: socket.socket) -> bool:
+        """One waits in the queue for which there is no descriptor; whether there is one now."""
+        return False
+
+    def tick(self, now: float, *, ends: bool) -> None:
+        """End what is due. `ends`: the process drains, and ends when that is over."""
+
+    def drain(self) -> None:
+        """Finish what is under way, close kept-alive connections politely."""
+
+    @property
+    def drained(self) -> bool:
+        """Whether nothing is under way."""
+        return True
+
+    def cut(self) -> None:
+        """End what is under way."""
+
+    def close(self) -> None:
+        """The node ends."""
+
+    def load(self, strangers: int) -> NodeLoad:
+        """The counters now. `strangers`: refused by the listeners."""
+        return NodeLoad(0, 0, 0, 0, 0, 0, 0, 0.0, internal_errors=self.errors.counts.total())
+
+    def subtree(self) -> SubtreeLoad:
+        """This node and everything below it."""
+        return SubtreeLoad()
+
+    def echo(self, parent: str) -> Echo:
+        """What of its counts came from this parent."""
+        return Echo()
+
+    def row(self, load: NodeLoad) -> NodeRow:
+        """The detail, for those who watch."""
+        return NodeRow(self.name, "", 0.0, load, SubtreeLoad())
+
+    def metrics(self, load: NodeLoad) -> Exposed:
+        """Everything for a page of metrics; latencies since the start."""
+        return Exposed(self.name, "", load, self.subtree(), Sketch())
+
+    def note_report(self, child: str, load: SubtreeLoad, echo: Echo) -> None:
+        """A child reported its subtree, and how much of that came from here."""
+
+    def note_lost(self, child: str) -> None:
+        """A child's control connection is gone; its data path may work."""
+
+    def guide(self, child: str) -> Guidance | None:
+        """What a child needs to know of its siblings, if it is one."""
+        return None
+
+    def heed(self, parent: str, guidance: Guidance) -> None:
+        """A parent's guidance on this node's siblings."""
+
+    def explain(self, nonce: str, until_s: float) -> None:
+        """Explain requests that carry this nonce, until then by `time.monotonic`."""
+
+    def announce_drain(self) -> float:
+        """Answer agent checks that this node drains; in how many seconds all of them have asked."""
+        return 0.0
+
+
+class Runtime(Serving):
+    """`snapshot` is the current one. `descriptors`: how many this process may hold."""
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        reactor: Reactor,
+        rng: random.Random,
+        log: Any,
+        identity: ParentIdentity,
+        errors: InternalErrors,
+        descriptors: int,
+    ) -> None:
+        kind = L4Front if snapshot.kind is Kind.L4 else L7Front
+        self.front: Front = kind(identity.name, reactor, rng, log, identity)
+        super().__init__(identity.name, errors, self.front.counters)
+        self.snapshot = snapshot
+        self.upkeep = Upkeep(self.front, reactor, rng, log, errors)
+        self.cap = ConnectionCap(self.front, log, descriptors)
+        self._reactor = reactor
+        self._log = log
+        self._maintenance = Maintenance()
+
+    def apply(self, found: Snapshot, *, ends: bool) -> None:
+        """Serve the current snapshot, with the endpoints that are found by now. The drain time runs from the first
+        snapshot that wants it, or since the end of the process was asked for (`ends`)."""
+        now = self._reactor.look()
+        self.cap.configure(found.limits.connections)
+        self.front.apply(found)
+        self.upkeep.apply(found)
+        self._maintenance.note(self.front.registry.hosts, now)
+        if ends or self.snapshot.admin is not Admin.READY:
+            self.drain_time.begin(now, _drain_s(self.snapshot))
+        else:
+            self.drain_time.stop()
+
+    def accept(self, sock: socket.socket, peer: tuple[str, int], listener: Listener) -> None:
+        now = self._reactor.now
+        if self.cap.admit(now):
+            self.front.accept(sock, peer, listener)
+        else:
+            self.cap.turn_away(sock, now)
+
+    def out_of_descriptors(self, listening: socket.socket) -> bool:
+        return self.cap.out_of_descriptors(listening, self._reactor.now)
+
+    def drain(self) -> None:
+        self.drain_time.begin(self._reactor.look(), _drain_s(self.snapshot))
+        self.front.drain()
+
+    @property
+    def drained(self) -> bool:
+        return self.front.drained
+
+    def tick(self, now: float, *, ends: bool) -> None:
+        """What stayed too long ends: at a node that stays drained, and at hosts in maintenance."""
+        self.cap.tick(now)
+        if self.drain_time.is_over(now) and not ends:
+            self.cut()
+            self.drain_time.repeat(now)
+        for host in self._maintenance.due(now, self.snapshot.drain_s):
+            left = self.front.cut_from(host)
+            if left:
+                self._log.warning("maintenance_deadline_reached", host=host.name, **attrs.asdict(left))
+
+    def cut(self) -> None:
+        left = self.front.remainder()
+        if left:
+            self._log.warning("drain_deadline_reached", **attrs.asdict(left))
+            self.front.cut()
+
+    def close(self) -> None:
+        self.front.close()
+        self.cap.close()
+
+    def load(self, strangers: int) -> NodeLoad:
+        """`busy` is of the last second or so."""
+        counters, registry = self.counters, self.front.registry
+        total, shortages = counters.tallies.total(), registry.context.shortages
+        return NodeLoad(
+            counters.connections,
+            total.in_flight,
+            total.arrivals,
+            counters.errors,
+            counters.rejected + strangers,
+            counters.bytes_in,
+            counters.bytes_out,
+            self.upkeep.account.busy,
+            self.upkeep.told(registry.loads()),
+            counters.turned_away,
+            counters.gave_way,
+            (*self.cap.shortages(), *shortages.current()),
+            shortages.count,
+            len(self.front.tunnels),
+            self.errors.counts.total(),
+            total.parked,
+        )
+
+    def subtree(self) -> SubtreeLoad:
+        return self.upkeep.subtree(self._reactor.look())
+
+    def echo(self, parent: str) -> Echo:
+        return self.upkeep.account.echo(parent)
+
+    def row(self, load: NodeLoad) -> NodeRow:
+        latency = self.upkeep.account.latencies.value().encode()
+        return NodeRow(self.name, self.snapshot.tier, 0.0, load, self.subtree(), latency)
+
+    def metrics(self, load: NodeLoad) -> Exposed:
+        return Exposed(self.name, self.snapshot.tier, load, self.subtree(), self.front.latencies)
+
+    def note_report(self, child: str, load: SubtreeLoad, echo: Echo) -> None:
+        self.front.registry.note_report(child, load, echo)
+
+    def note_lost(self, child: str) -> None:
+        self.front.registry.note_lost(child)
+
+    def guide(self, child: str) -> Guidance | None:
+        return self.front.registry.guidance(child, self._reactor.look())
+
+    def heed(self, parent: str, guidance: Guidance) -> None:
+        self.upkeep.heed(self._reactor.look(), parent, guidance)
+
+    def explain(self, nonce: str, until_s: float) -> None:
+        self.front.explaining.begin(nonce.encode(), until_s)
+
+    def announce_drain(self) -> float:
+        return self.upkeep.announce_drain(self._reactor.look())
+
+
+def _drain_s(snapshot: Snapshot) -> float:
+    sends = (rule.action for rule in snapshot.rules if isinstance(rule.action, Send))
+    relays = snapshot.kind is Kind.L4 and any(
+        host.child for send in sends for each in send.destinations for host in each.hosts
+    )
+    return snapshot.drain_s + (BELOW_S if relays else 0.0)

@@ -1,0 +1,56 @@
+"""Where a node's ports are on its machine, and which addresses others get for them.
+
+A snapshot names the ports that clients know, and that there is one for parents. On which host they are opened, and
+where others find them, is a matter of this machine.
+"""
+
+import ipaddress
+
+import attrs
+
+from tierlb.model.address import Address
+from tierlb.model.snapshot import Listener, Snapshot
+
+LOOPBACK = "127.0.0.1"
+
+
+@attrs.frozen
+class Placement:
+    """`host`: open every port there ("": public ones as the topology says, all others on loopback). `control`: where
+    children report, `data_port`: where parents send to, 0 for any that is free. `advertised`: the host in the addresses
+    that others get ("": that from which this node is connected to the controller, where a port is open on all).
+    `control_name`: a HOST:PORT that stands for all nodes of the tier, for children instead of the address.
+    """
+
+    host: str = ""
+    control: Address = Address(LOOPBACK, 0)
+    data_port: int = 0
+    advertised: str = ""
+    control_name: str = ""
+
+    def localised(self, snapshot: Snapshot) -> Snapshot:
+        """With the addresses that are to be opened here. Where parents are on other machines, what they show in their
+        PROXY header proves them, not their addresses."""
+        check = snapshot.agent_check
+        if check is not None and self.host:
+            check = attrs.evolve(check, host=self.host)
+        return attrs.evolve(snapshot, listeners=tuple(map(self._localised, snapshot.listeners)), agent_check=check)
+
+    def announced(self, address: Address, here: str) -> Address:
+        """The address as others know it; `here` is the host that the controller knows this node by."""
+        if self.advertised or ipaddress.ip_address(address.host).is_unspecified:
+            return attrs.evolve(address, host=self.advertised or here or address.host)
+        return address
+
+    def _localised(self, listener: Listener) -> Listener:
+        if not listener.inner:
+            return attrs.evolve(
+                listener, address=attrs.evolve(listener.address, host=self.host or listener.address.host)
+            )
+        host = self.host or LOOPBACK
+        parents_are_here = ipaddress.ip_address(host).is_loopback
+        return attrs.evolve(
+            listener,
+            address=Address(host, self.data_port),
+            accept_from=listener.accept_from if parents_are_here else (),
+        )
