@@ -4,7 +4,7 @@
 one goes down at the other, here and nowhere else: what is in flight, what is over, and what is parked
 (balance/parking.py) at the host and in the tally of the connection on which the item came. The first call that ends a
 ticket counts and any further one does nothing, so that clear-up code may always give a ticket back. Counts are settled
-before anything else is told of the end, so that no error there can leave an item in flight.
+before anything else learns of the end, so that no error there can leave an item in flight.
 
 Each attempt has a ticket of its own: an item that is tried again at another host begins anew there.
 """

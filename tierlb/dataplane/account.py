@@ -1,7 +1,7 @@
-"""What a node says of itself and of all below it, from its own counts and its children's reports.
+"""What a node reports of itself and of all below it, from its own counts and its children's reports.
 
 The formulas are telemetry's; here the live numbers are gathered for them. An l4 node over children that count requests
-says how many requests pass it, which it learns from their echoes: so all tiers above an l7 tier count the same
+reports how many requests pass it, which it learns from their echoes: so all tiers above an l7 tier count the same
 thing.
 """
 
@@ -22,7 +22,7 @@ from tierlb.telemetry.sketch import RecentSketch, Sketch
 from tierlb.telemetry.utilisation import LoopUse, OwnCapacity, effort
 
 UNFOUND = TargetFigures(0.0, (HostFigures(None, ready=False),))
-"""Counts as a leaf that is not ready: who has no other gets nothing from parents that have a better choice."""
+"""Counts as a leaf that is not ready: a node that has no other gets nothing from parents that have a better choice."""
 
 
 class Account:
@@ -69,7 +69,7 @@ class Account:
         self.latencies.turn(now)
 
     def subtree(self, now: float, *, draining: bool, unfound: int = 0) -> SubtreeLoad:
-        """What all parents are told. `unfound`: pools that have endpoints somewhere, of which none is known yet."""
+        """What is reported to all parents. `unfound`: pools with endpoints somewhere, of which none is known yet."""
         by_target: dict[str, list[Host]] = {}
         for host in self._registry.hosts:
             by_target.setdefault(host.spec.target, []).append(host)
@@ -98,7 +98,7 @@ class Account:
         return None if not one.estimate.traits.endpoint or rate is None or not standard_s else rate / standard_s
 
     def echo(self, parent: str) -> Echo:
-        """What this one parent is told of its own part."""
+        """What is reported to this one parent of its own part."""
         echo = self._counters.tallies.echo(parent)
         below = self._registry.requests_below
         if not below.counted:
@@ -110,7 +110,7 @@ class Account:
         return Echo(in_flight, self._counters.tallies.requests(parent), echo.connections, parked)
 
     def _share_requests(self) -> None:
-        """Requests that came below since the last time are told to the parents by their connections now."""
+        """Attribute the requests that came below since the last time to the parents, by their connections now."""
         arrivals = self._registry.requests_below.arrivals
         if arrivals > self._shared:
             self._counters.tallies.share_out(arrivals - self._shared)

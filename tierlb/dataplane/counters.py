@@ -1,6 +1,6 @@
-"""What a front counts, and for whom; the plane turns it into reports.
+"""What a front counts, and for which parent; the account turns it into reports.
 
-Items are counted where they come from (`tallies`), because each parent is told its own part: the echo of
+Items are counted where they come from (`tallies`), because each parent gets its own part: the echo of
 BALANCING.md §2.
 """
 

@@ -1,10 +1,10 @@
 """Why was this host chosen? One choice as a line of JSON, with the hosts it was made from.
 
-Somebody who wants to know sends a request that carries a nonce (`FIELD`), which the controller has made known to all
+An operator sends a request that carries a nonce (`FIELD`), which the controller has made known to all
 nodes for a while. An l7 node then adds a line for each of its choices to the response, or one that says that it
-answers itself; an l4 node, which sees no request, says in the PROXY header of every connection that it makes meanwhile
-how it chose (`EXPLAINED`), and the l7 node below passes that on. So the response tells the whole way, from the first
-tier down.
+answers itself; an l4 node, which sees no request, writes into the PROXY header of every connection that it makes
+meanwhile how it chose (`EXPLAINED`), and the l7 node below passes that on. So the response has all choices, from the
+first tier down.
 
 What an endpoint writes into such a field ends at the node above it: a node believes only hosts that are nodes, and of
 those none through which an endpoint may speak (`CountedHost.leads_out`).
@@ -28,7 +28,7 @@ FIELD = b"x-tierlb-explain"
 OLD_S = 2.0
 """The age of what a capacity was learnt from is shown when it is at least this."""
 MOST_HOSTS = 8
-"""Of a larger host set the best are told, and how many more there were."""
+"""Of a larger host set the best are shown, with how many more there were."""
 
 
 def _in_flight(host: Host) -> float:
@@ -116,7 +116,7 @@ def response_fields(lines: Iterable[bytes]) -> bytes:
 
 
 def answered(node: str, status: int, reason: str = "") -> bytes:
-    """The line of a node that answers itself: a route says so, none matches, or no host was of use (`reason`)."""
+    """The line of a node that answers itself: by its route, as none matches, or as no host was of use (`reason`)."""
     told = {"node": node, "answered": status} | ({"reason": reason} if reason else {})
     return json.dumps(told, separators=(",", ":")).encode()
 

@@ -77,7 +77,7 @@ class Listening:
         linger_s: Callable[[Listener], float],
         now: float,
     ) -> None:
-        """Accept from these, of which some were `opened` for it. Others go on for as long as `linger_s` says."""
+        """Accept from these, of which some were `opened` for it. Others go on for `linger_s`."""
         for listener in [known for known in self._acceptors if known not in wanted]:
             self._lingering[listener] = (self._acceptors.pop(listener), now + linger_s(listener))
         for listener in [known for known in self._lingering if known in wanted]:

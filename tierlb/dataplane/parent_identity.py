@@ -1,7 +1,7 @@
 """How a parent identifies itself to a child on the data path: by a name and a key in the PROXY header.
 
 The key keeps strangers on the same host or network from posing as a parent. It is derived from the cluster's secret,
-and the controller sends it to nodes only. The name says for which parent the child counts what comes.
+and the controller sends it to nodes only. By the name the child counts what comes for that parent.
 """
 
 import hmac

@@ -1,11 +1,11 @@
-"""Two sockets joined: what one says, the other hears. The l4 relay and upgraded l7 connections end up here.
+"""Two sockets joined: what comes from one goes to the other. The l4 relay and upgraded l7 connections end up here.
 
 Backpressure: an end whose peer has a backlog is not read. Half-close: the end of one direction is passed on
 when everything before it has been written, the other direction lives on. Bulk: when an end keeps filling its
 read buffer, its direction moves to `splice(2)` through a kernel pipe, so that the bytes no longer visit this
 process; the pipe is handed back as soon as the direction runs dry. Quiet: an end from which nothing comes is looked at
-now and then (`net.peer_liveness`), for a host that is gone leaves its connections as they were. What the other end says
-does not count: to a host that is gone it only gives more to send again.
+now and then (`net.peer_liveness`), because a host that is gone leaves its connections as they were. Bytes from the
+other end do not count: to a host that is gone they only add to what is sent again.
 """
 
 import os
@@ -240,9 +240,9 @@ class End(Stream):
     def next_look_s(self, now: float, quiet_in_s: float) -> float:
         """As `peer_liveness.next_look_s`, for a pipe in which nothing will have moved for LOOK_S in so long. One from
         which something came since the last look is spared this one, unless all is quiet."""
-        heard = self.carried != self.noted
+        active = self.carried != self.noted
         self.noted = self.carried
-        next_s = peer_liveness.LOOK_S if heard and quiet_in_s > 0 else peer_liveness.next_look_s(self.sock)
+        next_s = peer_liveness.LOOK_S if active and quiet_in_s > 0 else peer_liveness.next_look_s(self.sock)
         next_s, self.doubted = peer_liveness.confirm(next_s, now, self.pipe.moved, self.doubted)
         return next_s
 

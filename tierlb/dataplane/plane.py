@@ -78,7 +78,7 @@ class Plane:
         """Swap to this snapshot; returns the bound addresses, parallel to its listeners, as are those that it `had`
         when it ran before: parents find it there, if they are free.
 
-        A draining node opens nothing; its ports are told as they were. Raises Refused, and goes on as before, if
+        A draining node opens nothing; its ports are returned as they were. Raises Refused, and goes on as before, if
         a port cannot be opened or the tier's kind would change.
         """
         before = self.serving.snapshot if isinstance(self.serving, Runtime) else snapshot
@@ -113,7 +113,7 @@ class Plane:
         return runtime
 
     def _serve(self) -> None:
-        """What the snapshot says, with the endpoints that are found by now."""
+        """Serve the snapshot, with the endpoints that are found by now."""
         assert isinstance(self.serving, Runtime)
         self.serving.apply(discovered(self.serving.snapshot, self._discovery.found), ends=self._drained.is_set())
 
@@ -132,7 +132,7 @@ class Plane:
         return self.serving.echo(parent)
 
     def row(self) -> NodeRow:
-        """The detail, for those who watch."""
+        """The detail, while it is watched."""
         return self.serving.row(self.load())
 
     def metrics(self) -> Exposed:
@@ -218,5 +218,5 @@ class Plane:
 
 
 def _wanted(snapshot: Snapshot) -> tuple[Listener, ...]:
-    """What the node is to accept from: in drain its parents alone, who know of it, and no clients."""
+    """What the node is to accept from: in drain its parents alone, which know of it, and no clients."""
     return tuple(each for each in snapshot.listeners if each.inner or snapshot.admin is Admin.READY)

@@ -92,7 +92,7 @@ class Serving:
         return Echo()
 
     def row(self, load: NodeLoad) -> NodeRow:
-        """The detail, for those who watch."""
+        """The detail, while it is watched."""
         return NodeRow(self.name, "", 0.0, load, SubtreeLoad())
 
     def metrics(self, load: NodeLoad) -> Exposed:

@@ -1,7 +1,7 @@
 """What a node does beside its traffic: learn all the time, check its hosts, follow its parents' guidance, report.
 
 Plain trio next to the reactor. The tick is the same for all: hosts learn from their counts, costs are worked out anew,
-the account is sampled, and what parents say of the siblings becomes a rate of connections to close.
+the account is sampled, and what parents report of the siblings becomes a rate of connections to close.
 
 Left out: reports to parents, which are the control plane's (channel/report_schedule.py).
 """
@@ -75,7 +75,7 @@ class Upkeep:
         self._leaving = False
 
     def apply(self, snapshot: Snapshot) -> None:
-        """Check the hosts that this snapshot names, and report as it says."""
+        """Check the hosts that this snapshot names, and report as it has it."""
         hosts = tuple(self._front.registry.hosts)
         known = {host.spec.target for host in hosts}
         self._unfound = sum(pool.dns is not None and pool.name not in known for pool in snapshot.pools)

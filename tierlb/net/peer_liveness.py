@@ -1,21 +1,21 @@
 """Whether the host at the other end of a connection is still there.
 
-A host that loses power says nothing, neither an end nor a reset. TCP finds out by what is not answered, in one of two
-ways:
+A host that loses power sends nothing, neither an end nor a reset. TCP finds out by what is not acknowledged, in one of
+two ways:
 
 * Nothing of ours is unacknowledged: keepalive asks (`ask_when_quiet`), and what it finds comes as any error does.
-* Something is: the kernel does not ask but sends it again, for a quarter of an hour (tcp_retries2). So whoever has
-  heard nothing for LOOK_S looks (`next_look_s`) at how its attempts go. If it has written since, what it wrote last may
-  be all that is unanswered, and the silence may be older: then a second look, LOOK_S after the first, has to agree.
+* Something is: the kernel does not ask but sends it again, for a quarter of an hour (tcp_retries2). So an end
+  to which nothing came for LOOK_S looks (`next_look_s`) at how its attempts go. If it has written since, what it wrote
+  last may be all that is unanswered, and the silence may be older: then a second look, LOOK_S later, has to agree.
 
 TCP_USER_TIMEOUT would do for both, but Linux also ends by it what a living peer does not read (`tcp_probe_timer`,
 `tcp_retransmit_timer`). Such a peer has closed its window. It is asked less and less often then, in the end every two
-minutes, so the time since it was heard says nothing; how many times in a row it did not answer does.
+minutes, so the time since its last answer is no sign; how many times in a row it did not answer is.
 
 Source: `struct tcp_info` in linux/tcp.h, as `tcp_get_info` in net/ipv4/tcp.c fills it in. The window is in it since
-Linux 5.4; before that nobody is found to be gone. Left out: to find soon that a peer is gone whose window had been
-closed for long, for the next probe is far off; and any attempt on one that took back a window into which we had sent,
-for what the kernel sends there again it does not count.
+Linux 5.4; before that no peer is found to be gone. Left out: a peer whose window had been closed for long, where the
+next probe is far off; and a peer that took back a window into which we had sent, because the kernel does not count what
+it sends there again.
 """
 
 import errno
@@ -25,7 +25,7 @@ import struct
 from tierlb.net.wheel import NEVER
 
 LOOK_S = 10.0
-"""A connection that was quiet for so long is worth a look, and whoever was silent for so long may be gone."""
+"""A connection that was quiet for so long is worth a look, because a peer that is silent for so long may be gone."""
 ASK_EVERY_S = 2
 ASK_TIMES = 3
 UNANSWERED = 3
@@ -40,7 +40,7 @@ _LAST_DATA = struct.Struct("=44xI4xI")
 
 
 def ask_when_quiet(sock: socket.socket) -> None:
-    """Have the kernel ask a peer of which nothing is heard."""
+    """Have the kernel ask a peer from which nothing comes."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, round(LOOK_S))
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, ASK_EVERY_S)
@@ -73,7 +73,7 @@ def judge(info: bytes) -> float:
 
 
 def confirm(found_s: float, now: float, sent_at: float, doubted_at: float) -> tuple[float, float]:
-    """What a look found (as `next_look_s` says it) where something may have been sent since the look before: when to
+    """What a look found (as `next_look_s` has it) where something may have been sent since the look before: when to
     look again, and since when every look has found the host gone.
 
     If something was sent within LOOK_S, at `sent_at`, that may be all that is unanswered. Then every look of the last

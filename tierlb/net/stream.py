@@ -4,7 +4,7 @@ Subclasses say what bytes mean. They see `on_data`, `on_eof` (the peer will send
 `on_broken` (reset, timed out), `on_drained` (the backlog is written) and `on_deadline`, never a readiness mask. There
 is one deadline at a time; the phase that runs decides what it means.
 
-Backpressure is the pair `backlog` / `pause()`: whoever forwards into a stream stops reading its source while the
+Backpressure is the pair `backlog` / `pause()`: a forwarder into a stream stops reading its source while the
 stream has a backlog, so memory per connection is bounded by one read, which is small where many have one (bulk.py).
 
 Work per turn is bounded by `put_back`: `on_data` gives back the bytes that it did not get to. They count as unread,

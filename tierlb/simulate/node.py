@@ -47,7 +47,7 @@ LONG_AGO = -60.0
 class Host(CountedHost):
     """One host as its parent knows it; `below` is what it really is."""
 
-    __slots__ = ("below", "name", "parent", "peak", "share", "tally", "times_to_head", "told", "weight")
+    __slots__ = ("below", "name", "parent", "peak", "sent_guidance", "share", "tally", "times_to_head", "weight")
 
     def __init__(
         self, parent: "Node", below: "Node | SimulatedLeaf", parents: int, *, connections: bool = False
@@ -69,7 +69,7 @@ class Host(CountedHost):
         self.tally = below.tallies.of(parent.name) if isinstance(below, Node) else Tally()
         self.share = self.estimate.received.share.value
         self.peak = PeakEwma()
-        self.told = SentGuidance()
+        self.sent_guidance = SentGuidance()
         self.times_to_head = RecentMean()
 
     def settle_at_once(self, now: float) -> None:
@@ -84,8 +84,8 @@ class Host(CountedHost):
 
 @attrs.define
 class Item:
-    """One item on its way: when and to whom each node gave it, from the top down. `entry`: the first node's tally;
-    `served` is called at the end. `work`: the seconds for which a short item needs a slot, or the source of another
+    """One item on its way, with its tickets from the top down. `entry`: the first node's tally; `served` is called at the
+    end. `work`: the seconds for which a short item needs a slot, or the source of another
     kind. `way`: the hosts that it goes to, where these are not to be chosen."""
 
     began: float
@@ -159,7 +159,7 @@ class Node:
         self.take(item)
 
     def take(self, item: Item) -> None:
-        """An item has come; whoever gave it has counted it in this node's tally."""
+        """An item has come; the node that gave it has counted it in this node's tally."""
         self.long_ones += isinstance(item.work, KindSource)
         if self._cost_s:
             self._free_at = max(self._free_at, self.agenda.now) + self._cost_s
@@ -280,10 +280,12 @@ class Node:
     def _guide(self, _: Any) -> None:
         """Tell the children what the others are doing, as far as they need to know now."""
         now = self.agenda.now
-        heard = [(each, child) for each in self.hosts if (child := each.estimate.as_child(each.in_flight)) is not None]
-        for (host, _), words in zip(heard, guide([child for _, child in heard]), strict=True):
-            if isinstance(host.below, Node) and host.told.is_due(now, words):
-                self.agenda.at(now + self._report_delay_s, host.below.heed, (self.name, words))
+        reporting = [
+            (each, child) for each in self.hosts if (child := each.estimate.as_child(each.in_flight)) is not None
+        ]
+        for (host, _), guidance in zip(reporting, guide([child for _, child in reporting]), strict=True):
+            if isinstance(host.below, Node) and host.sent_guidance.is_due(now, guidance):
+                self.agenda.at(now + self._report_delay_s, host.below.heed, (self.name, guidance))
         self.agenda.at(now + GUIDE_S, self._guide)
 
     def heed(self, said: tuple[str, Guidance]) -> None:

@@ -15,7 +15,7 @@ from tests.dataplane.conftest import (
 )
 from tierlb.dataplane.l7.client import HEADS_A_TURN
 from tierlb.dataplane.l7.config import FrontConfig
-from tierlb.dataplane.l7.plan import Plan
+from tierlb.dataplane.l7.plan import RequestPlan
 from tierlb.model.snapshot import Rule
 from tierlb.model.topology import Limits, Match, Respond, Timeouts
 from tierlb.net.wheel import NEVER
@@ -300,7 +300,7 @@ def order(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     order: list[bytes] = []
     action = FrontConfig.action
 
-    def noting(config: FrontConfig, plan: Plan) -> object:
+    def noting(config: FrontConfig, plan: RequestPlan) -> object:
         order.append(plan.head.target)
         return action(config, plan)
 

@@ -121,7 +121,7 @@ async def test_answers_of_the_node_itself_are_told_as_such(lab: Lab) -> None:
         Rule(Match(path="/dead"), send(dead := await lab.nobody())),
     )
     reasons = {
-        b"/empty": "nobody is there to answer: app has no member",
+        b"/empty": "no host can answer: app has no member",
         b"/dead": f"the endpoint cannot be reached: {dead.spec.name} (ECONNREFUSED)",
     }
     await lab.serves(l7(rules=rules))

@@ -13,7 +13,7 @@ from tests.dataplane.conftest import l7
 from tierlb.balance.kind_places import OTHER_KINDS
 from tierlb.balance.kinds import Kinds
 from tierlb.dataplane.l7 import plan as plans
-from tierlb.dataplane.l7.plan import NO_KIND, Plan, PlanBook
+from tierlb.dataplane.l7.plan import NO_KIND, PlanBook, RequestPlan
 from tierlb.model.snapshot import Rule
 from tierlb.model.topology import Limits, Match, Respond
 from tierlb.wire import http_head
@@ -21,12 +21,12 @@ from tierlb.wire.http_head import BadHead, Block, parse_request_head
 from tierlb.wire.memo import Memo
 
 
-def plan(*lines: bytes, trusted: bool = False, **options: object) -> Plan:
+def plan(*lines: bytes, trusted: bool = False, **options: object) -> RequestPlan:
     raw = b"\r\n".join([*lines, b"", b""])
     return PlanBook(l7(**options), trusted=trusted).plan(raw)
 
 
-def told(made: Plan) -> list[bytes]:
+def told(made: RequestPlan) -> list[bytes]:
     """The lines that the endpoint hears, sorted but for the first; the client is 192.0.2.9."""
     first, *fields = (made.opening + b"192.0.2.9").split(b"\r\n")
     return [first, *sorted(fields)]
@@ -241,7 +241,7 @@ UNIQUE: dict[str, Callable[[int], bytes]] = {
 }
 
 
-BUDGET_BYTES = 128 * 1024
+PLANS_BUDGET_BYTES = 128 * 1024
 
 
 @pytest.mark.parametrize("kind", UNIQUE)
@@ -250,11 +250,11 @@ def test_heads_that_are_all_different_take_no_more_memory_than_the_budgets(
     kind: str, times: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where each comes several times, so that it is kept for a while."""
-    monkeypatch.setattr(plans, "BUDGET_BYTES", BUDGET_BYTES)
-    blocks: tuple[Memo[Block], Memo[Block]] = (Memo(BUDGET_BYTES), Memo(BUDGET_BYTES))
+    monkeypatch.setattr(plans, "PLANS_BUDGET_BYTES", PLANS_BUDGET_BYTES)
+    blocks: tuple[Memo[Block], Memo[Block]] = (Memo(PLANS_BUDGET_BYTES), Memo(PLANS_BUDGET_BYTES))
     monkeypatch.setattr(http_head, "_blocks", blocks)
-    monkeypatch.setattr(http_head, "known_lines", Memo(BUDGET_BYTES, http_head.known_lines.kept))
-    monkeypatch.setattr(http_head, "_options", Memo(BUDGET_BYTES))
+    monkeypatch.setattr(http_head, "known_lines", Memo(PLANS_BUDGET_BYTES, http_head.known_lines.kept))
+    monkeypatch.setattr(http_head, "_options", Memo(PLANS_BUDGET_BYTES))
     http_head.known_lines.kept.clear()
     UNIQUE[kind](0)  # what it needs itself
     book = PlanBook(l7(), trusted=False)
@@ -270,7 +270,7 @@ def test_heads_that_are_all_different_take_no_more_memory_than_the_budgets(
         tracemalloc.stop()
     assert bool(book.known) is (times > 1)
     memos = sum(len(memo) > 1 for memo in (book.known, blocks[1].kept, http_head.known_lines.kept))
-    assert grown < (1 + memos) * BUDGET_BYTES if times > 1 else grown < BUDGET_BYTES // 4
+    assert grown < (1 + memos) * PLANS_BUDGET_BYTES if times > 1 else grown < PLANS_BUDGET_BYTES // 4
 
 
 def test_the_fields_sent_on_are_worked_out_once_for_a_block() -> None:

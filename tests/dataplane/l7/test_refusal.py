@@ -69,7 +69,7 @@ def test_a_client_that_goes_on_sending_still_gets_the_answer_and_the_end(bench: 
 def test_one_whose_client_stays_is_closed_after_a_moment(bench: Bench) -> None:
     sock = bench.connects()
     bench.refusals.refuse(sock)
-    bench.reactor.wheel.advance(bench.reactor.now + refusal.LINGER_S + 1)
+    bench.reactor.wheel.advance(bench.reactor.now + refusal.REFUSED_LINGER_S + 1)
     bench.turn()
     assert sock.fileno() == -1
 

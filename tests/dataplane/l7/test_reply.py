@@ -93,7 +93,7 @@ BLAMED += [(502, True), (503, True), (504, True), (505, False), (507, True), (59
 @pytest.mark.parametrize(("status", "blamed"), BLAMED)
 def test_for_what_a_member_is_blamed(status: int, blamed: bool) -> None:
     reply = make_reply(b"HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n" % status, OrcaBook())
-    assert (reply.blamed, reply.telling) == (blamed, blamed)
+    assert reply.blamed is blamed
 
 
 REPORT = OrcaReport(application=0.5, rps=50.0, named={"slots": 4.0})
@@ -110,7 +110,6 @@ def test_what_a_member_says_of_its_load_is_read_and_goes_no_further(field: bytes
     raw = b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n%b\r\nX-End: 1\r\n\r\n" % field
     reply = make_reply(raw, OrcaBook())
     assert reply.orca == REPORT
-    assert reply.telling
     assert reply.whole == b"HTTP/1.1 200 OK\r\nX-End: 1\r\nContent-Length: 7\r\n\r\n"
 
 
@@ -135,7 +134,7 @@ def test_of_two_reports_the_binary_one_counts(
 def test_a_load_that_cannot_be_read_is_no_load_and_goes_no_further_either() -> None:
     book = OrcaBook()
     reply = make_reply(b"HTTP/1.1 200 OK\r\nEndpoint-Load-Metrics: lots\r\nContent-Length: 7\r\n\r\n", book)
-    assert (reply.orca, reply.telling, book.bad) == (None, False, 1)
+    assert (reply.orca, book.bad) == (None, 1)
     assert reply.whole == b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n"
 
 
@@ -244,4 +243,4 @@ def test_what_it_says_of_choices_is_kept_from_the_client_unless_somebody_puts_it
     assert reply.whole.startswith(reply.lines)
     assert b"explain" not in reply.whole.lower()
     assert reply.explained == b"x-tierlb-explain: {}\r\nx-tierlb-explain: 7\r\n"
-    assert not reply.telling
+    assert not reply.blamed

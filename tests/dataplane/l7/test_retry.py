@@ -132,7 +132,7 @@ async def test_no_member_at_all_is_503_and_says_when_to_come_back(lab: Lab, at_o
     client = await lab.connects()
     answer = await client.asks(GET)
     assert (answer.status, answer["retry-after"]) == (503, "1")
-    assert answer.body.startswith(b"node-1: nobody is there to answer: app has no member\nrequest id: ")
+    assert answer.body.startswith(b"node-1: no host can answer: app has no member\nrequest id: ")
     assert (await client.asks(GET)).status == 503
 
 
@@ -147,7 +147,7 @@ async def test_hosts_that_are_out_on_purpose_get_nothing_and_the_answer_says_why
     for _ in range(2):
         answer = await client.asks(GET)
         assert (answer.status, answer["retry-after"]) == (503, "1")
-        assert answer.body.startswith(f"node-1: nobody is there to answer: {reason}\nrequest id: ".encode())
+        assert answer.body.startswith(f"node-1: no host can answer: {reason}\nrequest id: ".encode())
     for endpoint in endpoints:
         await endpoint.is_left_alone()
     assert lab.front.counters.errors == 2

@@ -1,4 +1,4 @@
-"""The `relay` forwarder: connect to a host, say who the client is, join the two sockets.
+"""The `relay` forwarder: connect to a host, announce the client, join the two sockets.
 
 Until a host has accepted, nothing is read from the client, so a connect that fails costs nothing: another
 host gets the connection. On the handshake's end the client's first bytes, mostly there by then, travel in the same

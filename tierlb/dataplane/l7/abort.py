@@ -1,11 +1,11 @@
 """What it means that a client ends its sending side while it waits for an answer.
 
-TCP does not tell a client that left (it closed its socket) from one that has said all and still reads (it shut down one
-direction, as `nc -N` and some HTTP/1.0 clients do): both send a FIN. nginx and HAProxy (`abortonclose`) take every FIN
-for a client that left. Time tells the two apart better: who half-closes does so right behind the request, who gives up
-(a timeout, a closed tab, Ctrl-C) does so after having waited. So an end that comes with the request means nothing, and
-a later one means that the client left: with `client_abort: cancel` its request is cancelled at the endpoint, with
-`finish` it is finished, but in neither case is it ever sent again.
+A client that closed its socket and one that only shut down its sending side (as `nc -N` and some HTTP/1.0 clients do)
+look alike to TCP: both send a FIN. nginx and HAProxy (`abortonclose`) take every FIN for a client that left. Time is
+the better sign. A client that half-closes does so right behind the request; a client that gives up (a timeout, a closed
+tab, Ctrl-C) does so after having waited. So an end that comes with the request means nothing, and a later one means
+that the client left. With `client_abort: cancel` its request is cancelled at the endpoint, with `finish` it is
+finished. In neither case is it ever sent again.
 
 A client that left at once, or after its answer began, is found when something is written to it: its kernel resets the
 connection.

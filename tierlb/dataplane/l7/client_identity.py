@@ -1,7 +1,7 @@
-"""Who sent the requests of one client connection, and whether what it says of itself is believed.
+"""Who sent the requests of one client connection, and whether its own fields about that are believed.
 
 A client that connects by itself is known by its address. A connection from a parent begins with a PROXY header: an l4
-parent names the client's address, and an l7 parent tells of the clients in the requests themselves.
+parent names the client's address, and an l7 parent names the clients in the requests themselves.
 """
 
 import ipaddress
@@ -51,8 +51,8 @@ def is_in(address: str, networks: Sequence[Network]) -> bool:
 
 
 @attrs.frozen
-class Introduction:
-    """What a parent's PROXY header says. `length`: its bytes. `client`: the address of the client that an l4 parent
+class ParentHeader:
+    """What a parent's PROXY header holds. `length`: its bytes. `client`: the address of the client that an l4 parent
     speaks for, None from an l7 parent."""
 
     length: int
@@ -62,9 +62,9 @@ class Introduction:
     explained: tuple[bytes, ...]
 
 
-def read_introduction(buffer: bytes, identity: ParentIdentity, tallies: Tallies) -> Introduction | None:
+def read_introduction(buffer: bytes, identity: ParentIdentity, tallies: Tallies) -> ParentHeader | None:
     """Read the PROXY header with which a parent's connection begins; None while it is not complete. Raises
-    BadProxyHeader, also for a header of somebody else."""
+    BadProxyHeader, also for a header without the key of this cluster."""
     header = parse_v2(buffer)
     if header is None:
         return None
@@ -72,7 +72,7 @@ def read_introduction(buffer: bytes, identity: ParentIdentity, tallies: Tallies)
     if parent is None:
         raise BadProxyHeader("it does not know the key of this cluster")
     if header.source is None:
-        return Introduction(header.length, None, tallies.of(parent), (), ())
+        return ParentHeader(header.length, None, tallies.of(parent), (), ())
     lines = header.tlvs.get(EXPLAINED)
     explained = tuple(lines.split(b"\n")) if lines else ()
-    return Introduction(header.length, header.source[0], tallies.of(parent), processes_of(parent, header), explained)
+    return ParentHeader(header.length, header.source[0], tallies.of(parent), processes_of(parent, header), explained)

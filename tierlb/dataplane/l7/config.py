@@ -12,7 +12,7 @@ from tierlb.balance.drain import grace_s
 from tierlb.balance.hashing import stable_hash
 from tierlb.dataplane.l7.client_identity import ClientIdentity, is_in
 from tierlb.dataplane.l7.max_forwards import FinalRecipient
-from tierlb.dataplane.l7.plan import Plan, PlanBook
+from tierlb.dataplane.l7.plan import PlanBook, RequestPlan
 from tierlb.dataplane.l7.reply import ReplyBook
 from tierlb.dataplane.parent_identity import ParentIdentity
 from tierlb.dataplane.upstream.host_set import HostSet
@@ -22,8 +22,8 @@ from tierlb.model.topology import Policy, Redirect, Respond
 from tierlb.net import peer_liveness
 from tierlb.wire.proxy_protocol import encode_local
 
-Action = HostSet | Split | Respond | Redirect | FinalRecipient
-"""What a rule does, or at the end the node that is the final recipient (`plan.Plan.rule`)."""
+RuleAction = HostSet | Split | Respond | Redirect | FinalRecipient
+"""What a rule does, or at the end the node that is the final recipient (`plan.RequestPlan.rule`)."""
 
 
 class Hashing:
@@ -35,7 +35,7 @@ class Hashing:
     def __init__(self, header: str | None) -> None:
         self._header = header.encode() if header else None
 
-    def key(self, plan: Plan, identity: ClientIdentity) -> int:
+    def key(self, plan: RequestPlan, identity: ClientIdentity) -> int:
         if self._header is not None and (value := plan.head.get(self._header)) is not None:
             return stable_hash(value)
         named = plan.head.get(b"x-forwarded-for") if identity.trusted else None
@@ -66,7 +66,7 @@ class FrontConfig:
     def __init__(
         self,
         snapshot: Snapshot,
-        actions: Sequence[Action],
+        actions: Sequence[RuleAction],
         books: tuple[PlanBook, PlanBook],
         replies: ReplyBook,
         identity: ParentIdentity,
@@ -95,8 +95,8 @@ class FrontConfig:
         """How long a kept connection of a draining node waits for one more request."""
         return grace_s(self.snapshot.drain_s)
 
-    def action(self, plan: Plan) -> HostSet | Respond | Redirect | FinalRecipient | None:
-        """What the rule of a request says; None if it has none. A weighted split is drawn here, per request."""
+    def action(self, plan: RequestPlan) -> HostSet | Respond | Redirect | FinalRecipient | None:
+        """What to do with a request by its rule; None if none matches. A weighted split is drawn here, per request."""
         if plan.rule is None:
             return None
         action = self._actions[plan.rule]

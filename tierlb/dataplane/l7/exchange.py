@@ -11,7 +11,7 @@ before the time for a response is over, and while a body goes on as well.
 from tierlb.balance.outlier import Fault
 from tierlb.dataplane.l7.downstream import Downstream
 from tierlb.dataplane.l7.front_state import FrontState
-from tierlb.dataplane.l7.plan import Plan
+from tierlb.dataplane.l7.plan import RequestPlan
 from tierlb.dataplane.l7.pooled import PooledConnection
 from tierlb.dataplane.l7.reply import Reply, with_lines
 from tierlb.dataplane.l7.request_half import RequestHalf
@@ -32,7 +32,7 @@ class Exchange(Attempts):
 
     __slots__ = ("request",)
 
-    def __init__(self, front: FrontState, downstream: Downstream, plan: Plan, choice: Choice) -> None:
+    def __init__(self, front: FrontState, downstream: Downstream, plan: RequestPlan, choice: Choice) -> None:
         self.front = front
         self.downstream = downstream
         self.plan = plan

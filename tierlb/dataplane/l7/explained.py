@@ -4,7 +4,7 @@ from tierlb.dataplane.explanation import RecordedHostSet, answered, recorded, re
 from tierlb.dataplane.l7.downstream import Downstream
 from tierlb.dataplane.l7.exchange import Exchange
 from tierlb.dataplane.l7.front_state import FrontState
-from tierlb.dataplane.l7.plan import Plan
+from tierlb.dataplane.l7.plan import RequestPlan
 from tierlb.dataplane.l7.reply import Reply, with_lines
 from tierlb.dataplane.upstream.host import Host
 from tierlb.dataplane.upstream.host_set import HostSet
@@ -20,7 +20,7 @@ class ExplainedExchange(Exchange):
 
     __slots__ = ("lines",)
 
-    def __init__(self, front: FrontState, downstream: Downstream, plan: Plan, host_set: HostSet) -> None:
+    def __init__(self, front: FrontState, downstream: Downstream, plan: RequestPlan, host_set: HostSet) -> None:
         noted = recorded(host_set, front.name, front.config.snapshot.balance)
         super().__init__(front, downstream, plan, noted)
         self.lines = noted.lines

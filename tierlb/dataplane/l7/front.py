@@ -8,7 +8,7 @@ from typing import Any
 from tierlb.balance.drain import Remainder, spread_s
 from tierlb.dataplane.l7.client import ClientConnection
 from tierlb.dataplane.l7.client_identity import ClientIdentity
-from tierlb.dataplane.l7.config import Action, FrontConfig
+from tierlb.dataplane.l7.config import FrontConfig, RuleAction
 from tierlb.dataplane.l7.front_state import FrontState
 from tierlb.dataplane.l7.max_forwards import FinalRecipient
 from tierlb.dataplane.l7.plan import PlanBook
@@ -47,7 +47,7 @@ class L7Front(FrontState):
         """Swap the configuration for that of this snapshot."""
         destinations = [d for rule in snapshot.rules if isinstance(rule.action, Send) for d in rule.action.destinations]
         host_sets = iter(self.registry.rebuild_host_sets(destinations, snapshot))
-        actions: list[Action] = []
+        actions: list[RuleAction] = []
         for rule in snapshot.rules:
             if isinstance(rule.action, Send):
                 own = [next(host_sets) for _ in rule.action.destinations]

@@ -11,7 +11,7 @@ from tierlb.dataplane.l7.exchange import Exchange
 from tierlb.dataplane.l7.explained import ExplainedExchange
 from tierlb.dataplane.l7.front_state import FrontState
 from tierlb.dataplane.l7.kept_stream import KeptStream
-from tierlb.dataplane.l7.plan import Plan
+from tierlb.dataplane.l7.plan import RequestPlan
 from tierlb.dataplane.l7.relocation import Candidate
 from tierlb.dataplane.l7.reply import Reply
 from tierlb.dataplane.l7.rule_answers import rule_answer
@@ -39,7 +39,7 @@ class Http1Requests(Downstream):
         "reply",
     )
 
-    _plan: Plan
+    _plan: RequestPlan
 
     def __init__(self, front: FrontState, connection: KeptStream, identity: ClientIdentity) -> None:
         self.identity = identity
@@ -53,7 +53,7 @@ class Http1Requests(Downstream):
         self._connection = connection
         self._decoder: ChunkedDecoder | None = None
 
-    def begin(self, plan: Plan) -> None:
+    def begin(self, plan: RequestPlan) -> None:
         """A request came. The connection's buffer holds what came behind its head."""
         front, connection = self._front, self._connection
         connection.deadline = NEVER
@@ -75,7 +75,7 @@ class Http1Requests(Downstream):
         if plan.body_bytes == 0 or self._takes_first(plan, exchange):
             exchange.start()
 
-    def _takes_first(self, plan: Plan, exchange: Exchange) -> bool:
+    def _takes_first(self, plan: RequestPlan, exchange: Exchange) -> bool:
         """Take what came of the body behind the head; false if that ended the exchange."""
         connection = self._connection
         self.body_left = plan.body_bytes

@@ -13,7 +13,7 @@ from tierlb.net.bulk import READ_BYTES
 from tierlb.net.stream import Stream
 from tierlb.net.wheel import NEVER
 
-LINGER_S = 2.0
+CLIENT_LINGER_S = 2.0
 PIPELINED_BYTES = 64 * 1024
 """Of requests that wait for their turn. While there are more, nothing is read."""
 
@@ -69,7 +69,7 @@ class KeptStream(Stream):
             return
         self.lingering = True
         self.buffer = b""
-        self.arm(LINGER_S if self.backlog is None else self.front.config.timeouts.stream)
+        self.arm(CLIENT_LINGER_S if self.backlog is None else self.front.config.timeouts.stream)
         self.resume()
         if self.backlog is None:
             self.shutdown_write()
@@ -79,7 +79,7 @@ class KeptStream(Stream):
         if self.eof:
             self.close()
         else:
-            self.arm(LINGER_S)
+            self.arm(CLIENT_LINGER_S)
             self.shutdown_write()
 
     def on_progress(self) -> None:

@@ -9,7 +9,7 @@ import attrs
 from tierlb.model.topology import Respond
 from tierlb.wire.http_head import BadHead, RequestHead, read_field
 
-FIELD = b"max-forwards"
+MAX_FORWARDS = b"max-forwards"
 METHODS = frozenset({b"OPTIONS", b"TRACE"})
 LARGEST = 2**31 - 1
 KEPT_BACK = frozenset({b"authorization", b"cookie", b"proxy-authorization"})
@@ -31,7 +31,7 @@ def forwards_left(head: RequestHead) -> int | None:
     """How many hops the request may still take; None if there is no bound. Raises BadHead."""
     if head.method not in METHODS:
         return None
-    values = [field.value for field in head.fields if field.lower == FIELD]
+    values = [field.value for field in head.fields if field.lower == MAX_FORWARDS]
     if not values:
         return None
     if len(set(values)) != 1 or not values[0].isdigit():
@@ -41,6 +41,6 @@ def forwards_left(head: RequestHead) -> int | None:
 
 def one_hop_less(head: RequestHead, left: int) -> RequestHead:
     """The head to send on; `left` is more than 0."""
-    others = tuple(field for field in head.fields if field.lower != FIELD)
+    others = tuple(field for field in head.fields if field.lower != MAX_FORWARDS)
     fields = (*others, read_field(b"Max-Forwards: %d" % (left - 1)))
     return attrs.evolve(head, block=attrs.evolve(head.block, fields=fields))

@@ -1,9 +1,9 @@
 """What to do with a request, worked out once per distinct head.
 
-Parsing, checking, routing and re-serialising a request head depend on nothing but its bytes, the snapshot and
-whether the peer is trusted; so the result, a `Plan`, is a value that can be kept. Kept-alive clients repeat their
-heads a lot, and a `PlanBook` remembers the latest of them: a hit costs one dictionary look-up instead of a
-parse. Nothing is forwarded that was not parsed: the bytes in a plan are written from the parsed head.
+Parsing, checking, routing and re-serialising a request head depend on nothing but its bytes, the snapshot and whether
+the peer is trusted; so the result, a `RequestPlan`, is a value that can be kept. Kept-alive clients repeat their heads
+a lot, and a `PlanBook` remembers the latest of them: a hit costs one dictionary look-up instead of a parse. Nothing is
+forwarded that was not parsed: the bytes in a plan are written from the parsed head.
 """
 
 import attrs
@@ -19,7 +19,7 @@ from tierlb.wire.http_head import BadHead, Block, RequestHead, parse_request_hea
 from tierlb.wire.identity import is_identity
 from tierlb.wire.memo import Memo
 
-BUDGET_BYTES = 2 * 1024 * 1024
+PLANS_BUDGET_BYTES = 2 * 1024 * 1024
 """Of a book: some 500 plans of the heads that browsers send, 1000 of short ones. There are two books."""
 PLAN_BYTES = 600
 """What a plan takes beside the characters of its head and the block."""
@@ -37,7 +37,7 @@ NO_KIND = KindPlace()
 
 
 @attrs.frozen(slots=False, eq=False)  # without slots: half the cost of making one
-class Plan:
+class RequestPlan:
     """A request head, checked, routed and ready to be sent on.
 
     `opening` is the upstream head up to and including `X-Forwarded-For: `; the client connection appends its
@@ -59,7 +59,9 @@ class Plan:
     kind: KindPlace = NO_KIND
 
 
-def make_plan(raw: bytes, snapshot: Snapshot, routes: Routes, kinds: Kinds | None = None, *, trusted: bool) -> Plan:
+def make_plan(
+    raw: bytes, snapshot: Snapshot, routes: Routes, kinds: Kinds | None = None, *, trusted: bool
+) -> RequestPlan:
     """Parse, check and route one complete head. Raises BadHead (with the status to answer)."""
     head = parse_request_head(raw, snapshot.limits.headers)
     method = head.method
@@ -81,7 +83,7 @@ def make_plan(raw: bytes, snapshot: Snapshot, routes: Routes, kinds: Kinds | Non
     passing = (
         block.passing or _passing_untrusted(block) if not trusted else _passing(block, trusted=True) + _continued(head)
     )
-    return Plan(
+    return RequestPlan(
         head,
         rule,
         b"%b %b HTTP/1.%d\r\n%b" % (method, head.target, 1 if block.host or block.minor else 0, passing),
@@ -134,7 +136,7 @@ def _passing(block: Block, *, trusted: bool) -> bytes:
 
 
 def _of_this_hop(block: Block) -> list[bytes]:
-    """What this hop says of its own connection."""
+    """The lines about this hop's own connection."""
     if not block.host and not block.minor:
         return [b"Connection: close"]
     lines, options = [], []
@@ -152,11 +154,11 @@ def _host_asked(block: Block) -> bytes:
 
 
 def _continued(head: RequestHead) -> bytes:
-    """The end of the head behind a trusted peer: what it says of the client stands, and is completed."""
-    said = b"".join(field.value + b", " for field in head.fields if field.lower == b"x-forwarded-for" and field.value)
+    """The end of the head behind a trusted peer: its fields about the client stand, and are completed."""
+    named = b"".join(field.value + b", " for field in head.fields if field.lower == b"x-forwarded-for" and field.value)
     proto = b"" if head.get(b"x-forwarded-proto") else b"X-Forwarded-Proto: http\r\n"
     host = b"" if head.get(b"x-forwarded-host") else _host_asked(head.block)
-    return b"%b%bX-Forwarded-For: %b" % (proto, host, said)
+    return b"%b%bX-Forwarded-For: %b" % (proto, host, named)
 
 
 def _passes(name: bytes, minor: int, trusted: bool) -> bool:
@@ -176,10 +178,10 @@ class PlanBook:
         self._snapshot = snapshot
         self._routes = Routes(snapshot.rules, snapshot.paths)
         self._trusted = trusted
-        self._memo: Memo[Plan] = Memo(BUDGET_BYTES)
+        self._memo: Memo[RequestPlan] = Memo(PLANS_BUDGET_BYTES)
         self.known = self._memo.kept
 
-    def plan(self, raw: bytes) -> Plan:
+    def plan(self, raw: bytes) -> RequestPlan:
         """The plan for a complete head. Raises BadHead; what is refused is not remembered."""
         plan = self.known.get(raw)
         if plan is None:

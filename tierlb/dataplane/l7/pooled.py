@@ -143,7 +143,7 @@ class PooledConnection(Stream):
             return True
         except OSError:
             pass
-        return False  # its end, or bytes that nobody asked for
+        return False  # its end, or bytes without a request
 
     def close(self) -> None:
         if not self.closed and self.exchange is None and self in self.host.idle:
@@ -189,7 +189,7 @@ class PooledConnection(Stream):
     def on_data(self, data: bytes) -> None:
         exchange = self.exchange
         if exchange is None:
-            self.close()  # bytes that nobody asked for: whatever comes next cannot be trusted
+            self.close()  # bytes without a request: what comes next cannot be trusted either
             return
         try:
             exchange.on_response_data(data)

@@ -41,6 +41,6 @@ def location(redirect: Redirect, head: RequestHead, *, trusted: bool) -> bytes:
 
 
 def _scheme(head: RequestHead) -> str:
-    """What the client used, as the first proxy on the way says."""
-    said = head.get(b"x-forwarded-proto") or b""
-    return _SCHEMES.get(said.partition(b",")[0].strip().lower().decode("latin-1"), "http")
+    """The scheme that the client used, by the field of the first proxy."""
+    named = head.get(b"x-forwarded-proto") or b""
+    return _SCHEMES.get(named.partition(b",")[0].strip().lower().decode("latin-1"), "http")

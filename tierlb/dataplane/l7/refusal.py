@@ -10,12 +10,12 @@ from tierlb.dataplane.l7.reply import own_answer
 from tierlb.net.reactor import Reactor
 from tierlb.net.stream import Stream
 
-LINGER_S = 1.0
+REFUSED_LINGER_S = 1.0
 MOST_LINGERING = 64
 """Refusals that linger at once. The oldest is closed for the next one, so that they take no descriptors to speak of."""
 
 
-class Refusal(Stream):
+class RefusedConnection(Stream):
     """One connection that gets `answer` and ends."""
 
     __slots__ = ("refusals",)
@@ -24,7 +24,7 @@ class Refusal(Stream):
         super().__init__(reactor, sock)
         self.refusals = refusals
         self.watch()
-        self.arm(LINGER_S)
+        self.arm(REFUSED_LINGER_S)
         self.send(answer)
         if self.backlog is None:
             self.shutdown_write()
@@ -55,14 +55,14 @@ class Refusals:
 
     def __init__(self, name: str, reactor: Reactor) -> None:
         self._reactor = reactor
-        self._lingering: dict[Refusal, None] = {}
+        self._lingering: dict[RefusedConnection, None] = {}
         self._text = f"{name}: this node is full, try again in a moment\n".encode()
 
     def refuse(self, sock: socket.socket) -> None:
         """Answer and close; the socket is taken over."""
         while len(self._lingering) >= MOST_LINGERING:
             next(iter(self._lingering)).close()
-        refusal = Refusal(self._reactor, sock, self._answer(), self)
+        refusal = RefusedConnection(self._reactor, sock, self._answer(), self)
         if not refusal.closed:
             self._lingering[refusal] = None
 
@@ -80,7 +80,7 @@ class Refusals:
     def _answer(self) -> bytes:
         return own_answer(503, self._text, keep_alive=False, extra=b"Retry-After: 1\r\n")
 
-    def over(self, refusal: Refusal) -> None:
+    def over(self, refusal: RefusedConnection) -> None:
         self._lingering.pop(refusal, None)
 
     def close(self) -> None:

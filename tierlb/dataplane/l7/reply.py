@@ -16,7 +16,7 @@ from tierlb.wire.http_head import ResponseHead, parse_response_head
 from tierlb.wire.memo import Memo
 from tierlb.wire.orca import OrcaBook, OrcaReport
 
-BUDGET_BYTES = 1024 * 1024
+REPLIES_BUDGET_BYTES = 1024 * 1024
 REPLY_BYTES = 2000
 """What a reply takes beside the characters of its head, a load report included."""
 
@@ -29,8 +29,8 @@ BLAMED = frozenset({429, *range(500, 600)} - {501, 505})
 """Answers that more of the same traffic would get too; 501 and 505 are about the request."""
 
 NOT_PASSED = frozenset({b"content-length", orca.ORCA_RESPONSE_FIELD, orca.BIN_FIELD, FIELD})
-"""The length is written anew; a leaf's load, passed on, would be taken for this node's own (envoy #39382), and what a
-leaf says of choices for a node's."""
+"""The length is written anew. An endpoint's load, passed on, would be taken for this node's own (envoy #39382), and an
+endpoint's lines on choices for a node's."""
 
 
 @attrs.frozen(slots=True, eq=False)
@@ -39,9 +39,9 @@ class Reply:
 
     `length` is the body's length in bytes, CHUNKED or UNTIL_CLOSE, for a request that was not HEAD. `lines` is
     the client's head without any framing of ours and without the last empty line; `whole` is the head for the
-    commonest case: an HTTP/1.1 client that stays connected. `blamed`: the host failed or is overloaded. `orca`: what
-    it said of its load; such fields are for this node and go no further. `telling`: either of the two. `explained`:
-    what it says of choices, as complete lines, for a node that asks and believes it (explained.py).
+    commonest case: an HTTP/1.1 client that stays connected. `blamed`: the host failed or is overloaded. `orca`: its
+    report of its load; such fields are for this node and go no further. `explained`: its lines on how hosts were
+    chosen, complete, for a node that wants and believes them (`explained`).
     """
 
     status: int
@@ -52,7 +52,6 @@ class Reply:
     whole: bytes
     blamed: bool
     orca: OrcaReport | None
-    telling: bool
     explained: bytes
 
 
@@ -61,13 +60,10 @@ def make_reply(raw: bytes, orca_book: OrcaBook, max_headers: int = 100) -> Reply
     head = parse_response_head(raw, max_headers)
     lines = client_head(head)
     length = body_length(head)
-    blamed, said = head.status in BLAMED, _orca(head, orca_book)
-    telling = blamed or said is not None
+    blamed, report = head.status in BLAMED, _orca(head, orca_book)
     explained = response_fields(_explaining(head)) if FIELD in raw.lower() else b""
-    whole = lines + _framing(length)
-    return Reply(
-        head.status, _is_reusable(head, length), length, head.upgrade, lines, whole, blamed, said, telling, explained
-    )
+    whole = lines + _body_framing(length)
+    return Reply(head.status, _is_reusable(head, length), length, head.upgrade, lines, whole, blamed, report, explained)
 
 
 def _is_reusable(head: ResponseHead, length: int) -> bool:
@@ -80,16 +76,16 @@ def _explaining(head: ResponseHead) -> list[bytes]:
     return [field.value for field in head.fields if field.lower == FIELD]
 
 
-def _framing(length: int) -> bytes:
+def _body_framing(length: int) -> bytes:
     return b"Transfer-Encoding: chunked\r\n\r\n" if length < 0 else b"\r\n"
 
 
 def _orca(head: ResponseHead, book: OrcaBook) -> OrcaReport | None:
-    """What the host said of its load. Where it says so twice, gRPC's binary form counts, if it can be read."""
+    """The host's report of its load. If there are two, gRPC's binary form counts, if it can be read."""
     found: OrcaReport | None = None
     for field in head.fields:
-        if field.lower == orca.BIN_FIELD and (said := book.read_bin(field.value)) is not None:
-            return said
+        if field.lower == orca.BIN_FIELD and (report := book.read_bin(field.value)) is not None:
+            return report
         if field.lower == orca.ORCA_RESPONSE_FIELD and found is None:
             found = book.read(field.value)
     return found
@@ -99,7 +95,7 @@ def with_lines(reply: Reply, extra: bytes) -> Reply:
     """The same with further complete lines before the host's own."""
     status, _, rest = reply.lines.partition(b"\r\n")
     lines = b"%b\r\n%b%b" % (status, extra, rest)
-    return attrs.evolve(reply, lines=lines, whole=lines + _framing(reply.length))
+    return attrs.evolve(reply, lines=lines, whole=lines + _body_framing(reply.length))
 
 
 def body_length(head: ResponseHead) -> int:
@@ -151,7 +147,7 @@ class ReplyBook:
     def __init__(self, max_headers: int = 100) -> None:
         self.orca = OrcaBook()
         self.max_headers = max_headers
-        self._memo: Memo[Reply] = Memo(BUDGET_BYTES)
+        self._memo: Memo[Reply] = Memo(REPLIES_BUDGET_BYTES)
         self.known = self._memo.kept
 
     def reply(self, raw: bytes) -> Reply:

@@ -1,6 +1,6 @@
 """How a request gets to a host, and when it is tried again.
 
-* A connect that failed has cost nothing, so any request may go to another host, up to `CONNECTS` connects in all.
+* A connect that failed has cost nothing, so any request may go to another host, up to `REQUEST_CONNECTS` times in all.
 * A request that was sent may have been acted on. It is sent once more, and only if it is idempotent, has no body, and
   not one byte of a response came (RFC 9110 §9.2.2), within the retry budget. That covers the race in which a host
   closes a kept connection just as a request is put on it.
@@ -17,7 +17,7 @@ from tierlb.balance.outlier import Fault
 from tierlb.balance.ticket import Ticket
 from tierlb.dataplane.l7.downstream import Downstream
 from tierlb.dataplane.l7.front_state import FrontState
-from tierlb.dataplane.l7.plan import Plan
+from tierlb.dataplane.l7.plan import RequestPlan
 from tierlb.dataplane.l7.pooled import Carried, PooledConnection
 from tierlb.dataplane.l7.request_id import printable_id
 from tierlb.dataplane.l7.states import AWAITED
@@ -26,7 +26,7 @@ from tierlb.dataplane.upstream.host_set import Choice, HostSet
 from tierlb.net import peer_liveness
 from tierlb.net.shortage import is_own
 
-CONNECTS = 3
+REQUEST_CONNECTS = 3
 
 
 class Tried:
@@ -74,7 +74,7 @@ class Attempts(Carried):
 
     front: FrontState
     downstream: Downstream
-    plan: Plan
+    plan: RequestPlan
     choice: Choice
     came: float
     ends: float
@@ -125,7 +125,7 @@ class Attempts(Carried):
         ticket.give_back(self.front.reactor.now)
         host.reach.dial_failed(code)
         self.tried = tried = Tried((*tried.hosts, host), tried.connects, repeated=tried.repeated)
-        if tried.connects < CONNECTS and (self.choice.has_other(tried.hosts) or self._take_other_share()):
+        if tried.connects < REQUEST_CONNECTS and (self.choice.has_other(tried.hosts) or self._take_other_share()):
             self.start()
         elif is_own(code):
             self.refuse(503, "this node is short of resources", retry_after=True)
@@ -189,7 +189,7 @@ class Attempts(Carried):
         """Wait for the first host of a destination that is starting, with the body unread."""
         destination, hold = self.choice.destination, self.front.exchanges.hold
         if self.tried.hosts or not hold.applies(destination, self.came):
-            self.refuse(503, f"nobody is there to answer: {self.choice.why_none()}", retry_after=True)
+            self.refuse(503, f"no host can answer: {self.choice.why_none()}", retry_after=True)
             return
         if self.plan.body_bytes != 0:
             self.downstream.pause()

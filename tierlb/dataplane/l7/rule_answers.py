@@ -1,10 +1,10 @@
-"""Answers that this node gives itself because a rule says so, or because there is none for a request."""
+"""Answers of this node itself: where a rule is to respond or redirect, and where no rule matches."""
 
 from tierlb.dataplane.explanation import answered, response_fields
 from tierlb.dataplane.l7.client_identity import ClientIdentity
 from tierlb.dataplane.l7.front_state import FrontState
 from tierlb.dataplane.l7.max_forwards import FinalRecipient
-from tierlb.dataplane.l7.plan import Plan
+from tierlb.dataplane.l7.plan import RequestPlan
 from tierlb.dataplane.l7.redirect import location
 from tierlb.dataplane.l7.reply import own_answer
 from tierlb.model.topology import Redirect, Respond
@@ -15,7 +15,7 @@ TEXT = "text/plain; charset=utf-8"
 def rule_answer(
     front: FrontState,
     identity: ClientIdentity,
-    plan: Plan,
+    plan: RequestPlan,
     action: Respond | Redirect | FinalRecipient | None,
     *,
     keep_alive: bool,

@@ -63,32 +63,29 @@ PASSING, PASSED = RequestState.PASSING, RequestState.PASSED
 AWAITED, BEGUN, BODY = ResponseState.AWAITED, ResponseState.BEGUN, ResponseState.BODY
 DONE, SWITCHED, BROKEN = ResponseState.DONE, ResponseState.SWITCHED, ResponseState.BROKEN
 
-_REQUEST = RequestEvent
-_RESPONSE = ResponseEvent
-
 REQUEST_TABLE: dict[RequestState, dict[RequestEvent, RequestState]] = {
-    WAITING: {_REQUEST.END: WHOLE, _REQUEST.SEND: PASSING},
-    WHOLE: {_REQUEST.SEND: PASSED},
-    PASSING: {_REQUEST.END: PASSED},
+    WAITING: {RequestEvent.END: WHOLE, RequestEvent.SEND: PASSING},
+    WHOLE: {RequestEvent.SEND: PASSED},
+    PASSING: {RequestEvent.END: PASSED},
     PASSED: {},
 }
 RESPONSE_TABLE: dict[ResponseState, dict[ResponseEvent, ResponseState]] = {
     AWAITED: {
-        _RESPONSE.PART: BEGUN,
-        _RESPONSE.INTERIM: BEGUN,
-        _RESPONSE.HEAD: BODY,
-        _RESPONSE.SWITCH: SWITCHED,
-        _RESPONSE.FAIL: BROKEN,
+        ResponseEvent.PART: BEGUN,
+        ResponseEvent.INTERIM: BEGUN,
+        ResponseEvent.HEAD: BODY,
+        ResponseEvent.SWITCH: SWITCHED,
+        ResponseEvent.FAIL: BROKEN,
     },
     BEGUN: {
-        _RESPONSE.PART: BEGUN,
-        _RESPONSE.INTERIM: BEGUN,
-        _RESPONSE.HEAD: BODY,
-        _RESPONSE.SWITCH: SWITCHED,
-        _RESPONSE.FAIL: BROKEN,
+        ResponseEvent.PART: BEGUN,
+        ResponseEvent.INTERIM: BEGUN,
+        ResponseEvent.HEAD: BODY,
+        ResponseEvent.SWITCH: SWITCHED,
+        ResponseEvent.FAIL: BROKEN,
     },
-    BODY: {_RESPONSE.END: DONE, _RESPONSE.FAIL: BROKEN},
-    DONE: {_RESPONSE.NEXT: AWAITED},
+    BODY: {ResponseEvent.END: DONE, ResponseEvent.FAIL: BROKEN},
+    DONE: {ResponseEvent.NEXT: AWAITED},
     SWITCHED: {},
     BROKEN: {},
 }

@@ -1,8 +1,8 @@
-"""HAProxy's agent-check in both roles: ask the hosts' agents for their word, and answer for this node.
+"""HAProxy's agent-check in both roles: ask the agents of hosts, and answer for this node.
 
 Plain trio beside the reactor: a question every two seconds is not worth a state machine. Each host is asked by a
 task of its own that waits for the answer before it asks again, so checks never pile up. As at HAProxy, an agent that
-cannot be reached says nothing: what it said last holds, since whether the host works is found out elsewhere.
+cannot be reached changes nothing: its last answer holds, because whether the host works is found out elsewhere.
 
 Left out: what the words lead to (balance/), and TLS.
 """
@@ -30,7 +30,7 @@ and could take the answer with it."""
 
 @attrs.define
 class AgentChecks:
-    """Asks agents for their word and passes each on to `on_word`. `failed` counts questions that got no whole line."""
+    """Asks agents and passes each answer on to `on_word`. `failed` counts questions that got no whole line."""
 
     on_word: Callable[[Hashable, AgentReply], None]
     rng: random.Random
@@ -46,7 +46,7 @@ class AgentChecks:
     _at_once: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(CHECKS_AT_ONCE), init=False)
 
     def replace(self, agents: Mapping[Hashable, Address]) -> None:
-        """Ask these agents from now on; no word of others comes after this."""
+        """Ask these agents from now on; no answer of others is passed on after this."""
         self._wanted = dict(agents)
         for key, (address, scope) in list(self._asked.items()):
             if self._wanted.get(key) != address:
@@ -71,7 +71,7 @@ class AgentChecks:
             await trio.sleep(self.interval_s * self.rng.uniform(0.0, 0.5))  # so that many nodes do not ask in step
             while True:
                 started_s = trio.current_time()
-                with barrier(self.on_crash):  # or an error over one agent's word would end the questions to all
+                with barrier(self.on_crash):  # or an error over one agent's answer would end the questions to all
                     says = await self._ask(address)
                     if says is None:
                         self.failed += 1
@@ -81,7 +81,7 @@ class AgentChecks:
                 await trio.sleep_until(started_s + self.interval_s * self.rng.uniform(0.9, 1.1))
 
     async def _ask(self, address: Address) -> AgentReply | None:
-        """The word of one agent; None if no whole line came in time, which HAProxy ignores too."""
+        """The answer of one agent; None if no whole line came in time, which HAProxy ignores too."""
         line = b""
         async with self._at_once:
             with trio.move_on_after(self.timeout_s):
@@ -114,7 +114,7 @@ async def serve_agent_check(
     *,
     task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Answer whoever connects with one line, for ever. Gives the address bound; raises OSError if that fails."""
+    """Answer each connection with one line, for ever. Gives the address bound; raises OSError if that fails."""
     asking = 0
 
     async def answer(stream: trio.SocketStream) -> None:

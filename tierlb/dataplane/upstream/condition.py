@@ -1,4 +1,4 @@
-"""What decides whether one host may be sent to, as others observe it or say it: checks, its agent, its reports.
+"""What decides whether one host may be sent to, as it is observed: by checks, its agent, its reports.
 
 `balance.availability` has the rule; this is where its inputs are kept that no other part of the host owns.
 """
@@ -33,24 +33,24 @@ class HostEvent(enum.StrEnum):
 
 @attrs.frozen
 class AgentState:
-    """What the host's agent said last. A `maxconn` of 0 is no limit; `weight` is a factor of the configured one."""
+    """What the host's agent answered last. A `maxconn` of 0 is no limit; `weight` is a factor of the configured one."""
 
     admin: Admin = Admin.READY
     up: bool | None = None
     maxconn: int = 0
     weight: float = 1.0
 
-    def after(self, says: AgentReply) -> "AgentState":
+    def after(self, reply: AgentReply) -> "AgentState":
         """What an answer does not mention stays as it was."""
         return AgentState(
-            says.admin or self.admin,
-            self.up if says.health is None else says.health,
-            self.maxconn if says.maxconn is None else says.maxconn,
-            self.weight if says.weight is None else says.weight,
+            reply.admin or self.admin,
+            self.up if reply.health is None else reply.health,
+            self.maxconn if reply.maxconn is None else reply.maxconn,
+            self.weight if reply.weight is None else reply.weight,
         )
 
     def admits_as(self, other: "AgentState") -> bool:
-        """Whether both say the same of its availability."""
+        """Whether both lead to the same availability."""
         return (self.admin, self.up) == (other.admin, other.up)
 
 

@@ -27,7 +27,7 @@ Answers are in order, so the same ones are left out each time."""
 
 class Discovery:
     """`replace` with each snapshot, `run` for as long as the node serves. `found` is what is known now, by pool;
-    `on_found` is told when that has changed by itself."""
+    `on_found` is called when that has changed by itself."""
 
     def __init__(
         self, on_found: Callable[[], None], log: Any, ask: LookUp = look_up, errors: InternalErrors | None = None
@@ -76,7 +76,7 @@ class Discovery:
 
     def _note(self, name: str, found: tuple[FoundEndpoint, ...]) -> None:
         if name not in self._scopes:
-            return  # nobody asks any more
+            return  # it is not asked for any more
         if len(found) > MOST_ENDPOINTS:
             self._log.warning("endpoints_left_out", dns=name, found=len(found), used=MOST_ENDPOINTS)
         else:

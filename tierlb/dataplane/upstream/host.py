@@ -170,15 +170,15 @@ class Host(JudgedHost):
         else:
             self.assess(HostEvent.RESTORED if healthy else HostEvent.UNHEALTHY)
 
-    def agent_says(self, says: AgentReply) -> None:
+    def agent_says(self, reply: AgentReply) -> None:
         """Its agent-check answered."""
-        if says.maxconn is not None:
-            self.estimate.slots.declare(says.maxconn)
-        before, self.condition.agent = self.condition.agent, self.condition.agent.after(says)
+        if reply.maxconn is not None:
+            self.estimate.slots.declare(reply.maxconn)
+        before, self.condition.agent = self.condition.agent, self.condition.agent.after(reply)
         self.take(self.spec, None if self.condition.agent.admits_as(before) else HostEvent.CHANGED_BY_AGENT)
 
     def agent_gone(self) -> None:
-        """It has no agent to ask, or none any more: what one said holds no longer."""
+        """It has no agent to ask, or none any more: the last answer of one holds no longer."""
         if self.condition.agent != AgentState():
             self.condition.agent = AgentState()
             self.estimate.slots.declare(0)

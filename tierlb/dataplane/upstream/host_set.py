@@ -1,7 +1,7 @@
 """One destination of the current snapshot: the hosts that an item may go to, and the choice among them.
 
-`choose` is the only thing that the hot path calls. What a choice needs is worked out beforehand: who is available, and
-slope and offset of each host's cost (`balance.cost`), both anew every tick, with a report, and after an error.
+`choose` is the only thing that the hot path calls. What a choice needs is worked out beforehand: which hosts are available,
+and slope and offset of their costs (`balance.cost`), both anew every tick, with a report, and after an error.
 """
 
 from collections.abc import Callable, Collection, Iterable
@@ -20,7 +20,7 @@ from tierlb.model.snapshot import Destination
 AT_ONCE_S = 0.002
 AT_ONCE_S_PER_HOST = 0.0001
 """After an error the choice is made anew at once, but not more often than this: a burst of errors is one event. It
-takes some 10 µs for each host, and whoever asks for what fails decides how many errors there are."""
+takes some 10 µs for each host, and clients that ask for what fails decide how many errors there are."""
 SETTLE_S_PER_HOST = 0.001
 GUIDANCE_S = 0.2
 
@@ -119,7 +119,7 @@ class HostSet(Dependent):
         return None if self._other is None else self._other(tried)
 
     def why_none(self) -> str:
-        """Why `choose` finds nobody, in words."""
+        """Why `choose` finds no host, in words."""
         return why_none(", ".join(self.destination.targets), [_reason(host) for host in self.hosts])
 
     def _left(self, tried: Iterable[Host]) -> tuple[Host, ...]:
@@ -145,16 +145,16 @@ class HostSet(Dependent):
             host.weigh(part)
 
     def guidance(self, host: Host, now: float) -> Guidance | None:
-        """What to tell one of the hosts of the others, None if it is not heard; worked out once for all."""
+        """What one of the hosts needs to know of the others, None if it does not report; worked out once for all."""
         if now - self._guided_at >= GUIDANCE_S:
             self._guided_at = now
-            heard = [
+            reporting = [
                 (each, child)
                 for each in self.available
                 if (child := each.estimate.as_child(each.in_flight)) is not None
             ]
-            said = guide([child for _, child in heard])
-            self._guidance = {each: words for (each, _), words in zip(heard, said, strict=True)}
+            guidance = guide([child for _, child in reporting])
+            self._guidance = {host: own for (host, _), own in zip(reporting, guidance, strict=True)}
         return self._guidance.get(host)
 
     def settle_in_turn(self, now: float) -> None:

@@ -48,7 +48,7 @@ MUTED_S = 30.0
 
 @attrs.define(slots=True)
 class Standing:
-    """One endpoint's record. `until` is 0 while it is not ejected, `reason` says why it was. `calm_at`: when its
+    """One endpoint's record. `until` is 0 while it is not ejected, `reason` is why it was. `calm_at`: when its
     earlier ejections begin to be forgotten. `before` and `last` are its counts at the last two starts of an interval,
     `surveyed` those of the latest survey, `recent` the fading ones."""
 
@@ -144,8 +144,8 @@ class Outliers:
         return excess(*self._recently(host))
 
     def tick(self, now: float) -> None:
-        """Several times a second: whose errors siblings have had as well since; who returns; and with each interval,
-        whose success rate is too low."""
+        """Several times a second: errors that siblings have had as well since are forgiven, and hosts return. With each
+        interval, success rates are compared."""
         self._forgive(now)
         detection = self.detection
         if detection is None:
@@ -306,7 +306,7 @@ def outliers_of(
 
 
 def release(hosts: Iterable[JudgedHost]) -> None:
-    """Detection is off from now on: whoever is ejected returns."""
+    """Detection is off from now on: ejected hosts return."""
     for host in hosts:
         if host.standing.ejected:
             host.standing.until = 0.0

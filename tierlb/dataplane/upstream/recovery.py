@@ -122,7 +122,7 @@ class Recovery:
         self._nursery: trio.Nursery | None = None
 
     def configure(self, snapshot: Snapshot) -> None:
-        """Ask as this snapshot says from now on."""
+        """Ask as this snapshot has it from now on."""
         self._connect_s = snapshot.timeouts.connect
         self._checks = {pool.name: pool.health for pool in snapshot.pools if pool.health is not None}
 
