@@ -188,6 +188,7 @@ async def test_a_subscriber_that_says_nothing_hears_what_is_published(front: Fro
 
 
 async def test_both_servers_are_used_in_turn(front: Front) -> None:
+    """As `balance` of the tier says: round-robin."""
     used = []
     for _ in range(6):
         async with front.connection() as stream:
