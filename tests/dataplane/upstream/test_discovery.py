@@ -121,7 +121,7 @@ async def test_an_answer_that_cannot_be_had_changes_nothing_and_is_told_once(
         assert (search.found, search.told) == ({"app": at(1)}, 1)
         search.zone.answers["a:80"] = at(1)
         await a_round()
-    warnings = [fields for event, fields in search.log.events if "no endpoint" in event]
+    warnings = [fields for event, fields in search.log.events if event == "dns_lookup_empty"]
     assert warnings == [{"dns": "a:80", "kept": 1}] * 2
 
 
