@@ -12,8 +12,8 @@ from tierlb.balance.guidance import (
     FEW_PER_S,
     LEAVING_MARGIN,
     MOST_GUIDED,
-    Child,
     CloseBudget,
+    GuidedChild,
     Reason,
     SentGuidance,
     closing_rate_per_s,
@@ -27,22 +27,22 @@ from tierlb.model.load import Guidance, SubtreeLoad
 
 SLOW = SLOW_MARGIN + 0.1
 GUIDES = [
-    ([Child(0.5, 100)], 0.5, False),
-    ([Child(0.5, 300), Child(0.9, 100)], (0.5 * 300 + 0.9 * 200) / 500, False),  # that knows of little yet
-    ([Child(0.2, 0), Child(0.4, 0)], 0.3, False),
-    ([Child(0.2, 100), Child(0.6, 0)], 0.4, False),
-    ([Child(2.0, 100), Child(0.89, 100)], 1.445, False),
-    ([Child(1.9, 100)], 1.9, True),
-    ([Child(0.95, 100), Child(1.05, 100)], 1.0, True),
-    ([Child(0.95, 0)], 0.95, True),
-    ([Child(0.5, 300, 1.0), Child(0.9, 100, 2.0)], 0.66, False),  # slower, not slow
-    ([Child(0.5, 300, 1.0), Child(0.9, 100, SLOW)], 0.6, False),  # slow: it can do little
-    ([Child(0.6, 100), Child(0.2, 100, part=0.5)], (0.6 + 0.1) / 1.5, False),  # it is in slow start
+    ([GuidedChild(0.5, 100)], 0.5, False),
+    ([GuidedChild(0.5, 300), GuidedChild(0.9, 100)], (0.5 * 300 + 0.9 * 200) / 500, False),  # that knows of little yet
+    ([GuidedChild(0.2, 0), GuidedChild(0.4, 0)], 0.3, False),
+    ([GuidedChild(0.2, 100), GuidedChild(0.6, 0)], 0.4, False),
+    ([GuidedChild(2.0, 100), GuidedChild(0.89, 100)], 1.445, False),
+    ([GuidedChild(1.9, 100)], 1.9, True),
+    ([GuidedChild(0.95, 100), GuidedChild(1.05, 100)], 1.0, True),
+    ([GuidedChild(0.95, 0)], 0.95, True),
+    ([GuidedChild(0.5, 300, 1.0), GuidedChild(0.9, 100, 2.0)], 0.66, False),  # slower, not slow
+    ([GuidedChild(0.5, 300, 1.0), GuidedChild(0.9, 100, SLOW)], 0.6, False),  # slow: it can do little
+    ([GuidedChild(0.6, 100), GuidedChild(0.2, 100, part=0.5)], (0.6 + 0.1) / 1.5, False),  # it is in slow start
 ]
 
 
 @pytest.mark.parametrize(("children", "target", "all_hot"), GUIDES)
-def test_what_a_parent_tells_its_children(children: list[Child], target: float, all_hot: bool) -> None:
+def test_what_a_parent_tells_its_children(children: list[GuidedChild], target: float, all_hot: bool) -> None:
     said = guide(children)
     assert len(said) == len(children)
     for each in said:
@@ -51,7 +51,7 @@ def test_what_a_parent_tells_its_children(children: list[Child], target: float, 
 
 def test_capacities_next_to_nothing_are_not_known_and_make_no_target_of_nothing() -> None:
     for capacity in (0.0, 5e-324, 1e-300):
-        said = guide([Child(0.4, capacity, part=0.1), Child(0.6, capacity, part=0.1)])
+        said = guide([GuidedChild(0.4, capacity, part=0.1), GuidedChild(0.6, capacity, part=0.1)])
         assert [each.target for each in said] == [pytest.approx(0.5)] * 2
 
 
@@ -60,21 +60,21 @@ def test_nobody_is_told_anything_where_nobody_is() -> None:
 
 
 def test_each_is_told_what_requests_as_it_has_them_take_elsewhere() -> None:
-    said = guide([Child(0.5, 100, 1.0, 0.01), Child(0.5, 100, 1.0, 0.2), Child(0.5, 100)])
+    said = guide([GuidedChild(0.5, 100, 1.0, 0.01), GuidedChild(0.5, 100, 1.0, 0.2), GuidedChild(0.5, 100)])
     assert [each.response_s for each in said] == [0.01, 0.2, 0.0]
 
 
 def test_a_child_that_takes_its_use_for_more_is_told_the_same_target_as_it_counts() -> None:
-    said = guide([Child(0.6, 100), Child(0.2, 100, own_scale=2.0)])
+    said = guide([GuidedChild(0.6, 100), GuidedChild(0.2, 100, own_scale=2.0)])
     assert [each.target for each in said] == pytest.approx([0.4, 0.8])
 
 
 def test_a_child_that_is_probed_does_not_act_on_being_slow_and_its_siblings_give_it_some() -> None:
     said = guide(
         [
-            Child(0.5, 100, 1.0, 0.01, connections=90),
-            Child(0.5, 100, 1.0, 0.01, connections=60),
-            Child(0.0, 10, 10.0, 0.01, connections=0, probing=True),
+            GuidedChild(0.5, 100, 1.0, 0.01, connections=90),
+            GuidedChild(0.5, 100, 1.0, 0.01, connections=60),
+            GuidedChild(0.0, 10, 10.0, 0.01, connections=0, probing=True),
         ]
     )
     assert [each.response_s for each in said] == [0.01, 0.01, 0.0]
@@ -83,9 +83,9 @@ def test_a_child_that_is_probed_does_not_act_on_being_slow_and_its_siblings_give
 
 
 def test_a_child_that_returns_is_given_what_slow_start_allows_at_a_bounded_rate() -> None:
-    first = Child(0.5, 100, 1.0, 0.01, connections=100)
+    first = GuidedChild(0.5, 100, 1.0, 0.01, connections=100)
     for own, part, expected in ((0, 0.1, 0.8 * 0.1 * 50 / 0.5), (20, 0.1, 0.0), (0, 1.0, 0.15 * 100)):
-        climbing = Child(0.1, 100, 1.0, 0.01, part=part, connections=own, climbing=True)
+        climbing = GuidedChild(0.1, 100, 1.0, 0.01, part=part, connections=own, climbing=True)
         said = guide([first, climbing])
         assert said[0].give_per_s == pytest.approx(expected, rel=0.25)
         assert said[1].give_per_s == 0
@@ -93,8 +93,8 @@ def test_a_child_that_returns_is_given_what_slow_start_allows_at_a_bounded_rate(
 
 
 def test_a_slow_child_gives_nothing_away_and_others_move_little_while_it_is_left() -> None:
-    slow, well = Child(0.5, 100, SLOW, 0.01, connections=50), Child(0.5, 100, 1.0, 0.01, connections=50)
-    probed = Child(0.0, 10, SLOW, 0.01, connections=0, probing=True)
+    slow, well = GuidedChild(0.5, 100, SLOW, 0.01, connections=50), GuidedChild(0.5, 100, 1.0, 0.01, connections=50)
+    probed = GuidedChild(0.0, 10, SLOW, 0.01, connections=0, probing=True)
     said = guide([slow, well, probed])
     assert [each.give_per_s > 0 for each in said] == [False, True, False]
     assert said[0].margin == LEAVING_MARGIN
@@ -306,7 +306,7 @@ def test_a_budget_never_closes_more_than_accrued(steps: list[tuple[float, float,
 
 
 def test_no_figure_of_children_makes_one_that_no_frame_holds() -> None:
-    said = guide([Child(1e12, 1e12, 1e12, 1e12), Child(1e12, 5e-324, 0.0, 1e12), Child(0.0, 0.0)])
+    said = guide([GuidedChild(1e12, 1e12, 1e12, 1e12), GuidedChild(1e12, 5e-324, 0.0, 1e12), GuidedChild(0.0, 0.0)])
     assert {each.target for each in said} == {MOST_GUIDED}
     assert max(each.response_s for each in said) == MOST_GUIDED
-    assert guide([Child(0.0, 5e-324, 5e-324)])[0].target >= 0
+    assert guide([GuidedChild(0.0, 5e-324, 5e-324)])[0].target >= 0

@@ -174,8 +174,7 @@ class World:
             "endpoint processes": len(self.processes) - len(running) == sum(map(len, runs.values())),
             "known endpoints": sum(map(len, self.controller.endpoints.accepting().values()))
             == sum(map(len, runs.values())),
-            "sockets": set(manager.sockets._open)
-            == {t.listen for t in topology.tiers.values() if t.listen is not None},
+            "sockets": manager.sockets.addresses == {t.listen for t in topology.tiers.values() if t.listen is not None},
             "retiring": self.controller.node_admin.retiring == frozenset(),
             "history": stored.history == self.changes.history,
             "rollout": stored.rollout is None,
@@ -193,7 +192,7 @@ class World:
                 entrances = [p for p in self.processes.values() if p.accepts(Listener(address, shared=True))]
                 if entrances or self.excusing or address not in answered:
                     answered[address] = now
-                if address not in self.manager.sockets._open or now - answered[address] > QUEUE_S:
+                if address not in self.manager.sockets.addresses or now - answered[address] > QUEUE_S:
                     self.faults.append(f"{now:.2f} nobody accepts at {address}")
                 self.faults += [f"{now:.2f} {fault}" for fault in self._lost(entrances, at)]
             await trio.sleep(0.05)

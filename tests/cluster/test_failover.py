@@ -113,7 +113,8 @@ async def test_the_other_one_takes_over_within_seconds_and_knows_all_that_was_ac
 
 @pytest.mark.parametrize("stage", [0, 2])
 async def test_a_tier_that_is_being_put_in_is_put_in_by_the_other_one(site: Site, stage: int) -> None:
-    """Stage 0: its nodes are started after the kill; 2: traffic moves over to them."""
+    """Stage 0: its nodes are started after the kill; 2: traffic moves over to them, which may be over before the kill
+    comes. Then the other one finds nothing left to do."""
     traffic = site.traffic()
     async with traffic.flowing():
         active, before = await site.active(), await revisions(site)
@@ -127,10 +128,11 @@ async def test_a_tier_that_is_being_put_in_is_put_in_by_the_other_one(site: Site
         if not stage:
             start_mids(site)
         change = await over(site)
-        assert change["outcome"] == "done", change["lines"]
-        assert change["what"] == "what another controller began"
-        led_back = [line for line in change["lines"] if line["text"].startswith("stage 1 of")]
-        assert bool(led_back) is (stage == 0), "in stage 2 clients are on the way over"
+        if change or not stage:
+            assert change["outcome"] == "done", change["lines"]
+            assert change["what"] == "what another controller began"
+            led_back = [line for line in change["lines"] if line["text"].startswith("stage 1 of")]
+            assert bool(led_back) is (stage == 0), "in stage 2 clients are on the way over"
         await site.until_whole(*WITH_MIDS)
         assert await active_revision(site) == number == before[-1][0] + 1
         assert (await site.read("/v1/status"))["tiers"]["edge"]["to"] == ["mid"]

@@ -1,4 +1,4 @@
-"""Two hundred changes in a row, drawn at random, of a cluster in virtual time: whatever is changed into whatever, who
+"""A hundred changes in a row, drawn at random, of a cluster in virtual time: whatever is changed into whatever, who
 asks finds somebody there, and what does not come off leaves no trace."""
 
 import random
@@ -21,7 +21,7 @@ from tierlb.topology.edit import AddTier, Edit, EditError, RemoveTier, Scale, Se
 from tierlb.topology.problems import TopologyError
 from tierlb.topology.stages import transition
 
-CHANGES = 200
+CHANGES = 100
 SEEDS = (1,)
 MOST_TIERS = 5
 TEXT = """\

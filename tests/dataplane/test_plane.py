@@ -15,7 +15,7 @@ from tierlb.dataplane.plane import Plane, Refused
 from tierlb.dataplane.runtime import Runtime
 from tierlb.model.address import Address, parse_address
 from tierlb.model.load import Echo, Guidance, SubtreeLoad
-from tierlb.model.snapshot import Destination, Found, Listener, PoolSettings, Rule, Send, Snapshot
+from tierlb.model.snapshot import Destination, FoundEndpoint, Listener, PoolSettings, Rule, Send, Snapshot
 from tierlb.model.topology import DRAIN_S, Admin, HealthCheck, Limits, Match, Policy, Respond
 from tierlb.net import names
 from tierlb.telemetry.sketch import decode_sketch
@@ -463,11 +463,11 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s"
 
 
 @pytest.fixture
-def zone(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[Found, ...]]:
+def zone(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[FoundEndpoint, ...]]:
     """What names lead to; asked many times a second."""
-    zone: dict[str, tuple[Found, ...]] = {}
+    zone: dict[str, tuple[FoundEndpoint, ...]] = {}
 
-    async def ask(name: str) -> tuple[Found, ...]:
+    async def ask(name: str) -> tuple[FoundEndpoint, ...]:
         await trio.lowlevel.checkpoint()
         return zone.get(name, ())
 
@@ -491,17 +491,17 @@ async def until_known(lab: Lab, *expected: FakeEndpoint) -> None:
 
 
 async def test_what_a_name_leads_to_serves_at_once_and_what_it_no_longer_does_finishes(
-    lab: Lab, zone: dict[str, tuple[Found, ...]]
+    lab: Lab, zone: dict[str, tuple[FoundEndpoint, ...]]
 ) -> None:
     first, second = [await lab.endpoint(target="far") for _ in range(2)]
-    zone["far.internal:80"] = (Found(first.address),)
+    zone["far.internal:80"] = (FoundEndpoint(first.address),)
     await lab.serves(far())
     await until_known(lab, first)
     client, other = await lab.connects(), await lab.connects()
     await client.says(GET)
     under_way = await first.accepts()
     await under_way.hears_head()
-    zone["far.internal:80"] = (Found(second.address, 0.5),)
+    zone["far.internal:80"] = (FoundEndpoint(second.address, 0.5),)
     await until_known(lab, second)
     await other.says(GET)
     voice = await second.accepts()
@@ -515,34 +515,38 @@ async def test_what_a_name_leads_to_serves_at_once_and_what_it_no_longer_does_fi
 
 
 async def test_until_a_name_leads_anywhere_the_node_says_that_nothing_below_is_ready(
-    lab: Lab, zone: dict[str, tuple[Found, ...]], at_once: None
+    lab: Lab, zone: dict[str, tuple[FoundEndpoint, ...]], at_once: None
 ) -> None:
     await lab.serves(far())
     assert (await (await lab.connects()).asks(GET)).status == 503
     load = lab.plane.subtree()
     assert (load.leaves, load.ready_leaves) == (1, 0)
     found = await lab.endpoint(target="far")
-    zone["far.internal:80"] = (Found(found.address),)
+    zone["far.internal:80"] = (FoundEndpoint(found.address),)
     await until_known(lab, found)
     load = lab.plane.subtree()
     assert (load.leaves, load.ready_leaves) == (1, 1)
 
 
-async def test_members_that_are_listed_serve_whatever_dns_says(lab: Lab, zone: dict[str, tuple[Found, ...]]) -> None:
+async def test_members_that_are_listed_serve_whatever_dns_says(
+    lab: Lab, zone: dict[str, tuple[FoundEndpoint, ...]]
+) -> None:
     listed = await lab.endpoint()
     lab.background.start_soon(listed.answers_all, OK % (2, b"ok"))
     await lab.serves(far(listed))
     client = await lab.connects()
     assert (await client.asks(GET)).status == 200
     nobody = await lab.nobody("far")
-    zone["far.internal:80"] = (Found(nobody.address),)
+    zone["far.internal:80"] = (FoundEndpoint(nobody.address),)
     await until_known(lab, listed, nobody)
     assert {(await client.asks(GET)).status for _ in range(4)} == {200}
 
 
-async def test_what_is_found_stays_over_snapshots_and_is_checked(lab: Lab, zone: dict[str, tuple[Found, ...]]) -> None:
+async def test_what_is_found_stays_over_snapshots_and_is_checked(
+    lab: Lab, zone: dict[str, tuple[FoundEndpoint, ...]]
+) -> None:
     found = await lab.endpoint(target="far")
-    zone["far.internal:80"] = (Found(found.address),)
+    zone["far.internal:80"] = (FoundEndpoint(found.address),)
     await lab.serves(far())
     await until_known(lab, found)
     host = lab.host(found)
@@ -551,9 +555,9 @@ async def test_what_is_found_stays_over_snapshots_and_is_checked(lab: Lab, zone:
     assert b"GET /up" in (await (await found.accepts()).hears_head()).raw
 
 
-async def test_an_l4_node_relays_to_what_a_name_leads_to(lab: Lab, zone: dict[str, tuple[Found, ...]]) -> None:
+async def test_an_l4_node_relays_to_what_a_name_leads_to(lab: Lab, zone: dict[str, tuple[FoundEndpoint, ...]]) -> None:
     found = await lab.endpoint(target="far")
-    zone["far.internal:80"] = (Found(found.address),)
+    zone["far.internal:80"] = (FoundEndpoint(found.address),)
     snapshot = far()
     await lab.serves(l4(rules=snapshot.rules, pools=snapshot.pools))
     await until_known(lab, found)

@@ -12,7 +12,7 @@ import trio
 
 from tests.name_server import ZONE, NameServer, name_server
 from tierlb.model.address import Address
-from tierlb.model.snapshot import Found
+from tierlb.model.snapshot import FoundEndpoint
 from tierlb.net.lookup import look_up
 
 DEADLINE_S = 30.0
@@ -31,16 +31,18 @@ def server(tmp_path: Path) -> Iterator[NameServer]:
         yield server
 
 
-def asked(server: NameServer, *names: str) -> list[tuple[Found, ...]]:
+def asked(server: NameServer, *names: str) -> list[tuple[FoundEndpoint, ...]]:
     """What a process that has this name server finds."""
     argv = server.asking(sys.executable, "-c", ASK, *names)
     done = subprocess.run(argv, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     assert done.returncode == 0, done.stderr
-    return [tuple(Found(Address(*address), *rest) for address, *rest in found) for found in json.loads(done.stdout)]
+    return [
+        tuple(FoundEndpoint(Address(*address), *rest) for address, *rest in found) for found in json.loads(done.stdout)
+    ]
 
 
-def at(port: int, *hosts: str) -> tuple[Found, ...]:
-    return tuple(Found(Address(host, port)) for host in hosts)
+def at(port: int, *hosts: str) -> tuple[FoundEndpoint, ...]:
+    return tuple(FoundEndpoint(Address(host, port)) for host in hosts)
 
 
 def test_every_address_of_a_name_is_an_endpoint(server: NameServer) -> None:
@@ -76,10 +78,10 @@ def test_services_bring_their_ports_and_weights(server: NameServer) -> None:
     )
     (found,) = asked(server, service)
     assert found == (
-        Found(Address("10.0.0.1", 8001), 30.0),
-        Found(Address("10.0.0.2", 8002), 0.01),
-        Found(Address("10.0.0.3", 8002), 0.01),
-        Found(Address("10.0.0.9", 8009), 100.0, 1),
+        FoundEndpoint(Address("10.0.0.1", 8001), 30.0),
+        FoundEndpoint(Address("10.0.0.2", 8002), 0.01),
+        FoundEndpoint(Address("10.0.0.3", 8002), 0.01),
+        FoundEndpoint(Address("10.0.0.9", 8009), 100.0, 1),
     )
 
 

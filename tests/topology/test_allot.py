@@ -2,7 +2,7 @@ import attrs
 import pytest
 
 from tierlb.model.address import Address
-from tierlb.model.snapshot import Destination, Found, HostSpec, Listener, PoolSettings, Send
+from tierlb.model.snapshot import Destination, FoundEndpoint, HostSpec, Listener, PoolSettings, Send
 from tierlb.model.topology import (
     DRAIN_S,
     Admin,
@@ -235,7 +235,9 @@ def test_a_pool_in_dns_is_named_to_who_sends_there_and_has_no_members_from_here(
 
 def test_what_a_node_finds_stands_where_its_pool_does():
     snapshot = snapshot_for(FAR, "edge", 1, {"web": {"web-1": at(61)}}, {})
-    rules = discovered(snapshot, {"far": (Found(at(7)), Found(at(8), 0.5)), "app": (Found(at(9)),)}).rules
+    rules = discovered(
+        snapshot, {"far": (FoundEndpoint(at(7)), FoundEndpoint(at(8), 0.5)), "app": (FoundEndpoint(at(9)),)}
+    ).rules
     found = (leaf("far", 7, parents=5), leaf("far", 8, parents=5, weight=0.5))
     listed = (leaf("app", 1, parents=2), leaf("app", 2, parents=2))
     assert rules[0] == snapshot.rules[0]
@@ -324,7 +326,9 @@ pools:
     listed = {str(host.address): host for host in snapshot.rules[0].action.destinations[0].hosts}
     assert (listed["127.0.0.1:9001"].weight, listed["127.0.0.1:9001"].admin) == (3, Admin.DRAIN)
     assert (listed["127.0.0.1:9002"].weight, listed["127.0.0.1:9002"].admin) == (1, Admin.READY)
-    found = discovered(snapshot, {"far": (Found(Address("10.0.0.5", 80)), Found(Address("10.0.0.6", 80)))})
+    found = discovered(
+        snapshot, {"far": (FoundEndpoint(Address("10.0.0.5", 80)), FoundEndpoint(Address("10.0.0.6", 80)))}
+    )
     hosts = {str(host.address): host for host in found.rules[0].action.destinations[0].hosts}
     assert (hosts["10.0.0.5:80"].weight, hosts["10.0.0.5:80"].admin) == (2, Admin.MAINTENANCE)
     assert hosts["10.0.0.6:80"].admin is Admin.READY
@@ -333,6 +337,6 @@ pools:
 def test_what_dns_finds_keeps_its_weight_and_its_level():
     text = "cluster: shop\ntiers: {web: {kind: l7, listen: ':80', to: far}}\npools: {far: {dns: _http._tcp.far.in}}\n"
     snapshot = snapshot_for(load_text(text, "f"), "web", 1, {}, {})
-    found = (Found(Address("10.0.0.5", 80), 3.0), Found(Address("10.0.0.6", 80), 7.0, 1))
+    found = (FoundEndpoint(Address("10.0.0.5", 80), 3.0), FoundEndpoint(Address("10.0.0.6", 80), 7.0, 1))
     (destination,) = discovered(snapshot, {"far": found}).rules[0].action.destinations
     assert [(host.weight, host.level) for host in destination.hosts] == [(3.0, 0), (7.0, 1)]

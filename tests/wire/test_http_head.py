@@ -532,7 +532,7 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> Mapping[bytes, object]:
     """The lines that are known, at first none."""
     kept = http_head.FieldLines()
     monkeypatch.setattr(http_head, "known_lines", Memo(LINES_BUDGET_BYTES, kept))
-    monkeypatch.setattr(http_head, "_field", kept.__getitem__)
+    monkeypatch.setattr(http_head, "_make_field", kept.__getitem__)
     return kept
 
 

@@ -17,17 +17,17 @@ from tierlb.balance.turns import RandomTurns, RoundRobin
 from tierlb.balance.weighted import SmoothWeighted, Weighed
 from tierlb.model.topology import Policy
 
-T = TypeVar("T")
+ChosenHost = TypeVar("ChosenHost")
 
 
-class Host(Costed, Peaked, Weighed, Protocol):
+class ChoosableHost(Costed, Peaked, Weighed, Protocol):
     """What a policy may read of a host: plain attributes, read in the hot path, never written here."""
 
 
-ChooserHost = TypeVar("ChooserHost", bound=Host)
+ChooserHost = TypeVar("ChooserHost", bound=ChoosableHost)
 
 
-class Chooser(Protocol[T]):
+class Chooser(Protocol[ChosenHost]):
     """Chooses among the hosts of the last `rebuild`.
 
     `rebuild` is called after every change of membership, availability, weight, capacity, slope, offset or share, and
@@ -36,11 +36,11 @@ class Chooser(Protocol[T]):
     affinity; the others ignore it.
     """
 
-    def rebuild(self, hosts: Sequence[T]) -> None: ...
+    def rebuild(self, hosts: Sequence[ChosenHost]) -> None: ...
 
-    def pick(self, key: int) -> T: ...
+    def pick(self, key: int) -> ChosenHost: ...
 
-    def among(self, hosts: Sequence[T], key: int) -> T: ...
+    def among(self, hosts: Sequence[ChosenHost], key: int) -> ChosenHost: ...
 
 
 def make_chooser(policy: Policy, rng: random.Random) -> Chooser[ChooserHost]:

@@ -72,7 +72,7 @@ NARROW = 2.0
 """Slots are known when the remaining hypotheses are within this factor."""
 
 SHORTEST_SUM_S = 1e-9
-"""Bins whose times add up to less than a clock can tell are left out: their logarithm is taken."""
+"""Bins whose times add up to less than a clock measures are left out: their logarithm is taken."""
 
 BinRow = tuple[float, float, int]
 """A bin of a window: its weight, its time by the usual one, and its place."""

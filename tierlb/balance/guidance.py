@@ -1,4 +1,4 @@
-"""Guidance: what a parent tells its children about each other, and which connections a hot child closes.
+"""Guidance: what a parent sends its children about each other, and which connections a hot child closes.
 
 Weights steer new connections only. A child that is hotter than its siblings therefore closes kept connections after
 their responses, so that their clients reconnect through the parent and are placed elsewhere (BALANCING.md §6:
@@ -66,7 +66,7 @@ LITTLE = 0.05
 
 
 @attrs.frozen
-class Child:
+class GuidedChild:
     """A ready child, as its siblings are compared with it. `utilisation`: 0..1, more when overloaded. `capacity`: items
     per second (0: unknown). `slowness`: relative to its siblings (1: as they are, 0: unknown). `usual_s`: what its
     requests usually take at a host as fast as the siblings (0: unknown). `part` (0..1): what slow start leaves of its
@@ -90,7 +90,7 @@ class Child:
         return self.slowness > SLOW_MARGIN
 
 
-def guide(children: Sequence[Child]) -> list[Guidance]:
+def guide(children: Sequence[GuidedChild]) -> list[Guidance]:
     """The guidance for each of them.
 
     Children of unknown capacity (0) count with the mean of the others. So do those that report little but are not slow:
@@ -121,13 +121,13 @@ def guide(children: Sequence[Child]) -> list[Guidance]:
     ]
 
 
-def _child_weight(child: Child, usual: float) -> float:
+def _child_weight(child: GuidedChild, usual: float) -> float:
     if child.capacity < LEAST_CAPACITY:
         return usual
     return child.capacity if child.slow else max(child.capacity, usual)
 
 
-def _gifts(children: Sequence[Child], usual: float) -> list[float]:
+def _gifts(children: Sequence[GuidedChild], usual: float) -> list[float]:
     """The connections that each closes per second for siblings that return, in proportion to what it has."""
     receives = [child.probing or child.climbing for child in children]
     if not any(receives):
@@ -233,7 +233,7 @@ def excess_part(figure: float, most: float) -> float:
     return (figure - most) / figure if figure > most else 0.0
 
 
-class Busy(Protocol):
+class WaitingConnection(Protocol):
     """A connection that waits for an answer. `activity`: requests per second of the time in which it did not wait since
     it was opened. Its client would send so many if answers took no time."""
 
@@ -241,7 +241,7 @@ class Busy(Protocol):
     def activity(self) -> float: ...
 
 
-B = TypeVar("B", bound=Busy)
+B = TypeVar("B", bound=WaitingConnection)
 
 
 class Reason(enum.Enum):

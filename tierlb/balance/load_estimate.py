@@ -20,7 +20,7 @@ import attrs
 from tierlb.balance.capacity import ALIKE
 from tierlb.balance.cost import NEXT_ITEM, Cost, connection_tau_s, freshness, predicted_cost, tau_s
 from tierlb.balance.error_penalty import HostPenalties
-from tierlb.balance.guidance import Child
+from tierlb.balance.guidance import GuidedChild
 from tierlb.balance.kinds import Answers
 from tierlb.balance.learnt_speed import LearntSpeed
 from tierlb.balance.mean_in_flight import MeanInFlight
@@ -151,7 +151,7 @@ class LoadEstimate:
             slowness.believe(max(found, usual_slowness), LOT)
             self.joined = self.in_flight.at - PROVEN_S
 
-    def as_child(self, connections: int) -> Child | None:
+    def as_child(self, connections: int) -> GuidedChild | None:
         """What guidance compares; None while no report arrives. `connections`: those of this node at the host."""
         load = self.received.latest
         if load is None or not self.received.connected:
@@ -159,7 +159,7 @@ class LoadEstimate:
         known = self.traits.by_connection and self.speed.known
         usual_slowness = self.speed.usual_slowness
         own_scale = self._own_scale(load)
-        return Child(
+        return GuidedChild(
             load.utilisation / own_scale,
             load.capacity,
             self.speed.slowness.value / usual_slowness if known else 0.0,

@@ -29,10 +29,10 @@ class Keyed(Counted, Weighed, Protocol):
     """The hosts of this policy."""
 
 
-K = TypeVar("K", bound=Keyed)
+MaglevHost = TypeVar("MaglevHost", bound=Keyed)
 
 
-class Maglev(Generic[K]):
+class Maglev(Generic[MaglevHost]):
     """A table is kept while its names contain those of the hosts: the keys of a missing host go to the next slots until
     it is back. Filling a table takes tens of milliseconds, and a node must not stop for that because a host was
     ejected."""
@@ -40,13 +40,13 @@ class Maglev(Generic[K]):
     __slots__ = ("_by_slot", "_hosts", "_shares", "_table", "_weights")
 
     def __init__(self) -> None:
-        self._hosts: dict[str, K] = {}
+        self._hosts: dict[str, MaglevHost] = {}
         self._weights: dict[str, float] = {}
         self._shares: dict[str, float] = {}
         self._table: list[int] = []
-        self._by_slot: list[K | None] = []
+        self._by_slot: list[MaglevHost | None] = []
 
-    def rebuild(self, hosts: Sequence[K]) -> None:
+    def rebuild(self, hosts: Sequence[MaglevHost]) -> None:
         self._hosts = {host.name: host for host in hosts}
         given = usable([host.weight for host in self._hosts.values()])
         weights = dict(zip(self._hosts, given, strict=True))
@@ -57,17 +57,17 @@ class Maglev(Generic[K]):
         total = sum(weights.values())
         self._shares = {name: BOUND * weight / total for name, weight in weights.items()}
 
-    def pick(self, key: int) -> K:
+    def pick(self, key: int) -> MaglevHost:
         return self._walk(key, self._hosts)
 
-    def among(self, hosts: Sequence[K], key: int) -> K:
+    def among(self, hosts: Sequence[MaglevHost], key: int) -> MaglevHost:
         return self._walk(key, {host.name: host for host in hosts})
 
-    def _walk(self, key: int, wanted: dict[str, K]) -> K:
+    def _walk(self, key: int, wanted: dict[str, MaglevHost]) -> MaglevHost:
         """The first host with room from the key's slot on; the first host at all if a few hundred slots have none."""
         table, by_slot, shares = self._table or [0], self._by_slot or [None], self._shares
         in_flight = -1
-        first: K | None = None
+        first: MaglevHost | None = None
         for slot in range(key, key + LONGEST_WALK):
             host = by_slot[table[slot % len(table)]]
             if host is None or host.name not in wanted:

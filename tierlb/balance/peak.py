@@ -57,10 +57,10 @@ class Peaked(Counting, Protocol):
     def peak(self) -> PeakEwma: ...
 
 
-P = TypeVar("P", bound=Peaked)
+PeakHost = TypeVar("PeakHost", bound=Peaked)
 
 
-class PeakEwmaChoices(Generic[P]):
+class PeakEwmaChoices(Generic[PeakHost]):
     """The lower cost of two hosts drawn at random. A host without answers gets one item, and then none until it
     answers."""
 
@@ -69,28 +69,28 @@ class PeakEwmaChoices(Generic[P]):
     def __init__(self, rng: random.Random) -> None:
         self._random = rng.random
         self._turns = SmoothTurns(rng)
-        self._hosts: tuple[P, ...] = ()
+        self._hosts: tuple[PeakHost, ...] = ()
         self._parts: list[float] | None = None
 
-    def rebuild(self, hosts: Sequence[P]) -> None:
+    def rebuild(self, hosts: Sequence[PeakHost]) -> None:
         self._hosts = tuple(hosts)
         weights = [host.weight for host in hosts]
         self._parts = None if alike(weights) else relative(weights)
         if self._parts is not None:
             self._turns.rebuild(hosts)
 
-    def pick(self, key: int) -> P:
+    def pick(self, key: int) -> PeakHost:
         if self._parts is not None:
             return soonest(self._hosts, self._parts, self._turns.turn())
         return self._cheaper(self._hosts)
 
-    def among(self, hosts: Sequence[P], key: int) -> P:
+    def among(self, hosts: Sequence[PeakHost], key: int) -> PeakHost:
         if self._parts is None:
             return self._cheaper(hosts)
         parts = relative([host.weight for host in hosts])
         return soonest(hosts, parts, Draws(parts).one(self._random()))
 
-    def _cheaper(self, hosts: Sequence[P]) -> P:
+    def _cheaper(self, hosts: Sequence[PeakHost]) -> PeakHost:
         count = len(hosts)
         if count == 1:
             return hosts[0]
@@ -99,7 +99,7 @@ class PeakEwmaChoices(Generic[P]):
         return one if expected_s(one) <= expected_s(other) else other
 
 
-def soonest(hosts: Sequence[P], parts: Sequence[float], turn: int) -> P:
+def soonest(hosts: Sequence[PeakHost], parts: Sequence[float], turn: int) -> PeakHost:
     """The host whose turn it is, or one that would finish far sooner. A queue counts relative to the part of the
     weight."""
     own = parts[turn]

@@ -1,7 +1,7 @@
-"""A look at what is under way at one host, the oldest first: which of it is parked, and how late the rest is.
+"""A look at the items in progress at one host, the oldest first: which of them are parked, and how late the others are.
 
-A look at every tick is enough, since parking is about half seconds. It is bounded: of more than `MOST_LOOKED_AT` items
-the oldest are looked at, and parked ones are not looked at again.
+A look at every tick is enough, because parking happens after half a second or more. It is bounded: of more than
+`MOST_LOOKED_AT` items the oldest are looked at, and parked ones are not looked at again.
 """
 
 from bisect import bisect_left
@@ -21,8 +21,8 @@ LATE_FROM = 2.0
 
 @attrs.frozen
 class Look:
-    """`parked`: what is to be parked. `overdue`: the sum of the ratios by which the others are late. `stuck`: how many
-    there are, all of them old, if nothing was begun since."""
+    """`parked`: the items to park. `overdue`: the sum of the ratios by which the others are late. `stuck`: how many
+    others there are, if all of them are old and none began since."""
 
     parked: tuple[Ticket[ItemCounts], ...] = ()
     overdue: float = 0.0
@@ -41,8 +41,8 @@ def look(
     parked: Iterable[float],
     item_s: float,
 ) -> Look:
-    """`under_way` is in the order in which items began. `over`: how many are over now. `parked`: when those began that
-    are parked. `item_s`: how long items take here, in the mean; 0 while that is unknown, and then nothing is parked."""
+    """`under_way` is in the order in which items began. `over`: how many items are over now. `parked`: when the parked
+    ones began. `item_s`: the mean time of items here; 0 while that is unknown, and then nothing is parked."""
     if not under_way:
         return NOTHING
     after_s = parks_after_s(item_s)

@@ -56,7 +56,7 @@ def start_agent(options: AgentOptions) -> None:
     principal = Principal(Role.AGENT, options.pool, options.name)
     credential, is_root = credential_or_exit(join_credentials.token, principal)
     url, meter, drain_time_s, identity = (
-        _url(options),
+        _counters_url(options),
         _meter(options),
         _drain_time_s(options),
         _agent_identity(options, join_credentials.url, credential.text),
@@ -82,7 +82,7 @@ def _agent_identity(options: AgentOptions, controllers: str, token: str) -> Iden
     return Identity(*joins, secrets.token_hex(8), os.getpid(), data=data, tls=_agent_tls(options.tls))
 
 
-def _url(options: AgentOptions) -> Url | None:
+def _counters_url(options: AgentOptions) -> Url | None:
     try:
         return parse_url(options.url) if options.url else None
     except ValueError as error:

@@ -133,13 +133,13 @@ def exchange(
     sent = dict(fields or {})
     if access.token_file is not None:
         sent.setdefault("Authorization", f"Bearer {_given_token(access.token_file)}")
-    status, body = _request(access, method, path, content, sent, timeout_s)
+    status, body = _admin_request(access, method, path, content, sent, timeout_s)
     if status == http.client.UNAUTHORIZED and "Authorization" not in sent and (token := _token_from_here(access)):
-        return _request(access, method, path, content, {**sent, "Authorization": f"Bearer {token}"}, timeout_s)
+        return _admin_request(access, method, path, content, {**sent, "Authorization": f"Bearer {token}"}, timeout_s)
     return status, body
 
 
-def _request(
+def _admin_request(
     access: AdminAccess, method: str, path: str, content: bytes | None, fields: dict[str, str], timeout_s: float
 ) -> tuple[int, bytes]:
     connection = _open_connection(access, timeout_s)

@@ -1,9 +1,9 @@
-"""Changes of a cluster that compose runs (`--compose DIR`): the controller carries a change out, as everywhere, and
-here the containers are made what it needs.
+"""Changes of a cluster that compose runs (`--compose DIR`): the controller carries out the change as everywhere, and
+the containers are adapted here.
 
-Before anything is sent, the topology that would come of it is rendered, so that what compose cannot have is refused
-while nothing has happened. When the change has begun, what is new is started and connected; when it is over, however
-it went, what the topology that counts has not ends. Who pressed Ctrl-C between goes on with `tierlb progress`.
+Before anything is sent, the resulting topology is rendered, so that what compose cannot run is refused before anything
+happened. When the change has begun, new containers are started and connected. When it is over, with whatever outcome,
+containers that the accepted topology does not have end. After Ctrl-C in between, `tierlb progress` continues.
 """
 
 from collections.abc import Iterator
@@ -34,26 +34,26 @@ Json = dict[str, Any]
 
 @attrs.frozen
 class Containers:
-    """Those of a cluster, and where their file is."""
+    """The containers of a cluster, and the directory of its compose file."""
 
     client: Client
     project: Project
     engine: ComposeEngine
 
     def checked(self, path: str, body: Json) -> Json:
-        """The request, for just the revision for which it was found to be possible; exits where it is not."""
+        """The request, limited to the revision for which it was found to be possible; exits where it is not."""
         current = self.client.get("/v1/topology")
         try:
             wanted = self._load(self._wanted(path, body, current["text"]))
         except (EditError, RequestRefused, TopologyError):
-            return body  # which the controller refuses in its own words
+            return body  # the controller refuses it with a message
         check_for_compose(self.project.topology_file, wanted[0])
         with _engine_errors():
             self._check(self._document(*wanted))
         return {"expected": current["revision"], **body}
 
     def begin(self, revision: int) -> None:
-        """Make what the revision needs besides."""
+        """Start what the revision needs in addition."""
         try:
             with _engine_errors():
                 self.engine.grow(self._laid_out(self.client.get(f"/v1/history/{revision}")["text"]))
@@ -61,7 +61,7 @@ class Containers:
             click.echo(f"Error: {problem.message}\nWithout it the change is taken back at its deadline.", err=True)
 
     def end(self) -> None:
-        """Make the containers what counts now."""
+        """Adapt the containers to the accepted topology."""
         with _engine_errors():
             counts = self._laid_out(self.client.get("/v1/topology")["text"])
             self.engine.grow(counts)
@@ -104,7 +104,8 @@ class Containers:
 
 
 def containers_of(client: Client, directory: Path) -> Containers:
-    """The cluster that runs from there, with its token if none was named; exits with 1 where it is another one."""
+    """The cluster that runs from this directory, with its token if none was named; exits with 1 where it is another
+    one."""
     client = attrs.evolve(client, token_file=client.token_file or directory / SECRETS / ADMIN_TOKEN)
     with _engine_errors():
         project = read_project(directory)

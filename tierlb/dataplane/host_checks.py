@@ -62,8 +62,10 @@ class HostChecks:
         return tuple(attrs.evolve(host, problem=problems.get(host.name, "")) for host in hosts)
 
     def _checked(self, host: Host, healthy: bool, reason: str) -> None:
-        note = self._log.info if healthy else self._log.warning
-        note("health_checks_passed" if healthy else "health_checks_failed", host=host.name, reason=reason)
+        if healthy:
+            self._log.info("health_checks_passed", host=host.name, reason=reason)
+        else:
+            self._log.warning("health_checks_failed", host=host.name, reason=reason)
         host.checked(healthy)
 
     def _agent_replied(self, host: Hashable, reply: AgentReply) -> None:

@@ -164,7 +164,7 @@ def _tier_manifests(plan: ManifestPlan, tier: Tier) -> Iterator[Object]:
         return
     if tier.listen is not None:
         yield _public_service(plan, tier, labels, selector)
-    # who scales a Deployment must be the only one to say its replicas: each `kubectl apply` would set them back
+    # only the autoscaler may set the replicas: each `kubectl apply` would reset them
     is_scaled = plan.most(tier) > tier.replicas
     replicas = {} if is_scaled else {"replicas": tier.replicas}
     spec = {**_rolled(selector), **replicas, "template": template}

@@ -38,11 +38,11 @@ from tierlb.wire.credentials import issued, root_key
 COMPOSE_FILE = "compose.yaml"
 TOPOLOGY_FILE = "topology.yaml"
 SECRETS = "secrets"
-TOKEN_BYTES = 32
+PROJECT_TOKEN_BYTES = 32
 PRIVATE, READABLE = 0o700, 0o444
 
 
-class NotOurs(Exception):  # noqa: N818 (the text is what the user is told)
+class NotOurs(Exception):  # noqa: N818 (the text is the message for the user)
     """The directory holds no rendered cluster, or another one; the text says what to do."""
 
 
@@ -112,7 +112,7 @@ def _lay_out_secrets(directory: Path, rendering: Rendering) -> None:
     make_private_directory(directory)
     for name in (JOIN_TOKEN, ADMIN_TOKEN):
         if not _is_there(directory / name):
-            _replace(directory / name, f"{secrets.token_urlsafe(TOKEN_BYTES)}\n".encode(), READABLE)
+            _replace(directory / name, f"{secrets.token_urlsafe(PROJECT_TOKEN_BYTES)}\n".encode(), READABLE)
     root = root_key(_project_secret(directory / JOIN_TOKEN))
     for name, principal in role_tokens(rendering.topology).items():
         _replace(directory / name, f"{issued(root, principal).text}\n".encode(), READABLE)

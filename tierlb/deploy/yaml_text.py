@@ -41,15 +41,15 @@ def documents(objects: Iterable[Mapping[str, Any]]) -> str:
 def _block(data: Mapping[str, Any], width: int, apart: int = 0) -> Iterator[str]:
     begun = False
     for key, value in data.items():
-        first, *others = _value(value, width, apart - 1)
+        first, *others = _yaml_value(value, width, apart - 1)
         if others and begun and apart > 0:
             yield ""
-        yield f"{_scalar(key)}: {first}".rstrip()
+        yield f"{_yaml_scalar(key)}: {first}".rstrip()
         yield from _indented(others)
         begun = True
 
 
-def _value(value: Any, width: int, apart: int = 0) -> Iterator[str]:
+def _yaml_value(value: Any, width: int, apart: int = 0) -> Iterator[str]:
     """The rest of a key's line, then the lines below."""
     short = _flow_text(value, width)
     if short is not None:
@@ -75,7 +75,7 @@ def _filled_lines(words: Iterable[Any], width: int) -> Iterator[str]:
     """A flat list, as many values on each line as fit."""
     line = "["
     for word in words:
-        text = f"{_scalar(word)}, "
+        text = f"{_yaml_scalar(word)}, "
         if len(line) > 1 and len(line) + len(text) > width:
             yield line.rstrip()
             line = " "
@@ -85,7 +85,7 @@ def _filled_lines(words: Iterable[Any], width: int) -> Iterator[str]:
 
 def _items(items: Iterable[Any], width: int) -> Iterator[str]:
     for item in items:
-        first, *others = _value(item, width)
+        first, *others = _yaml_value(item, width)
         if not first:
             first, *others = others
         yield f"- {first}"
@@ -99,17 +99,17 @@ def _indented(lines: Iterable[str]) -> Iterator[str]:
 def _flow_text(value: Any, width: int) -> str | None:
     """The value on one line, unless it is deep or long."""
     if isinstance(value, Mapping):
-        parts = [f"{_scalar(key)}: {_scalar(item)}" for key, item in value.items() if not _is_deep(item)]
+        parts = [f"{_yaml_scalar(key)}: {_yaml_scalar(item)}" for key, item in value.items() if not _is_deep(item)]
         text = f"{{{', '.join(parts)}}}"
     elif isinstance(value, list | tuple):
-        parts = [_scalar(item) for item in value if not _is_deep(item)]
+        parts = [_yaml_scalar(item) for item in value if not _is_deep(item)]
         text = f"[{', '.join(parts)}]"
     else:
-        return None if isinstance(value, str) and LINES.fullmatch(value) else _scalar(value)
+        return None if isinstance(value, str) and LINES.fullmatch(value) else _yaml_scalar(value)
     return text if len(parts) == len(value) and (len(text) <= width or not parts) else None
 
 
-def _scalar(value: Any) -> str:
+def _yaml_scalar(value: Any) -> str:
     if value is None:
         return "null"
     if isinstance(value, str) and PLAIN_SCALAR.fullmatch(value) and not TAKEN.fullmatch(value):

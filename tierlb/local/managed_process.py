@@ -24,7 +24,7 @@ from tierlb.local.sockets import Sockets, pair
 from tierlb.net.broker import DESCRIPTOR_VARIABLE
 from tierlb.telemetry.internal_errors import InternalErrors
 
-T = TypeVar("T")
+TaskArgument = TypeVar("TaskArgument")
 POLL_EXIT_EVERY_S = 0.2
 
 
@@ -156,7 +156,7 @@ class ManagedProcess:
             await self._wait_gone(process)
             nursery.cancel_scope.cancel()
 
-    async def _beside(self, where: str, run: Callable[[T], Awaitable[None]], argument: T) -> None:
+    async def _beside(self, where: str, run: Callable[[TaskArgument], Awaitable[None]], argument: TaskArgument) -> None:
         with self.errors.barrier(where, process=self.name):
             await run(argument)
 

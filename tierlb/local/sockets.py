@@ -58,6 +58,11 @@ class Sockets:
             self._open.pop(address).close()
         self._tiers = {address: {tier} for address, tier in addresses.items()}
 
+    @property
+    def addresses(self) -> frozenset[Address]:
+        """Those that are bound."""
+        return frozenset(self._open)
+
     async def serve(self, sock: trio.socket.SocketType, tier: str) -> None:
         """Answer one node of the tier until its end of the pair is closed. If this process or the kernel lacks
         something for one answer, the node asks again."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from tierlb.controller.store import holder
 
 
-class NotStopped(Exception):  # noqa: N818 (the text is what the user is told)
+class NotStopped(Exception):  # noqa: N818 (the text is the message for the user)
     """Nothing was stopped, or not in time; the text says why."""
 
 

@@ -70,7 +70,7 @@ class PoolSettings:
 
 
 @attrs.frozen(order=True)
-class Found:
+class FoundEndpoint:
     """An endpoint that was found in DNS. `level`: 0, or more for one in reserve (`HostSpec.level`)."""
 
     address: Address

@@ -21,7 +21,7 @@ from dns.rdtypes.IN.SRV import SRV
 from dns.resolver import NXDOMAIN, NoAnswer, Resolver
 
 from tierlb.model.address import Address
-from tierlb.model.snapshot import Found
+from tierlb.model.snapshot import FoundEndpoint
 from tierlb.net.names import one_family
 
 LIFETIME_S = 5.0
@@ -32,13 +32,13 @@ LEAST_WEIGHT = 0.01
 """A weight of 0 is to have a small chance beside others (RFC 2782), not none."""
 
 
-async def services(name: str) -> tuple[Found, ...]:
+async def services(name: str) -> tuple[FoundEndpoint, ...]:
     """The endpoints of the name's SRV records, in order, each once; none if the resolver fails now. In a thread: an
     answer of 64 KiB takes a tenth of a second to read, which traffic must not wait for."""
     return await trio.to_thread.run_sync(_services, name, abandon_on_cancel=True)
 
 
-def _services(name: str) -> tuple[Found, ...]:
+def _services(name: str) -> tuple[FoundEndpoint, ...]:
     try:
         resolver = Resolver()
         answer = resolver.resolve(name, "SRV", search=True, lifetime=LIFETIME_S)
@@ -59,15 +59,15 @@ def offered(records: Iterable[SRV]) -> tuple[SRV, ...]:
     return tuple(sorted((each for each in records if each.target != root), key=lambda record: record.priority))
 
 
-def endpoints(records: Iterable[SRV], hosts: Mapping[Name, tuple[str, ...]]) -> tuple[Found, ...]:
+def endpoints(records: Iterable[SRV], hosts: Mapping[Name, tuple[str, ...]]) -> tuple[FoundEndpoint, ...]:
     """Where the records lead, by the addresses of their hosts. What several records of a priority name weighs as much
     as all of them; what those of several name belongs to the lowest."""
     ordered = offered(records)
     levels = {priority: level for level, priority in enumerate(sorted({record.priority for record in ordered}))}
-    found: dict[Address, Found] = {}
+    found: dict[Address, FoundEndpoint] = {}
     for record in ordered:
         for host in hosts.get(record.target, ()):
-            new = Found(Address(host, record.port), record.weight or LEAST_WEIGHT, levels[record.priority])
+            new = FoundEndpoint(Address(host, record.port), record.weight or LEAST_WEIGHT, levels[record.priority])
             known = found.setdefault(new.address, attrs.evolve(new, weight=0.0))
             if known.level == new.level:
                 found[new.address] = attrs.evolve(new, weight=known.weight + new.weight)

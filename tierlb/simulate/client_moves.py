@@ -7,11 +7,11 @@ from typing import Protocol
 
 import attrs
 
-from tierlb.balance.guidance import Busy, CloseBudget, closing_rate_per_s, combine, why_close
+from tierlb.balance.guidance import CloseBudget, WaitingConnection, closing_rate_per_s, combine, why_close
 from tierlb.model.load import Guidance, SubtreeLoad
 
 
-class Movable(Busy, Protocol):
+class Movable(WaitingConnection, Protocol):
     """A client of a kept connection. `moves`: it is to close with the answer it waits for."""
 
     moves: bool

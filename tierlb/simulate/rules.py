@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Any, Protocol, TypeVar
 
-from tierlb.balance.choosers import Chooser, Host, make_chooser
+from tierlb.balance.choosers import ChoosableHost, Chooser, make_chooser
 from tierlb.balance.least import two_of
 from tierlb.balance.load_estimate import LoadEstimate
 from tierlb.model.topology import Policy
@@ -62,7 +62,7 @@ class Below(Protocol):
     def expected(self) -> tuple[float, float]: ...
 
 
-class SimulationHost(Host, Protocol):
+class SimulationHost(ChoosableHost, Protocol):
     """A host of a simulation."""
 
     @property

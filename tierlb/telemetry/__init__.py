@@ -1,1 +1,1 @@
-"""What a node counts and what it says of it upwards: values in, values out. Records and sums up, never sends."""
+"""The counts of a node and its reports to parents: values in, values out. It records and adds up, but sends nothing."""

@@ -1,14 +1,14 @@
-"""What came from each parent: the *echo* that tells a parent how much of this node's load is its own.
+"""Counts by parent: the *echo* in a report is the part of this node's load that came from the parent.
 
-The hot path holds the `Tally` of its connection and counts on its plain attributes; clients that are no parents
-share the one called `outside`. A parent finds its share of this node's arrivals, and what the other parents have in
-flight here, from its echo beside the totals (BALANCING.md §2).
+The hot path holds the `Tally` of its connection and counts on its plain attributes; clients that are no parents share
+the one called `outside`. From its echo beside the totals a parent finds its share of this node's arrivals, and what the
+other parents have in flight here (BALANCING.md §2).
 """
 
 from tierlb.model.load import Echo
 
 MOST_PARENTS = 4096
-"""More than any tier has nodes; those beyond count as outside, so that no stream of names fills the memory."""
+"""More than any tier has nodes. Further names count as outside, so that a stream of names does not fill the memory."""
 
 
 class Tally:
@@ -77,7 +77,7 @@ class Tallies:
         return tally
 
     def echo(self, parent: str) -> Echo:
-        """What the report to this parent says; all zero for one that never sent anything."""
+        """The echo for this parent; all zero for one that never sent anything."""
         tally = self._parents.get(parent)
         return Echo() if tally is None else tally.echo()
 

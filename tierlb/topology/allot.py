@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 
 from tierlb.model.address import Address
-from tierlb.model.snapshot import Destination, Found, HostSpec, Listener, PoolSettings, Rule, Send, Snapshot
+from tierlb.model.snapshot import Destination, FoundEndpoint, HostSpec, Listener, PoolSettings, Rule, Send, Snapshot
 from tierlb.model.topology import Action, Admin, Forward, Kind, Override, Pool, Redirect, Respond, Share, Tier, Topology
 
 Announced = Mapping[str, Mapping[str, Address]]
@@ -24,7 +24,7 @@ RunEndpoints = Mapping[str, tuple[Address, ...]]
 Agents = Mapping[str, Mapping[str, Address]]
 """pool name → agent name → where it takes items. The name is the one its reports come under."""
 
-Discovered = Mapping[str, tuple[Found, ...]]
+Discovered = Mapping[str, tuple[FoundEndpoint, ...]]
 """pool name → the endpoints that its name in DNS leads to."""
 
 NONE: Mapping[str, Any] = MappingProxyType({})

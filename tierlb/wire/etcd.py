@@ -26,7 +26,7 @@ UNAUTHENTICATED = ("user name is empty", "invalid auth token", "auth store is ol
 DENIAL = (*UNAUTHENTICATED, "permission denied", "authentication failed", "CommonName of client")
 
 Plain = dict[str, Any]
-T = TypeVar("T")
+EtcdValue = TypeVar("EtcdValue")
 
 
 @attrs.frozen
@@ -176,11 +176,11 @@ def watch(key: str, since: int) -> Plain:
     return {"create_request": {"key": _coded(key), "start_revision": str(since)}}
 
 
-def _strict(read: Callable[[Any], T]) -> Callable[[Any], T]:
+def _strict(read: Callable[[Any], EtcdValue]) -> Callable[[Any], EtcdValue]:
     """Turn a missing field, or one of another type, into a ValueError."""
 
     @wraps(read)
-    def checked(plain: Any) -> T:
+    def checked(plain: Any) -> EtcdValue:
         try:
             return read(plain)
         except (LookupError, TypeError, AttributeError, OverflowError) as error:

@@ -162,7 +162,7 @@ def encode_frame(frame: Frame) -> bytes:
         return _encode_report(frame)
     tag, _ = _SHAPES[type(frame)]
     values = [getattr(frame, field.name) for field in attrs.fields(type(frame))]
-    packed: bytes = _pack([tag, *(_converter.unstructure(value) for value in values)])
+    packed: bytes = _pack([tag, *(_frame_converter.unstructure(value) for value in values)])
     return packed
 
 
@@ -196,7 +196,7 @@ def _read_field(tag: str, name: str, read: Reader, value: Any) -> Any:
     try:
         return read(value)
     except (ValueError, TypeError, cattrs.BaseValidationError) as error:
-        raise ProtocolError(f"{tag}: field '{name}' {_why(error)}") from error
+        raise ProtocolError(f"{tag}: field '{name}' {_frame_fault(error)}") from error
 
 
 def _encode_report(report: Report) -> bytes:
@@ -226,7 +226,7 @@ def _encode_report(report: Report) -> bytes:
     ]
     if not _is_ordinary(numbers):
         numbers = [_within(value, most) for value, (_, _, most) in zip(numbers, _REPORT, strict=True)]
-    rows = [_converter.unstructure(row) for row in report.rows] if report.rows else ()
+    rows = [_frame_converter.unstructure(row) for row in report.rows] if report.rows else ()
     parked = _within(s.parked, MAX_COUNT), _within(e.parked, MAX_COUNT)
     later = (_within(value, MAX_NUMBER) for value in (s.capacity_age_s, s.slots, s.overdue))
     packed: bytes = _pack(("report", *numbers, rows, s.down, *parked, *later, s.kinds))
@@ -284,7 +284,7 @@ def _read_array(data: bytes, limit_bytes: int) -> list[Any]:
     return frame
 
 
-def _why(error: Exception) -> str:
+def _frame_fault(error: Exception) -> str:
     if isinstance(error, cattrs.BaseValidationError):
         return "; ".join(cattrs.transform_error(error))[:200]
     return str(error)
@@ -296,14 +296,14 @@ def _natural(value: object, _: object = None) -> int:
     return value
 
 
-def _number(value: object, _: object = None) -> float:
+def _read_number(value: object, _: object = None) -> float:
     if not isinstance(value, int | float) or value is True or value is False or not 0 <= value <= MAX_NUMBER:
         raise ValueError(f"is not {_EXPECTED[float]}")  # NaN is in no range
     return float(value)
 
 
 def _positive(value: object) -> float:
-    number = _number(value)
+    number = _read_number(value)
     if number == 0:
         raise ValueError("is not a number above 0")
     return number
@@ -315,44 +315,44 @@ def _truth(value: object, _: object = None) -> bool:
     return value
 
 
-def _text(value: object, _: object = None) -> str:
+def _read_text(value: object, _: object = None) -> str:
     if type(value) is not str:
         raise ValueError("is not text")
     return value
 
 
 def _label(value: object) -> str:
-    text = _text(value)
+    text = _read_text(value)
     if not 0 < len(text) <= MAX_TEXT_CHARACTERS:
         raise ValueError(f"is not text of 1 to {MAX_TEXT_CHARACTERS} characters")
     return text
 
 
 def _short_text(value: object) -> str:
-    text = _text(value)
+    text = _read_text(value)
     if len(text) > MAX_TEXT_CHARACTERS:
         raise ValueError(f"is longer than {MAX_TEXT_CHARACTERS} characters")
     return text
 
 
 def _nonce(value: object) -> str:
-    text = _text(value)
+    text = _read_text(value)
     if len(text) > MAX_NONCE_CHARACTERS or not text.isascii():
         raise ValueError(f"is not ASCII text of at most {MAX_NONCE_CHARACTERS} characters")
     return text
 
 
-def _place(value: object) -> str:
-    return str(parse_address(_text(value))) if value != "" else ""
+def _read_place(value: object) -> str:
+    return str(parse_address(_read_text(value))) if value != "" else ""
 
 
 def _calling_place(value: object) -> str:
-    text = _text(value)
-    return text if is_calling_place(text) else _place(text)
+    text = _read_text(value)
+    return text if is_calling_place(text) else _read_place(text)
 
 
 def _duration(value: object) -> float:
-    number = _number(value)
+    number = _read_number(value)
     if number > MAX_WATCH_S:
         raise ValueError(f"is more than {MAX_WATCH_S:g} s")
     return number
@@ -364,15 +364,15 @@ def _bytes(value: object, _: object = None) -> bytes:
     return value
 
 
-def _address(value: object, _: object = None) -> Address:
-    return parse_address(_text(value))
+def _read_address(value: object, _: object = None) -> Address:
+    return parse_address(_read_text(value))
 
 
-def _addresses(value: object) -> tuple[Address, ...]:
-    return tuple(_address(item) for item in _array(value, MAX_ROWS))
+def _read_addresses(value: object) -> tuple[Address, ...]:
+    return tuple(_read_address(item) for item in _array(value, MAX_ROWS))
 
 
-def _names(value: object) -> tuple[str, ...]:
+def _read_names(value: object) -> tuple[str, ...]:
     names = tuple(_label(item) for item in _array(value, MAX_DOWN))
     if any(len(name) > MAX_NAME_CHARACTERS for name in names):
         raise ValueError(f"holds a name of more than {MAX_NAME_CHARACTERS} characters")
@@ -380,23 +380,23 @@ def _names(value: object) -> tuple[str, ...]:
 
 
 def _kinds(value: object) -> tuple[KindTimes, ...]:
-    return tuple(_kind(item) for item in _array(value, MAX_KINDS))
+    return tuple(_read_kind(item) for item in _array(value, MAX_KINDS))
 
 
 def _is_kinds(kind: object) -> bool:
     return kind == tuple[KindTimes, ...]
 
 
-def _kind(value: object) -> KindTimes:
+def _read_kind(value: object) -> KindTimes:
     """Fields that a later version appends to an entry are ignored."""
     if not isinstance(value, list) or len(value) < len(("key", "count", "seconds")):
         raise ValueError("holds a kind that is not a key, a count and seconds")
     key, count, seconds = value[:3]
-    return _natural(key), _natural(count), _number(seconds)
+    return _natural(key), _natural(count), _read_number(seconds)
 
 
 def _rows(value: object) -> tuple[NodeRow, ...]:
-    return tuple(_converter.structure(item, NodeRow) for item in _array(value, MAX_ROWS))
+    return tuple(_frame_converter.structure(item, NodeRow) for item in _array(value, MAX_ROWS))
 
 
 def _parents(value: object) -> tuple[ParentAddress, ...]:
@@ -417,9 +417,16 @@ def _array(value: object, longest: int) -> Sequence[Any]:
     return value
 
 
-def _make_converter() -> cattrs.Converter:
+def _make_frame_converter() -> cattrs.Converter:
     converter = cattrs.Converter()
-    readers = ((int, _natural), (float, _number), (bool, _truth), (str, _text), (bytes, _bytes), (Address, _address))
+    readers = (
+        (int, _natural),
+        (float, _read_number),
+        (bool, _truth),
+        (str, _read_text),
+        (bytes, _bytes),
+        (Address, _read_address),
+    )
     for kind, read in readers:
         converter.register_structure_hook(kind, read)
     converter.register_structure_hook_func(_is_kinds, lambda value, _: _kinds(value))
@@ -465,10 +472,10 @@ def _action_tag(kind: type) -> str:
 
 
 def _snapshot(value: object) -> Snapshot:
-    return _converter.structure(value, Snapshot)
+    return _frame_converter.structure(value, Snapshot)
 
 
-_converter = _make_converter()
+_frame_converter = _make_frame_converter()
 _pack = msgpack.Packer().pack
 
 _EXPECTED: dict[type, str] = {
@@ -478,12 +485,12 @@ _EXPECTED: dict[type, str] = {
 }
 _MOST: dict[type, float] = {int: MAX_COUNT, float: MAX_NUMBER, bool: True}
 _LATER: tuple[tuple[str, Reader, Any], ...] = (
-    ("down", _names, ()),
+    ("down", _read_names, ()),
     ("subtree.parked", _natural, 0),
     ("echo.parked", _natural, 0),
-    ("subtree.capacity_age_s", _number, 0.0),
-    ("subtree.slots", _number, 0.0),
-    ("subtree.overdue", _number, 0.0),
+    ("subtree.capacity_age_s", _read_number, 0.0),
+    ("subtree.slots", _read_number, 0.0),
+    ("subtree.overdue", _read_number, 0.0),
     ("subtree.kinds", _kinds, ()),
 )
 """Fields that later versions added to reports, behind the rows, in this order: name, reader, and the value where it is
@@ -504,13 +511,13 @@ _REPORT: tuple[tuple[str, type, float], ...] = tuple(
 _TYPES = tuple(kind for _, kind, _ in _REPORT)
 
 _SHAPES: dict[type[Frame], tuple[str, tuple[Reader, ...]]] = {
-    Hello: ("hello", (_natural, _label, _label, _label, _natural, _calling_place, _place)),
+    Hello: ("hello", (_natural, _label, _label, _label, _natural, _calling_place, _read_place)),
     Welcome: ("welcome", (_positive, _short_text)),
     Configure: ("snapshot", (_snapshot,)),
-    Ack: ("ack", (_natural, _addresses)),
+    Ack: ("ack", (_natural, _read_addresses)),
     Refuse: ("refuse", (_natural, _label)),
     Leaving: ("drain", ()),
-    Guidance: ("guidance", (_number, _truth, _number, _number, _number, _truth)),
+    Guidance: ("guidance", (_read_number, _truth, _read_number, _read_number, _read_number, _truth)),
     Watch: ("watch", (_duration, _nonce)),
     ReportTo: ("report-to", (_parents,)),
 }

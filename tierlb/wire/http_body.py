@@ -54,8 +54,8 @@ FORBIDDEN_TRAILERS = frozenset(
     via x-request-id
     """.split()
 )
-"""RFC 9110 §6.5.1: framing, routing, authentication, request modifiers; and what this proxy says itself. Fields that
-say who a client is (wire/identity.py) are forbidden as well."""
+"""RFC 9110 §6.5.1: framing, routing, authentication, request modifiers; and fields that this proxy sets itself. Fields
+with the identity of a client (wire/identity.py) are forbidden as well."""
 
 
 class BadBody(ValueError):  # noqa: N818 (a verdict on the input, like BadHead)

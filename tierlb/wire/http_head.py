@@ -233,14 +233,14 @@ def _read_block(rest: bytes, minor: int, max_headers: int) -> Block:
     """The block in the bytes after the request line, from the memo if it was seen before."""
     if rest.count(b"\r\n") - 1 > max_headers:
         raise BadHead(431, f"more than {max_headers} header fields")
-    fields, meaning = _fields(_lines(b"\r\n" + rest)[1:])
+    fields, meaning = _read_fields(_lines(b"\r\n" + rest)[1:])
     host = meaning.get(b"host", b"")
     name = host_name(host)
     if name is None:
         raise BadHead(400, "the Host field is not a host and port")
     if minor and b"host" not in meaning:
         raise BadHead(400, "the Host field is missing")
-    length, chunked = _framing(meaning, minor)
+    length, chunked = _body_framing(meaning, minor)
     keep_alive, upgrade, dropped = _connection(meaning.get(b"connection"), meaning.get(b"upgrade"), minor)
     expect = minor == 1 and meaning.get(b"expect", b"").lower() == b"100-continue"
     trailers = minor == 1 and _names_trailers(meaning.get(b"te", b""))
@@ -256,8 +256,8 @@ def parse_response_head(head: bytes, max_headers: int = 100) -> ResponseHead:
         raise BadHead(431, f"more than {max_headers} header fields")
     lines = _lines(head)
     minor, status, reason = _status_line(lines.pop(0))
-    fields, meaning = _fields(lines)
-    length, chunked = _framing(meaning, minor)
+    fields, meaning = _read_fields(lines)
+    length, chunked = _body_framing(meaning, minor)
     keep_alive, upgrade, dropped = _connection(meaning.get(b"connection"), meaning.get(b"upgrade"), minor)
     return ResponseHead(status, reason, minor, fields, length, chunked, keep_alive, upgrade, dropped)
 
@@ -303,7 +303,7 @@ class FieldLines(dict[bytes, HeaderField]):
 
 known_lines: Memo[HeaderField] = Memo(LINES_BUDGET_BYTES, FieldLines())
 """Valid field lines and their fields."""
-_field = known_lines.kept.__getitem__
+_make_field = known_lines.kept.__getitem__
 
 
 def _lines(head: bytes) -> list[bytes]:
@@ -312,8 +312,8 @@ def _lines(head: bytes) -> list[bytes]:
     return head[:-4].split(b"\r\n")
 
 
-def _fields(lines: Iterable[bytes]) -> tuple[tuple[HeaderField, ...], dict[bytes, bytes]]:
-    fields = tuple(map(_field, lines))
+def _read_fields(lines: Iterable[bytes]) -> tuple[tuple[HeaderField, ...], dict[bytes, bytes]]:
+    fields = tuple(map(_make_field, lines))
     meaning: dict[bytes, bytes] = {}
     for _, value, name, _, special in fields:
         if special and name in _MEANINGFUL:
@@ -399,7 +399,7 @@ def _other_form(method: bytes, target: bytes, block: Block) -> tuple[bytes, Bloc
     return path, attrs.evolve(block, fields=fields, host=authority, host_name=name)
 
 
-def _framing(meaning: dict[bytes, bytes], minor: int) -> tuple[int | None, bool]:
+def _body_framing(meaning: dict[bytes, bytes], minor: int) -> tuple[int | None, bool]:
     length = meaning.get(b"content-length")
     coding = meaning.get(b"transfer-encoding")
     if coding is not None:

@@ -12,7 +12,7 @@ SHOWN_BYTES = 16
 
 _NEVER = re.compile(rb"[^\t\r\n -~\x80-\xff]|(?<!\r)\n|\r(?!\n|\Z)")
 _NO_METHOD = re.compile(rb"[^!#$%&'*+\-.^_`|~0-9A-Za-z]")
-_RESPONSE = b"HTTP/1."
+_RESPONSE_START = b"HTTP/1."
 _SPEAKERS = (
     (re.compile(rb"[\x14-\x17]\x03"), "it speaks TLS"),
     (re.compile(rb"SSH-"), "it speaks SSH"),
@@ -48,7 +48,7 @@ def _check_method_start(buffer: bytes, seen: int) -> None:
 
 def why_no_response(data: bytes, seen: int) -> str | None:
     """Why a response cannot begin like this, or None if it can. The first `seen` bytes were looked at before."""
-    if not data.startswith(_RESPONSE[: len(data)]):
+    if not data.startswith(_RESPONSE_START[: len(data)]):
         speaks = next((what for start, what in _SPEAKERS if start.match(data)), None)
         return speaks or f"its first bytes are no HTTP/1.1 response ({data[:SHOWN_BYTES]!r})"
     found = _NEVER.search(data, max(0, seen - 1))

@@ -180,7 +180,7 @@ def _parse_text(body: bytes) -> OrcaReport:
         if attribute is None or attribute in fields:
             rest.append(part)
         else:
-            fields[attribute] = _load(_number(number), name)
+            fields[attribute] = _checked_load(_text_number(number), name)
     return _with_rest(fields, rest) if rest else OrcaReport(**fields)
 
 
@@ -191,9 +191,9 @@ def _with_rest(fields: dict[str, Any], parts: list[bytes]) -> OrcaReport:
     for part in parts:
         name, number = _split(part)
         if name in _ATTRIBUTES:
-            _note(fields, _ATTRIBUTES[name], _load(_number(number), name), name)
+            _note(fields, _ATTRIBUTES[name], _checked_load(_text_number(number), name), name)
         elif name or number:
-            _note_in_map(fields, name, _number(number))
+            _note_in_map(fields, name, _text_number(number))
     return OrcaReport(**fields)
 
 
@@ -219,7 +219,7 @@ def _note(fields: dict[str, float], key: str, value: float, name: bytes) -> None
     fields[key] = value
 
 
-def _number(text: bytes) -> float:
+def _text_number(text: bytes) -> float:
     try:
         value = float(text)
     except ValueError:
@@ -254,7 +254,7 @@ _CAMEL: dict[str, str] = {re.sub("_(.)", lambda match: match[1].upper(), name): 
 def parse_json(body: bytes) -> OrcaReport:
     """The report in a JSON document, without the field's prefix. Raises BadOrca."""
     try:
-        document = json.loads(body, object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=float)
+        document = json.loads(body, object_pairs_hook=_unique_keys, parse_constant=_no_constant, parse_int=float)
     except (ValueError, RecursionError) as error:
         raise error if isinstance(error, BadOrca) else BadOrca("not JSON") from None
     if not isinstance(document, dict):
@@ -274,7 +274,7 @@ def _note_json(fields: dict[str, Any], name: str, value: Any) -> None:
     if key in fields:
         raise BadOrca(f"{name} twice")
     if name not in _MAPS:
-        fields[key] = _load(_json_number(value), name)
+        fields[key] = _checked_load(_json_number(value), name)
     elif isinstance(value, dict) and len(value) <= MAX_METRICS:
         named = ((_name(each.encode("utf-8", "surrogatepass")), number) for each, number in value.items())
         fields[key] = {each: _entry(key, _json_number(number), each) for each, number in named}
@@ -284,13 +284,13 @@ def _note_json(fields: dict[str, Any], name: str, value: Any) -> None:
 
 def _json_number(value: Any) -> float:
     if isinstance(value, str):
-        return _number(value.encode("utf-8", "replace"))
+        return _text_number(value.encode("utf-8", "replace"))
     if isinstance(value, float):
         return value
     raise BadOrca(f"{str(value)[:40]!r} is not a number")
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     document = dict(pairs)
     if len(document) != len(pairs):
         raise BadOrca("a name twice in one object")
@@ -327,12 +327,12 @@ def _parse_base64(text: bytes) -> OrcaReport:
 
 def _read_message(message: bytes) -> OrcaReport:
     fields: dict[str, Any] = {}
-    for number, kind, value in _fields(message):
+    for number, kind, value in _protobuf_fields(message):
         if kind == _FIXED64 and number in _DOUBLES:
             name = _DOUBLES[number]
-            fields[name] = _load(_DOUBLE.unpack(value)[0], name)
+            fields[name] = _checked_load(_DOUBLE.unpack(value)[0], name)
         elif kind == _VARINT and number == _RPS_WHOLE:
-            fields["rps_whole"] = _load(float(value), "rps")
+            fields["rps_whole"] = _checked_load(float(value), "rps")
         elif kind == _BYTES and number in _ENTRIES:
             attribute = _ENTRIES[number]
             key, metric = _read_entry(value)
@@ -344,7 +344,7 @@ def _read_message(message: bytes) -> OrcaReport:
 
 def _read_entry(message: bytes) -> tuple[str, float]:
     key, metric = b"", 0.0
-    for number, kind, value in _fields(message):
+    for number, kind, value in _protobuf_fields(message):
         if (number, kind) == (1, _BYTES):
             key = value
         elif (number, kind) == (2, _FIXED64):
@@ -354,7 +354,7 @@ def _read_entry(message: bytes) -> tuple[str, float]:
     return _name(key), metric
 
 
-def _fields(message: bytes) -> Iterator[tuple[int, int, Any]]:
+def _protobuf_fields(message: bytes) -> Iterator[tuple[int, int, Any]]:
     """Number, wire type and value of each field: an int for a varint, bytes for the others."""
     at = 0
     while at < len(message):
@@ -423,7 +423,7 @@ def _write_varint(value: int) -> bytes:
 # Judgement, the same for all forms
 
 
-def _load(value: float, name: object) -> float:
+def _checked_load(value: float, name: object) -> float:
     if 0.0 <= value <= HUGE:
         return value
     raise BadOrca(f"{_plain(name)} is negative, huge or not a number")
@@ -431,7 +431,7 @@ def _load(value: float, name: object) -> float:
 
 def _entry(attribute: str, value: float, name: str) -> float:
     if attribute not in _OPAQUE:
-        return _load(value, name)
+        return _checked_load(value, name)
     if not math.isfinite(value):
         raise BadOrca(f"{name} is not a number")
     return value

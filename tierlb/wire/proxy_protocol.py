@@ -109,7 +109,7 @@ def parse_v2(buffer: bytes) -> ProxyHeader | None:
     if buffer[12] == _LOCAL or family == _UNSPEC:
         return ProxyHeader(None, None, length, tlvs)
     source, destination, source_port, destination_port = _BLOCKS[family].unpack_from(buffer, _FIXED_BYTES)
-    return ProxyHeader((_text(source), source_port), (_text(destination), destination_port), length, tlvs)
+    return ProxyHeader((_ascii_text(source), source_port), (_ascii_text(destination), destination_port), length, tlvs)
 
 
 def _tlvs(data: bytes) -> dict[int, bytes]:
@@ -168,7 +168,7 @@ def _mapped(packed: bytes) -> bytes:
     return packed if len(packed) == 16 else bytes(10) + b"\xff\xff" + packed
 
 
-def _text(packed: bytes) -> str:
+def _ascii_text(packed: bytes) -> str:
     if packed.startswith(bytes(10) + b"\xff\xff") and len(packed) == 16:
         packed = packed[12:]
     return str(ipaddress.ip_address(packed))

@@ -10,27 +10,27 @@ import trio.testing
 from tests.dataplane.conftest import Log
 from tierlb.dataplane.upstream.discovery import MOST_ENDPOINTS, Discovery
 from tierlb.model.address import Address
-from tierlb.model.snapshot import Found, PoolSettings
+from tierlb.model.snapshot import FoundEndpoint, PoolSettings
 from tierlb.net.names import AGAIN_S
 
 Clock = trio.testing.MockClock
 
 
-def at(*ports: int) -> tuple[Found, ...]:
-    return tuple(Found(Address("127.0.0.1", port)) for port in ports)
+def at(*ports: int) -> tuple[FoundEndpoint, ...]:
+    return tuple(FoundEndpoint(Address("127.0.0.1", port)) for port in ports)
 
 
 @attrs.define
 class Zone:
     """Answers with what the test has set, after `takes_s`; with nothing where nothing is set."""
 
-    answers: dict[str, tuple[Found, ...]] = attrs.field(factory=dict)
+    answers: dict[str, tuple[FoundEndpoint, ...]] = attrs.field(factory=dict)
     takes_s: float = 0.0
     asked: Counter[str] = attrs.field(factory=Counter)
     waiting: Counter[str] = attrs.field(factory=Counter)
     most_waiting: int = 0
 
-    async def ask(self, name: str) -> tuple[Found, ...]:
+    async def ask(self, name: str) -> tuple[FoundEndpoint, ...]:
         self.asked[name] += 1
         self.waiting[name] += 1
         self.most_waiting = max(self.most_waiting, self.waiting[name])
@@ -62,7 +62,7 @@ class Search:
         self.discovery.replace(PoolSettings(pool, dns=name or None) for pool, name in names.items())
 
     @property
-    def found(self) -> dict[str, tuple[Found, ...]]:
+    def found(self) -> dict[str, tuple[FoundEndpoint, ...]]:
         return self.discovery.found
 
 
@@ -175,7 +175,7 @@ async def test_what_is_not_looked_for_any_more_is_forgotten(search: Search, auto
 async def test_an_answer_that_comes_too_late_is_nobodys(nursery: trio.Nursery, autojump_clock: Clock) -> None:
     search = Search()
 
-    async def stubborn(name: str) -> tuple[Found, ...]:
+    async def stubborn(name: str) -> tuple[FoundEndpoint, ...]:
         with trio.CancelScope(shield=True):
             return await search.zone.ask(name)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import trio
 
-from tierlb.model.snapshot import Found, PoolSettings
+from tierlb.model.snapshot import FoundEndpoint, PoolSettings
 from tierlb.net.keep_going import keep_going
 from tierlb.net.lookup import LookUp, look_up
 from tierlb.net.names import follow
@@ -32,13 +32,13 @@ class Discovery:
     def __init__(
         self, on_found: Callable[[], None], log: Any, ask: LookUp = look_up, errors: InternalErrors | None = None
     ) -> None:
-        self.found: dict[str, tuple[Found, ...]] = {}
+        self.found: dict[str, tuple[FoundEndpoint, ...]] = {}
         self._on_found = on_found
         self._log = log
         self._ask = ask
         self._errors = errors or InternalErrors(log)
         self._names: dict[str, str] = {}
-        self._answers: dict[str, tuple[Found, ...]] = {}
+        self._answers: dict[str, tuple[FoundEndpoint, ...]] = {}
         self._scopes: dict[str, trio.CancelScope] = {}
         self._nursery: trio.Nursery | None = None
 
@@ -58,7 +58,7 @@ class Discovery:
             self._start_new()
             await trio.sleep_forever()
 
-    def _known(self, pool: str, name: str) -> tuple[Found, ...]:
+    def _known(self, pool: str, name: str) -> tuple[FoundEndpoint, ...]:
         return self._answers.get(name) or self.found.get(pool, ())
 
     def _start_new(self) -> None:
@@ -74,13 +74,13 @@ class Discovery:
             ask = partial(follow, name, partial(self._note, name), partial(self._complain, name), self._ask)
             await keep_going(self._errors, "discovery", ask)
 
-    def _note(self, name: str, found: tuple[Found, ...]) -> None:
+    def _note(self, name: str, found: tuple[FoundEndpoint, ...]) -> None:
         if name not in self._scopes:
             return  # it is not asked for any more
         if len(found) > MOST_ENDPOINTS:
             self._log.warning("endpoints_left_out", dns=name, found=len(found), used=MOST_ENDPOINTS)
         else:
-            self._log.info("endpoints found", dns=name, count=len(found))
+            self._log.info("endpoints_found", dns=name, count=len(found))
         self._answers[name] = found[:MOST_ENDPOINTS]
         self.found = {pool: self._known(pool, each) for pool, each in self._names.items()}
         self._on_found()
