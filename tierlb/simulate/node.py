@@ -84,9 +84,9 @@ class Host(CountedHost):
 
 @attrs.define
 class Item:
-    """One item on its way, with its tickets from the top down. `entry`: the first node's tally; `served` is called at the
-    end. `work`: the seconds for which a short item needs a slot, or the source of another
-    kind. `way`: the hosts that it goes to, where these are not to be chosen."""
+    """One item on its way, with its tickets from the top down. `entry`: the first node's tally; `served` is called at
+    the end. `work`: the seconds for which a short item needs a slot, or the source of another kind. `way`: the hosts
+    that it goes to, where these are not to be chosen."""
 
     began: float
     entry: Tally

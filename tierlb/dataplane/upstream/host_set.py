@@ -1,7 +1,7 @@
 """One destination of the current snapshot: the hosts that an item may go to, and the choice among them.
 
-`choose` is the only thing that the hot path calls. What a choice needs is worked out beforehand: which hosts are available,
-and slope and offset of their costs (`balance.cost`), both anew every tick, with a report, and after an error.
+`choose` is the only thing that the hot path calls. What a choice needs is worked out beforehand, at every tick, with a
+report and after an error: which hosts are available, and slope and offset of their costs (`balance.cost`).
 """
 
 from collections.abc import Callable, Collection, Iterable
