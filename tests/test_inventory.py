@@ -60,7 +60,7 @@ KEYS = {
     "match.path": "dataplane/l7/test_routes.py::test_paths",
     "match.path_prefix": "dataplane/l7/test_routes.py::test_every_condition_must_hold",
     "match.query": "dataplane/l7/test_routes.py::test_queries",
-    "pool.agent_check": "dataplane/test_upkeep.py::test_without_an_agent_check_no_agents_word_holds",
+    "pool.agent_check": "dataplane/test_host_checks.py::test_without_an_agent_check_no_agents_word_holds",
     "pool.agents": "cli/test_agent.py::test_an_app_joins_by_its_agent_gets_traffic_and_leaves_without_losing_any",
     "pool.dns": "dataplane/test_plane.py::test_what_is_found_stays_over_snapshots_and_is_checked",
     "pool.endpoints": "cli/test_controller.py::"
@@ -91,8 +91,8 @@ KEYS = {
     "store.key": "cli/test_controller.py::test_a_store_that_does_not_let_it_in_ends_a_controller_with_what_to_do",
     "store.password_file": "controller/test_etcd.py::test_who_is_not_let_in_hears_what_to_do",
     "store.user": "cli/test_controller.py::test_a_store_that_does_not_let_it_in_ends_a_controller_with_what_to_do",
-    "tier.agent_check": "dataplane/test_upkeep.py::test_a_node_answers_agent_checks_where_the_snapshot_says",
-    "tier.balance": "cluster/test_weights.py::test_policies_that_look_at_load_go_by_the_weights_of_the_file",
+    "tier.agent_check": "dataplane/test_agent_replies.py::test_a_node_answers_agent_checks_where_the_snapshot_says",
+    "tier.balance": "cluster/test_weights.py::test_the_usual_policy_goes_by_the_weights_of_the_file",
     "tier.client_abort": "dataplane/l7/test_abort.py::test_with_finish_it_is_finished",
     "tier.drain": "local/test_local_endpoints.py::"
     "test_a_process_is_killed_when_the_drain_time_of_its_tier_is_well_over",

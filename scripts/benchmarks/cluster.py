@@ -17,7 +17,7 @@ import trio
 
 from tierlb.local.ports import FreePorts
 
-START_S = 30.0
+START_S = 90.0
 STOP_S = 30.0
 POLL_S = 0.05
 ANSWER_S = 5.0

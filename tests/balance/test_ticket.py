@@ -204,3 +204,22 @@ def test_counts_agree_whatever_happens(steps: list[tuple[str, int]]) -> None:
 def area(host: CountedHost, items: list[Ticket[CountedHost]], now: float) -> float:
     """What is in flight has been there since it began; of what is over `moments` has kept the sum."""
     return host.moments + sum(item.began for item in items) + sum(now - item.began for item in items)
+
+
+@pytest.mark.parametrize("long", [False, True])
+@pytest.mark.parametrize("head_came_before", [False, True])
+def test_a_whole_answer_counts_as_its_head_and_its_end(long: bool, head_came_before: bool) -> None:
+    at_once, in_parts = Upstream(), Upstream()
+    items = [begun(host, START, KIND, long=long) for host in (at_once, in_parts)]
+    for item in items:
+        item.sent = START + 1
+        if head_came_before:
+            item.answered(START + 2, 1)
+    items[1].answered(START + 3, 1)
+    assert items[0].answered_whole(START + 3, 1) is items[1].done(START + 3) is long
+    assert counts(at_once) == counts(in_parts) == (0, 0, 1)
+    assert (at_once.moments, at_once.times) == (in_parts.moments, in_parts.times)
+    assert not at_once.under_way
+    assert not at_once.parked_items
+    assert not items[0].answered_whole(START + 4, 1), "the second end counts nothing"
+    assert counts(at_once) == (0, 0, 1)

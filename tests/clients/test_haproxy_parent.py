@@ -22,7 +22,7 @@ from tests.processes import Process, running, tierlb
 from tierlb.model.address import Address, parse_address
 
 DEADLINE_S = 180.0
-START_S = 60.0
+START_S = 120.0
 SLOTS, SERVICE = 4, "10ms"
 LOWER = 80
 """Per cent. Half is gone, but of a usual capacity that is learnt over half a minute; less is known by then."""

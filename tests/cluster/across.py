@@ -20,7 +20,7 @@ from tests.hosts import Host, Network, running_network
 from tests.processes import Process, tierlb
 
 POLL_S = 0.05
-START_S = 60.0
+START_S = 120.0
 CONTROL, ADMIN, REPORTS, INNER, PUBLIC, APP = 7901, 7900, 7946, 7945, 8080, 9000
 TOKEN, ADMIN_TOKEN = "of all nodes", "of those who change"
 WEBS, APPS = ("web1", "web2", "web3"), ("app1", "app2")

@@ -25,8 +25,8 @@ from tests.processes import Process
 from tierlb.deploy.kubernetes_names import TIER_LABEL
 from tierlb.wire.credentials import Principal, Role, issued, root_key
 
-DEADLINE_S = 90.0
-READY_S = 30.0
+DEADLINE_S = 240.0
+READY_S = 90.0
 POLL_S = 0.1
 PUBLIC = 8080
 TOPOLOGY = """\

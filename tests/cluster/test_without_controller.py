@@ -22,7 +22,7 @@ from tierlb.model.address import Address, parse_address
 from tierlb.node.process import TOKEN_VARIABLE
 
 DEADLINE_S = 240.0
-START_S = 60.0
+START_S = 120.0
 SLOW_S = 0.3
 EVEN, LITTLE = 0.5, 0.2
 NODES = {"edge-1": "edge", "left-1": "left", "right-1": "right"}

@@ -21,7 +21,7 @@ PATIENCE_S = 20.0
 NAMED = re.compile(rb"HTTP/1\.1 404 .*?\r\n\r\n([\w.-]+): ", re.DOTALL)
 BACKEND = re.compile(rb"\r\nx-backend: *([^\r]*)\r\n", re.IGNORECASE)
 CHUNKED = re.compile(rb"\r\ntransfer-encoding: chunked\r\n.*\r\n0\r\n\r\n\Z", re.IGNORECASE | re.DOTALL)
-UNTIL_S = 60.0
+UNTIL_S = 120.0
 """For what is waited for: machines are busy, and clients that are given a dead node wait for `PATIENCE_S`."""
 POLL_S = 0.02
 USED = 10

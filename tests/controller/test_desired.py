@@ -4,7 +4,7 @@ from tests.control_plane import tier
 from tests.controller.joined import AGENT, hello, host_names, serve_all, settle, web_of
 from tierlb.controller.controller import Controller
 from tierlb.controller.node_record import Link
-from tierlb.controller.status import State
+from tierlb.controller.status import EndpointStatus, State
 from tierlb.model.address import Address
 from tierlb.model.topology import Kind
 from tierlb.wire.frames import Leaving, ParentAddress
@@ -51,3 +51,14 @@ async def test_a_node_knows_all_processes_through_which_connections_may_come(top
     controller.node_admin.retire(["front-1"])
     await settle()
     assert controller.registry.records["web-1"].assignment.wanted.parents == ("edge-1/b2",)
+
+
+async def test_what_has_not_changed_is_the_same_object(running, autojump_clock):
+    await serve_all(running)
+    maker = running.readiness.desired
+    before = maker.make().by_tier
+    again = maker.make().by_tier
+    assert {name for name in before if before[name] is again[name]} == {"edge", "web"}
+    running.endpoints.note("demo", EndpointStatus(Address("127.0.0.1", 20002), State.SERVING, 10))
+    changed = maker.make().by_tier
+    assert {name for name in before if before[name] is changed[name]} == {"edge"}

@@ -126,7 +126,7 @@ async def test_a_node_that_does_not_read_is_cut_off(url, controller, monkeypatch
             record = controller.registry.records["web-1"]
             monkeypatch.setattr(parent_end.ChildConnection, "drained", never)
             record.link.watch(Watch(5.0))
-            assert await close_reason(channel) == "the node does not read"
+            assert await close_reason(channel) == "the child does not read"
 
 
 async def receive(channel):

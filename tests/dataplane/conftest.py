@@ -329,7 +329,7 @@ class Lab:
         options["descriptors"] = 1_000_000
         self.planes.append(Plane(f"node-{number}", self.log, seed=1, **options))
         (self.at, *_) = self.plane.apply(snapshot)
-        self.upkeep._agents.interval_s = AGENT_INTERVAL_S
+        self.upkeep.checks.agents.interval_s = AGENT_INTERVAL_S
         await self.nursery.start(self.plane.run)
         return self.at
 

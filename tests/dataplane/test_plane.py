@@ -261,7 +261,7 @@ async def test_whoever_waits_in_a_borrowed_queue_when_the_drain_begins_is_left_t
 
 async def test_a_node_in_drain_accepts_until_an_agent_check_that_asks_has_heard_of_it(lab: Lab, clock: Clock) -> None:
     await lab.serves(l7(rules=HELLO))
-    lab.upkeep._asked_at = clock.now
+    lab.upkeep.replies._asked_at = clock.now
     lab.plane.apply(l7(rules=HELLO, revision=2, admin=Admin.DRAIN))
     assert lab.plane.subtree().draining
     assert (await (await lab.connects()).asks(GET)).status == 200

@@ -24,11 +24,11 @@ LARGE = bytes(range(256)) * 40_000
 
 
 class Echo:
-    def __init__(self, line):
-        self.line = line
+    def __init__(self, connection):
+        self.connection = connection
 
     def receive(self, data, now):
-        self.line.send(data)
+        self.connection.send(data)
 
     def ended(self, reason):
         pass

@@ -18,11 +18,11 @@ LISTEN = Address("127.0.0.1", 0)
 
 
 class Echo:
-    def __init__(self, line):
-        self.line = line
+    def __init__(self, connection):
+        self.connection = connection
 
     def receive(self, data, now):
-        self.line.send(data)
+        self.connection.send(data)
 
     def ended(self, reason):
         pass

@@ -26,8 +26,8 @@ UPGRADE = upgrade_request("secret")
 class ConnectionHandler:
     """Sends everything back; `fail` makes it a buggy one."""
 
-    line: object
-    heard: list = attrs.field(factory=list)
+    connection: object
+    received: list = attrs.field(factory=list)
     reasons: list = attrs.field(factory=list)
     came: trio.Event = attrs.field(factory=trio.Event)
     fail: bool = False
@@ -35,12 +35,12 @@ class ConnectionHandler:
     def receive(self, data, now):
         if self.fail or data == b"crash":
             raise RuntimeError("a bug")
-        self.heard.append(data)
+        self.received.append(data)
         self.came.set()
         if data == b"bye":
-            self.line.close("go away")
+            self.connection.close("go away")
         else:
-            self.line.send(data)
+            self.connection.send(data)
 
     def ended(self, reason):
         self.reasons.append(reason)
@@ -48,19 +48,19 @@ class ConnectionHandler:
 
 
 @attrs.define
-class Party:
-    """A running server and all connections that it has had."""
+class ServerPort:
+    """A running server and the handlers of all connections that it has had."""
 
     url: str
     address: Address
-    guests: list
+    handlers: list
     crashes: list
 
     async def handler(self, index=0):
         with trio.fail_after(DEADLINE_S):
-            while len(self.guests) <= index:  # noqa: ASYNC110 (a real socket is on its way)
+            while len(self.handlers) <= index:  # noqa: ASYNC110 (a real socket is on its way)
                 await trio.sleep(0.005)
-        return self.guests[index]
+        return self.handlers[index]
 
     async def ended(self, index=0):
         handler = await self.handler(index)
@@ -72,21 +72,21 @@ class Party:
 
 
 @pytest.fixture
-async def party(nursery):
-    guests, crashes = [], []
+async def port(nursery):
+    handlers, crashes = [], []
 
-    def greet(line):
-        guests.append(ConnectionHandler(line))
-        return guests[-1]
+    def greet(connection):
+        handlers.append(ConnectionHandler(connection))
+        return handlers[-1]
 
     address = await nursery.start(WebsocketServer(greet, admit, crashes.append).serve, LISTEN)
-    return Party(f"ws://{address}", address, guests, crashes)
+    return ServerPort(f"ws://{address}", address, handlers, crashes)
 
 
 @asynccontextmanager
-async def raw(party, first=UPGRADE):
+async def raw(port, first=UPGRADE):
     with trio.fail_after(DEADLINE_S):
-        async with await trio.open_tcp_stream(party.address.host, party.address.port) as stream:
+        async with await trio.open_tcp_stream(port.address.host, port.address.port) as stream:
             with suppress(trio.BrokenResourceError):
                 await stream.send_all(first)
             if first == UPGRADE:
@@ -103,16 +103,16 @@ async def read_all(stream):
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536, 300_000])
-async def test_messages_of_all_sizes_pass_both_ways(party, size):
+async def test_messages_of_all_sizes_pass_both_ways(port, size):
     with trio.fail_after(DEADLINE_S):
-        async with connect(party.url, "secret") as channel:
+        async with connect(port.url, "secret") as channel:
             await channel.send(bytes(size))
             assert await channel.receive() == bytes(size)
 
 
-async def test_many_children_are_heard_in_order(party):
+async def test_many_children_are_read_in_order(port):
     async def talk(number):
-        async with connect(party.url, "secret") as channel:
+        async with connect(port.url, "secret") as channel:
             for count in range(20):
                 await channel.send(b"%d %d" % (number, count))
             for count in range(20):
@@ -125,11 +125,11 @@ async def test_many_children_are_heard_in_order(party):
 
 
 @pytest.mark.parametrize("token", ["?", "Secret", "secret2"])
-async def test_a_wrong_token_is_refused(party, token):
+async def test_a_wrong_token_is_refused(port, token):
     with trio.fail_after(DEADLINE_S), pytest.raises(Disconnected, match="status 401"):
-        async with connect(party.url, token):
+        async with connect(port.url, token):
             pytest.fail("connected")
-    assert party.guests == []
+    assert port.handlers == []
 
 
 @pytest.mark.parametrize(
@@ -142,11 +142,11 @@ async def test_a_wrong_token_is_refused(party, token):
         (b"GET /" + b"x" * 100_000, b""),
     ],
 )
-async def test_what_is_no_upgrade_request_gets_no_further(party, first, answer, monkeypatch):
+async def test_what_is_no_upgrade_request_gets_no_further(port, first, answer, monkeypatch):
     monkeypatch.setattr(websocket_upgrade, "UPGRADE_TIMEOUT_S", 0.2)
-    async with raw(party, first) as stream:
+    async with raw(port, first) as stream:
         assert (await read_all(stream)).startswith(answer or b"")
-    assert party.guests == []
+    assert port.handlers == []
 
 
 @pytest.mark.parametrize(
@@ -156,23 +156,23 @@ async def test_what_is_no_upgrade_request_gets_no_further(party, first, answer, 
         (UPGRADE.replace(b"secret", b"wrong"), b"HTTP/1.1 401"),
     ],
 )
-async def test_one_that_is_refused_while_it_sends_reads_the_answer_and_no_reset(party, first, answer):
+async def test_one_that_is_refused_while_it_sends_reads_the_answer_and_no_reset(port, first, answer):
     with trio.fail_after(DEADLINE_S):
-        async with await trio.open_tcp_stream(party.address.host, party.address.port) as stream:
+        async with await trio.open_tcp_stream(port.address.host, port.address.port) as stream:
             await stream.send_all(first + bytes(300_000))
             data = b"".join([piece async for piece in stream])
     assert data.startswith(answer)
 
 
-async def test_one_that_never_finishes_its_request_is_cut_off(party, monkeypatch):
+async def test_one_that_never_finishes_its_request_is_cut_off(port, monkeypatch):
     monkeypatch.setattr(websocket_upgrade, "UPGRADE_TIMEOUT_S", 0.05)
-    async with raw(party, UPGRADE[:50]) as stream:
+    async with raw(port, UPGRADE[:50]) as stream:
         assert await read_all(stream) == b""
 
 
-async def test_a_message_in_fragments_byte_by_byte_is_one_message(party):
+async def test_a_message_in_fragments_byte_by_byte_is_one_message(port):
     frames = b"\x02\x82\x00\x00\x00\x00he" + b"\x89\x80\x00\x00\x00\x00" + b"\x80\x83\x00\x00\x00\x00llo"
-    async with raw(party) as stream:
+    async with raw(port) as stream:
         for at in range(len(frames)):
             await stream.send_all(frames[at : at + 1])
             await trio.lowlevel.checkpoint()
@@ -192,60 +192,60 @@ async def test_a_message_in_fragments_byte_by_byte_is_one_message(party):
         (b"\x88\x82\x00\x00\x00\x00\x03\xe8", "1000"),
     ],
 )
-async def test_frames_that_break_the_rules_end_the_line(party, frames, reason):
-    async with raw(party) as stream:
+async def test_frames_that_break_the_rules_end_the_connection(port, frames, reason):
+    async with raw(port) as stream:
         await stream.send_all(frames)
         assert await read_all(stream)
-    assert reason.lower() in (await party.ended()).lower()
+    assert reason.lower() in (await port.ended()).lower()
 
 
-async def test_a_child_that_sends_thousands_of_messages_at_once_reads_why_it_was_cut_off(party):
-    """Also where its guest closes at the first of them."""
+async def test_a_child_that_sends_thousands_of_messages_at_once_reads_why_it_was_cut_off(port):
+    """Also where its handler closes at the first of them."""
     for first in (b"\x81\x81\x00\x00\x00\x00x", b"\x82\x83\x00\x00\x00\x00bye"):
-        async with raw(party) as stream:
+        async with raw(port) as stream:
             await stream.send_all(first + b"\x81\x81\x00\x00\x00\x00x" * 9_000)
             assert EXCEEDED.encode() in await read_all(stream)
-    assert [len(handler.heard) for handler in party.guests] == [MAX_UNITS, 1]
+    assert [len(handler.received) for handler in port.handlers] == [MAX_UNITS, 1]
 
 
-async def test_a_guest_may_close_and_the_child_hears_why(party):
+async def test_a_handler_may_close_and_the_child_learns_why(port):
     with trio.fail_after(DEADLINE_S):
-        async with connect(party.url, "secret") as channel:
+        async with connect(port.url, "secret") as channel:
             await channel.send(b"bye")
             with pytest.raises(Disconnected, match="go away"):
                 await channel.receive()
-    assert await party.ended() == "go away"
+    assert await port.ended() == "go away"
 
 
-async def test_a_child_that_leaves_ends_its_line(party):
+async def test_a_child_that_leaves_ends_its_connection(port):
     with trio.fail_after(DEADLINE_S):
-        async with connect(party.url, "secret") as channel:
+        async with connect(port.url, "secret") as channel:
             await channel.send(b"x")
             await channel.receive()
             await channel.close("done here")
-    assert await party.ended() == "done here"
+    assert await port.ended() == "done here"
 
 
-async def test_a_child_that_is_cut_off_ends_its_line(party):
-    async with raw(party):
+async def test_a_child_that_is_cut_off_ends_its_connection(port):
+    async with raw(port):
         pass
-    assert await party.ended() == "the connection was lost"
+    assert await port.ended() == "the connection was lost"
 
 
-async def test_a_bug_in_a_guest_costs_only_its_own_line(party):
+async def test_a_bug_in_a_handler_costs_only_its_own_connection(port):
     with trio.fail_after(DEADLINE_S):
-        async with connect(party.url, "secret") as good, connect(party.url, "secret") as bad:
+        async with connect(port.url, "secret") as good, connect(port.url, "secret") as bad:
             await bad.send(b"crash")
             with pytest.raises(Disconnected, match="internal error"):
                 await bad.receive()
             await good.send(b"x")
             assert await good.receive() == b"x"
-    assert [str(error) for error in party.crashes] == ["a bug"]
+    assert [str(error) for error in port.crashes] == ["a bug"]
 
 
-async def test_a_message_over_the_cap_ends_only_its_own_line(party):
+async def test_a_message_over_the_cap_ends_only_its_own_connection(port):
     with trio.fail_after(DEADLINE_S):
-        async with connect(party.url, "secret") as big, connect(party.url, "secret") as small:
+        async with connect(port.url, "secret") as big, connect(port.url, "secret") as small:
             with suppress(Disconnected):
                 await big.send(bytes(MAX_FRAME_BYTES + 1))
             with pytest.raises(Disconnected):
@@ -254,30 +254,33 @@ async def test_a_message_over_the_cap_ends_only_its_own_line(party):
             assert await small.receive() == b"x"
 
 
-async def test_a_child_that_does_not_read_is_cut_off_and_a_slow_one_gets_everything(party):
-    async with raw(party) as stream:
-        line = (await party.handler(0)).line
+async def test_a_child_that_does_not_read_is_cut_off_and_a_slow_one_gets_everything(port):
+    async with raw(port) as stream:
+        connection = (await port.handler(0)).connection
         for _ in range(1000):
-            line.send(bytes(100_000))
-        assert party.guests[0].reasons == ["the child does not read"]
-    async with raw(party) as stream:
-        line = (await party.handler(1)).line
-        sent = 0
-        while not line._wire._unsent:
-            line.send(bytes(60_000))
+            connection.send(bytes(100_000))
+        assert port.handlers[0].reasons == ["the child does not read"]
+    async with raw(port) as stream:
+        connection = (await port.handler(1)).connection
+        sent, waits = 0, False
+        while not waits:
+            connection.send(bytes(60_000))
             sent += 60_000
+            with trio.move_on_after(0.05) as scope:
+                await connection.drained()
+            waits = scope.cancelled_caught
         got = 0
         while got < sent:
             got += len(await stream.receive_some(65536))
-    assert line._wire._unsent == b""
+        await connection.drained()
 
 
-async def test_a_stopped_crowd_ends_all_lines(nursery):
-    guests = []
+async def test_a_stopped_server_ends_all_lines(nursery):
+    handlers = []
 
-    def greet(line):
-        guests.append(ConnectionHandler(line))
-        return guests[-1]
+    def greet(connection):
+        handlers.append(ConnectionHandler(connection))
+        return handlers[-1]
 
     async def run(task_status):
         with trio.CancelScope() as scope:
@@ -294,21 +297,21 @@ async def test_a_stopped_crowd_ends_all_lines(nursery):
             scope.cancel()
             with pytest.raises(Disconnected):
                 await channel.receive()
-    assert guests[0].reasons == ["this parent stops"]
+    assert handlers[0].reasons == ["this parent stops"]
 
 
 @pytest.mark.parametrize("end_fails", [False, True])
-async def test_a_line_on_which_the_crowd_itself_fails_is_ended_and_others_go_on(party, monkeypatch, end_fails):
+async def test_a_connection_on_which_the_server_itself_fails_is_ended_and_others_go_on(port, monkeypatch, end_fails):
     works = server_module._read_available
     with trio.fail_after(DEADLINE_S):
-        async with connect(party.url, "secret") as bad, connect(party.url, "secret") as other:
+        async with connect(port.url, "secret") as bad, connect(port.url, "secret") as other:
             for channel in (bad, other):
                 await channel.send(b"x")
                 assert await channel.receive() == b"x"
-            handler = party.guests[0]
+            handler = port.handlers[0]
 
             def fail(fd):
-                if fd == handler.line._wire._fd:
+                if fd == handler.connection._wire._fd:
                     raise ValueError(fd)
                 return works(fd)
 
@@ -320,19 +323,19 @@ async def test_a_line_on_which_the_crowd_itself_fails_is_ended_and_others_go_on(
                 await bad.receive()
             await other.send(b"z")
             assert await other.receive() == b"z"
-    assert [type(error) for error in party.crashes] == [ValueError, *[AttributeError] * end_fails]
+    assert [type(error) for error in port.crashes] == [ValueError, *[AttributeError] * end_fails]
 
 
-async def test_more_lines_than_allowed_are_not_taken(party, monkeypatch):
+async def test_more_connections_than_allowed_are_not_taken(port, monkeypatch):
     monkeypatch.setattr(server_module, "MAX_CONNECTIONS", 1)
     with trio.fail_after(DEADLINE_S):
-        async with connect(party.url, "secret") as channel:
+        async with connect(port.url, "secret") as channel:
             await channel.send(b"x")
             await channel.receive()
-            async with connect(party.url, "secret") as other:
+            async with connect(port.url, "secret") as other:
                 with pytest.raises(Disconnected, match="there are 1 children already"):
                     await other.receive()
-            async with await trio.open_tcp_stream(party.address.host, party.address.port) as stream:
+            async with await trio.open_tcp_stream(port.address.host, port.address.port) as stream:
                 await stream.send_all(UPGRADE + bytes(300_000))
                 data = b"".join([piece async for piece in stream])
             assert b"there are 1 children already" in data, "one that is sending reads it as well"
@@ -340,15 +343,15 @@ async def test_more_lines_than_allowed_are_not_taken(party, monkeypatch):
             assert await channel.receive() == b"y"
 
 
-async def test_children_and_pages_get_in_beside_any_number_of_strangers_that_say_nothing(party):
+async def test_children_and_pages_get_in_beside_any_number_of_strangers_that_say_nothing(port):
     """Children that are there stay, whatever comes."""
     with trio.fail_after(DEADLINE_S):
-        async with connect(party.url, "secret") as child:
+        async with connect(port.url, "secret") as child:
             strangers = []
             for _ in range(3 * MOST_STRANGERS):
-                strangers.append(await trio.open_tcp_stream(party.address.host, party.address.port))
+                strangers.append(await trio.open_tcp_stream(port.address.host, port.address.port))
                 await strangers[-1].send_all(b"GET /")
-            async with connect(party.url, "secret") as another:
+            async with connect(port.url, "secret") as another:
                 for channel in (child, another):
                     await channel.send(b"x")
                     assert await channel.receive() == b"x"

@@ -159,7 +159,7 @@ async def test_a_hot_child_ends_kept_connections_unless_all_are_hot(
         """Of all three as they are now. What it was told when the edge knew of less, it need not have heeded."""
         assert plane.serving.upkeep is not None
         told = plane.serving.upkeep._guidance.get("edge-1")
-        return told is not None and told.guidance.all_hot is all_hot and told.guidance.target >= min(used)
+        return told is not None and told[1].all_hot is all_hot and told[1].target >= min(used)
 
     with trio.fail_after(DEADLINE_S):
         await traffic.until("all are told", lambda: all(map(is_told, children)))

@@ -52,7 +52,7 @@ class Bench:
         return [each for node in self.tree.levels[0] for each in node.hosts if each.in_flight]
 
     def closed(self) -> int:
-        return sum(node.closed for node in self.tree.levels[1])
+        return sum(node.moves.closed for node in self.tree.levels[1])
 
     def in_flight(self) -> int:
         return sum(leaf.in_flight for leaf in self.tree.leaves)
@@ -97,7 +97,7 @@ def test_a_connection_whose_life_is_over_ends_with_a_response_and_the_next_item_
         seen |= {(each.parent.name, each.name) for each in bench.connected()}
     assert bench.closed() == pytest.approx(100, rel=0.3)
     assert len(seen) == 8, "each of the four nodes by each of the two above"
-    lived_s = sum(node.connected_s for node in bench.tree.levels[1])
+    lived_s = sum(node.moves.connected_s for node in bench.tree.levels[1])
     assert lived_s / bench.closed() == pytest.approx(2.0, rel=0.3)
     for node in bench.tree.levels[0]:
         for each in node.hosts:
@@ -112,7 +112,7 @@ def test_a_node_that_is_to_close_connections_closes_one_as_a_response_ends(heeds
     (before,) = bench.connected()
     node = before.below
     served, budget = len(bench.latencies), Once()
-    node.closing = budget  # type: ignore[union-attr, assignment]
+    node.moves.budget = budget  # type: ignore[union-attr, assignment]
     while len(bench.latencies) == served:
         assert bench.connected() == [before]
         bench.agenda.run(bench.agenda.now + 0.001)

@@ -43,7 +43,7 @@ def test_about_a_fifth_of_the_connections_at_most_moves_in_a_second() -> None:
     moved, before = [], 0
     for second in range(1, round(END_S)):
         run.agenda.run(float(second))
-        closed = sum(node.closed for node in run.tree.levels[1])
+        closed = sum(node.moves.closed for node in run.tree.levels[1])
         moved.append(closed - before)
         before = closed
     assert sum(moved[round(SLOW_S) : round(SLOW_S) + 3]) > CLIENTS / NODES * 0.8

@@ -18,7 +18,7 @@ from tierlb.topology.verbs import GivenName, Verb
 MAX_WHY_CHARS = 500
 MAX_WHO_CHARS = 64
 UNNAMED = "somebody"
-"""What the history says of clients that do not name themselves."""
+"""The author in the history where a client names none."""
 LONGEST_DEADLINE_S = 3600.0
 
 Text = Annotated[str, json_text(0, MAX_CHARS + 1, one_line=False)]
@@ -41,7 +41,7 @@ class PlanBody:
 
 @attrs.frozen(kw_only=True)
 class ChangeBody:
-    """What every change of the topology says of itself."""
+    """The keys of every change of the topology."""
 
     who: Who = UNNAMED
     why: Why = ""

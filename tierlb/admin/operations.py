@@ -33,10 +33,10 @@ LEARN_S = 0.1
 
 
 class Cluster(Protocol):
-    """What the API shows; the controller."""
+    """What the API shows: the controller."""
 
     def status(self) -> ClusterStatus:
-        """What is known already."""
+        """The status as it is known already."""
 
     async def observe(self) -> ClusterStatus:
         """The same after asking the nodes for their figures; waits a moment at most."""
@@ -135,7 +135,7 @@ def operations(cluster: Cluster, changes: Changes) -> tuple[Operation, ...]:
 
 @attrs.frozen
 class Views:
-    """What can be read."""
+    """The operations that read."""
 
     cluster: Cluster
     changes: Changes
@@ -164,7 +164,7 @@ class Views:
         )
 
     async def history(self, _: Call, __: None) -> HttpAnswer:
-        """Who asked for which topology, when and why."""
+        """The revisions of the topology, each with its author, time and reason."""
         return json_answer(HistoryAnswer(self.changes.history.active, self.changes.history.rows()))
 
     async def revision(self, call: Call, _: None) -> HttpAnswer:
@@ -172,11 +172,11 @@ class Views:
         return json_answer(self.changes.history.get(_path_number(call)))
 
     async def progress(self, _: Call, __: None) -> HttpAnswer:
-        """How far the change under way is, or how the latest one ended."""
+        """The progress of the change under way, or of the latest one."""
         return json_answer(ProgressAnswer(self.changes.runner.progress))
 
     async def progress_of(self, call: Call, _: None) -> HttpAnswer:
-        """How far one change is, by its number; the latest ones are kept."""
+        """The progress of one change, by its number; the latest ones are kept."""
         number = _path_number(call)
         for change in self.changes.runner.recent:
             if change.number == number:
@@ -205,12 +205,12 @@ class Orders:
         return json_answer(self._rehearse(partial(self.changes.proposals.with_text, body.text or ""), None))
 
     async def apply(self, _: Call, body: ApplyBody) -> HttpAnswer:
-        """Make the cluster what this topology file says; what is wanted of nodes and agents stays."""
+        """Change the cluster to this topology file. Admin states of nodes and agents stay."""
         propose = partial(self.changes.proposals.with_text, body.text)
         return await self._begin(body, propose, partial(self.changes.apply, body.text, body.request))
 
     async def edit(self, _: Call, body: EditBody) -> HttpAnswer:
-        """Change the active revision by a verb: its text, or what is wanted of a node or agent."""
+        """Change the active revision by a verb: its text, or the admin state of a node or agent."""
         edit, what = body.edit, command_of(body.edit)
         why = f"{what}: {body.why}" if body.why and isinstance(edit, SetNode) else body.why or what
         request = attrs.evolve(body.request, why=why)  # nothing else in the history names the node
@@ -219,7 +219,7 @@ class Orders:
         )
 
     async def rollback(self, _: Call, body: RollbackBody) -> HttpAnswer:
-        """Make the cluster again what it was asked to be in an old revision."""
+        """Apply an old revision again: its text and its admin states."""
         propose = partial(self.changes.proposals.revision, body.number)
         return await self._begin(body, propose, partial(self.changes.rollback, body.number, body.request))
 

@@ -97,6 +97,21 @@ class Ticket(Generic[H_co]):
             return False
         return self._leave(now, stage)
 
+    def answered_whole(self, now: float, stream: int) -> bool:
+        """All of a good answer came: `answered`, unless that was noted with its head, and `done`."""
+        took_s = now - self.sent
+        if self.stage is not QUEUED or self.sent <= 0:
+            self.answered(now, stream)
+            return self.done(now)
+        self.sent, self.stage = -took_s, OVER
+        host = self.host
+        host.times[self.kind.number + stream].append(took_s)
+        host.in_flight -= 1
+        host.moments += now
+        host.done += 1
+        del host.under_way[self]
+        return False
+
     def failed(self, now: float, fault: Fault) -> bool:
         """As `done`, and the host is to blame for an error."""
         if self.stage is OVER:

@@ -28,14 +28,15 @@ class Desired:
         return content if admin is Admin.READY else attrs.evolve(content, admin=admin)
 
 
-@attrs.frozen
+@attrs.define
 class DesiredMaker:
-    """Makes it anew whenever it is asked for."""
+    """`make` works it out from what is known at that moment."""
 
     registry: NodeRegistry
     endpoints: PublishedEndpoints
     node_admin: NodeAdmin
     admission: Admission
+    _latest: dict[str, Snapshot] = attrs.field(factory=dict, init=False)
 
     def make(self) -> Desired:
         """As everything is now."""
@@ -50,7 +51,10 @@ class DesiredMaker:
             )
             for name in topology.tiers
         }
-        return Desired(contents, admin, announced)
+        # Contents that have not changed stay the same objects, which compare at once with what nodes serve already.
+        latest = self._latest
+        self._latest = {name: latest[name] if latest.get(name) == each else each for name, each in contents.items()}
+        return Desired(self._latest, admin, announced)
 
     def deployed(self) -> Topology:
         """The topology as it exists: where membership is open, a tier has as many nodes as joined."""

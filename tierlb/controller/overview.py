@@ -38,13 +38,13 @@ class Overview:
     def status(self) -> ClusterStatus:
         """Everything that is known now."""
         now, desired, topology = trio.current_time(), self._desired.make(), self._registry.topology
-        pools = self._pools(now, desired)
+        missing, pools = self._readiness.missing(), self._pools(now, desired)
         tiers = {
             tier.name: TierStatus(tier.kind.value, tier.listen, tier.targets, self._nodes_of(tier.name, now, desired))
             for tier in topology.tiers.values()
         }
         down = self._down()
-        stalled = () if self.starting or down else (*self._all_out(), *self._stalled(now))
+        without_service = () if self.starting or down else (*self._all_out(), *self._stalled(now))
         serving = all(any(node.state is State.SERVING for node in tier.nodes) for tier in tiers.values()) and all(
             any(endpoint.state is State.SERVING for endpoint in pools[name].endpoints)
             for name, pool in self._desired.deployed().pools.items()
@@ -53,17 +53,13 @@ class Overview:
         return ClusterStatus(
             cluster=topology.cluster,
             revision=self._publisher.revision,
-            serving=serving and not self.starting and not down and not stalled,
-            missing=(
-                *self._readiness.missing(),
-                *(f"pool {name}: no endpoint is available" for name in down),
-                *stalled,
-            ),
+            serving=serving and not self.starting and not down and not without_service,
+            missing=(*missing, *(f"pool {name}: no endpoint is available" for name in down), *without_service),
             down=down,
             tiers=tiers,
             pools=pools,
             starting=self.starting,
-            waiting=(*self._readiness.waiting(), *stalled),
+            waiting=(*self._readiness.waiting(), *without_service),
             internal_errors=self._errors.counts.total(),
         )
 

@@ -6,6 +6,8 @@ differs. Each node has one place for the newest snapshot wanted from it, not a q
 skips what is outdated already.
 """
 
+from collections.abc import Sequence
+
 import attrs
 import trio
 
@@ -48,10 +50,10 @@ class Publisher:
     def publish(self) -> None:
         """Want of each node what it should serve now, and wake the connections on which that is to be sent."""
         number, desired = self._number + 1, self._desired.make()
-        topology = self._registry.topology
+        topology, nodes = self._registry.topology, self._registry.nodes()
         parents = {name: parents_of(self._registry, name) for name in (*topology.tiers, *topology.pools)}
         for record in self._registry.records.values():
-            if record.hello is None or (not record.leaving and self._waits(record, desired)):
+            if record.hello is None or (not record.leaving and self._waits(record, nodes, desired)):
                 continue
             if record.leaving:
                 is_news, content = False, self._farewell(record)
@@ -94,11 +96,11 @@ class Publisher:
             return None
         return attrs.evolve(wanted, revision=0, accepted=0, admin=Admin.DRAIN)
 
-    def _waits(self, record: NodeRecord, desired: Desired) -> bool:
+    def _waits(self, record: NodeRecord, nodes: Sequence[NodeRecord], desired: Desired) -> bool:
         return waits_for_neighbours(
             record,
             self._registry.topology,
-            self._registry.nodes(),
+            nodes,
             desired.announced.keys(),
             is_open=self._registry.engine is not None,
             is_over=self._registry.window.is_over(trio.current_time()),

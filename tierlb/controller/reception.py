@@ -26,7 +26,7 @@ from tierlb.controller.parents import with_tickets
 from tierlb.controller.registry import Unwelcome
 from tierlb.model.address import Address
 from tierlb.net.page import Pages
-from tierlb.net.websocket_server import INTERNAL_ERROR
+from tierlb.net.websocket_server import DOES_NOT_READ, INTERNAL_ERROR
 from tierlb.net.websocket_upgrade import Admit
 from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.wire.control import ChildFrame
@@ -143,7 +143,7 @@ class NodeConnection:
             with trio.move_on_after(NODE_SEND_TIMEOUT_S) as scope:
                 await self._connection.drained()
             if scope.cancelled_caught:
-                return "the node does not read"
+                return DOES_NOT_READ
             await self._link.wake.wait()
         return REPLACED
 

@@ -98,7 +98,7 @@ class Plane:
         now = self.reactor.look()
 
         def linger_s(listener: Listener) -> float:
-            return runtime.upkeep.notice_s(now) if listener in snapshot.listeners else LINGER_S
+            return runtime.upkeep.replies.notice_s(now) if listener in snapshot.listeners else LINGER_S
 
         self._listening.replace(wanted, opened, linger_s, now)
         return self._listening.addresses(snapshot.listeners)

@@ -208,7 +208,7 @@ class Runtime(Serving):
             counters.bytes_in,
             counters.bytes_out,
             self.upkeep.account.busy,
-            self.upkeep.told(registry.loads()),
+            self.upkeep.checks.with_problems(registry.loads()),
             counters.turned_away,
             counters.gave_way,
             (*self.cap.shortages(), *shortages.current()),

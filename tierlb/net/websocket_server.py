@@ -44,6 +44,7 @@ MAX_UNSENT_BYTES = 256 * 1024
 """A peer for which more than this is waiting gets no further message; one message may exceed it."""
 MAX_CONNECTIONS = 4096
 STOPPED = "this parent stops"
+DOES_NOT_READ = "the child does not read"
 INTERNAL_ERROR = "an internal error of the parent"
 
 
@@ -70,7 +71,7 @@ class Wire:
         """Send or keep the bytes; a text says why that is not possible any more."""
         waiting = len(self._unsent)
         if waiting > MAX_UNSENT_BYTES:
-            return "the child does not read"
+            return DOES_NOT_READ
         self._unsent += data
         return "" if waiting else self.flush()
 

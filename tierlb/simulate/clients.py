@@ -121,7 +121,7 @@ class SimulatedClient:
         self._asked_at = self._due.popleft()
         self.asked += 1
         self._sent_at = self._agenda.now
-        node.waiting[self] = None
+        node.moves.begin(self)
         node.accept(Item(self._asked_at, host.tally, self._served, work, self._way))
 
     def _connect(self) -> ConnectionTicket[Host]:
@@ -151,8 +151,8 @@ class SimulatedClient:
         self._latencies.append((item.began, now - item.began))
         node = ticket.host.below
         assert isinstance(node, Node)
-        node.waiting.pop(self, None)
-        if now >= self._ends_at or (self._clients.close and (self.moves or node.closing.take(now))):
+        node.moves.answered(self)
+        if now >= self._ends_at or (self._clients.close and node.moves.is_to_close(self, now)):
             self._leave(ticket, node)
         if isinstance(self._work, KindSource) and not self._work.kind.stays:
             self._leaf, self._way = None, ()
@@ -166,6 +166,4 @@ class SimulatedClient:
         self._ticket = None
         ticket.done(now)
         ticket.host.tally.close()
-        node.closed += 1
-        node.moving -= self.moves
-        node.connected_s += now - self._connected_at
+        node.moves.leave(self, now - self._connected_at)

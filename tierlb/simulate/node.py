@@ -7,22 +7,14 @@ then its event loop is a queue with one server. Items pass down through `take`, 
 
 import random
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import attrs
 
 from tierlb.balance.choosers import Chooser
 from tierlb.balance.cost import ParentShare
 from tierlb.balance.counted_host import CountedHost, learn_together
-from tierlb.balance.guidance import (
-    CloseBudget,
-    SentGuidance,
-    WaitingConnection,
-    closing_rate_per_s,
-    combine,
-    guide,
-    why_close,
-)
+from tierlb.balance.guidance import SentGuidance, guide
 from tierlb.balance.host_costs import refresh_costs
 from tierlb.balance.kinds import Kinds
 from tierlb.balance.learnt_speed import LearntSpeed
@@ -36,25 +28,20 @@ from tierlb.dataplane.account import child_of
 from tierlb.model.load import Echo, Guidance, SubtreeLoad
 from tierlb.model.topology import Policy
 from tierlb.simulate.agenda import Agenda
+from tierlb.simulate.client_moves import ClientMoves
 from tierlb.simulate.kinds import SHORT_ROUTE, KindSource
 from tierlb.simulate.leaf import SimulatedLeaf
+from tierlb.simulate.node_figures import NodeFigures
 from tierlb.simulate.rules import ComparedRule, RecentMean, chooser_for
 from tierlb.simulate.visit import LeafVisit
-from tierlb.telemetry.aggregate import NodeCounters, RecentRates, TargetFigures, WorkRates, aggregate
+from tierlb.telemetry.aggregate import NodeCounters, TargetFigures
 from tierlb.telemetry.pace import Pace
 from tierlb.telemetry.tally import Tallies, Tally
-from tierlb.telemetry.utilisation import LoopUse, OwnCapacity
 
 GUIDE_S = 0.25
 """As often as a child reports, by which it is guided."""
 LONG_AGO = -60.0
 """When hosts joined: slow start is over."""
-
-
-class Movable(WaitingConnection, Protocol):
-    """A client of a kept connection. `moves`: it is to close with the answer it waits for."""
-
-    moves: bool
 
 
 class Host(CountedHost):
@@ -140,13 +127,7 @@ class Node:
         self.waited = 0
         self.reports = 0
         self.long_ones = 0
-        self.closed = 0
-        self.connected_s = 0.0
-        self.closing = CloseBudget()
-        self.waiting: dict[Movable, None] = {}
-        """Clients of kept connections that wait for an answer, and are not to close with it."""
-        self.moving = 0
-        self.guidances: dict[str, Guidance] = {}
+        self.moves = ClientMoves()
         self._rng = rng
         self.times_hosts = rule is Policy.PEAK_EWMA
         self._chooser: Chooser[Host] = chooser_for(rule, rng)
@@ -157,10 +138,7 @@ class Node:
         self.work: Work = Work()
         self._report_delay_s = report_delay_s
         self._uplinks: list[Uplink] = []
-        self._rates = RecentRates()
-        self._work_rates = WorkRates()
-        self._use = LoopUse()
-        self._own = OwnCapacity()
+        self._figures = NodeFigures()
 
     def start(self, parents: Sequence["Node"], children: Sequence[tuple["Node | SimulatedLeaf", int]]) -> None:
         """Join the tree: the hosts with their numbers of parents. Top-down: a node's parents start before it."""
@@ -239,7 +217,7 @@ class Node:
     # Choices.
 
     def settle(self, now: float) -> None:
-        """Draw the lines anew, as dataplane.upstream.registry does every tick."""
+        """Work out all costs anew, as dataplane.upstream.registry does every tick."""
         hosts = self.hosts
         refresh_costs(hosts, now, [host.weight for host in hosts])
         self._chooser.rebuild(hosts)
@@ -256,29 +234,13 @@ class Node:
         learn_together(self.hosts, TICK_S)
         self.settle(now)
         counters = self.counters()
-        self._rates.sample(now, counters)
-        self._work_rates.sample(now, {self.name: sum(c.estimate.speed.work_done_s for c in self.hosts)})
-        self._use.sample(now, self.waited_s())
-        effort, done = counters.arrivals, counters.done - counters.waited
-        self._own.sample(now, self.waited_s(), done, effort, parked=counters.parked > 0)
+        work_done_s = sum(host.estimate.speed.work_done_s for host in self.hosts)
+        self._figures.sample(now, counters, work_done_s, self.waited_s())
         if self._uplinks:
             load = self.subtree(now)
             self._report(now, load)
-            guidance = combine(self.guidances.values())
-            rising = attrs.evolve(load, response_s=self._rates.value.rising_s)
-            rate_per_s = closing_rate_per_s(load.connections, rising, guidance)
-            self.closing.set_rate(now, rate_per_s, why_close(rising, guidance))
-            self._move(now, load.connections, rising.response_s)
+            self.moves.follow(now, load, self._figures.rising_s)
         self.agenda.at(now + TICK_S, self._tick)
-
-    def _move(self, now: float, connections: int, response_s: float) -> None:
-        """Choose which connections end with the answer they wait for."""
-        waiting = list(self.waiting)
-        others = connections - self.moving - len(waiting)
-        for client in self.closing.choose(now, waiting, others, response_s):
-            client.moves = True
-            self.moving += 1
-            del self.waiting[client]
 
     def counters(self) -> NodeCounters:
         total = self.tallies.total()
@@ -287,10 +249,10 @@ class Node:
             total.arrivals,
             total.done,
             connections=total.connections,
-            closed=self.closed,
+            closed=self.moves.closed,
             timed=self.kinds.heads.count,
             timed_s=self.kinds.heads.seconds,
-            connected_s=self.connected_s,
+            connected_s=self.moves.connected_s,
             parked=total.parked,
             waited=self.waited,
             judged=self.kinds.heads.count,
@@ -299,20 +261,11 @@ class Node:
         )
 
     def subtree(self, now: float) -> SubtreeLoad:
-        """What all parents are told."""
-        rate, standard_s = self._work_rates.rate(self.name), self.work.standard_s
-        known = rate is not None and standard_s and self.hosts[0].estimate.traits.endpoint
-        items_per_s = rate / standard_s if known and rate is not None else None
+        """What is reported to all parents."""
+        of_leaves = self.hosts[0].estimate.traits.endpoint
+        items_per_s = self._figures.items_per_s(self.work.standard_s) if of_leaves else None
         target = TargetFigures(1.0, [child_of(host, now) for host in self.hosts], items_per_s)
-        return aggregate(
-            self.counters(),
-            self._rates.value,
-            self._use.busy,
-            self._own.capacity,
-            [target],
-            own_age_s=self._own.age_s(now),
-            kinds=self.kinds.counts.value(),
-        )
+        return self._figures.subtree(now, self.counters(), target, self.kinds.counts.value())
 
     def _report(self, now: float, load: SubtreeLoad) -> None:
         for uplink in self._uplinks:
@@ -335,7 +288,7 @@ class Node:
 
     def heed(self, said: tuple[str, Guidance]) -> None:
         """A parent's guidance has arrived."""
-        self.guidances[said[0]] = said[1]
+        self.moves.heed(*said)
 
 
 def way_to(node: Node, leaf: SimulatedLeaf) -> list[Host]:

@@ -84,7 +84,7 @@ class SetPolicy:
 
 @attrs.frozen
 class SetEndpoint:
-    """What is wanted of one endpoint that the file lists or DNS finds: `endpoint` is POOL/HOST:PORT."""
+    """The admin state or weight of one endpoint that the file lists or DNS finds: `endpoint` is POOL/HOST:PORT."""
 
     TAG: ClassVar = ("verb", "endpoint")
     RULES: ClassVar = (exactly_one("admin", "weight"),)
@@ -104,7 +104,7 @@ class SetEndpoint:
 
 @attrs.frozen
 class SetNode:
-    """What is wanted of one node or agent, by its name."""
+    """The admin state of one node or agent, by its name."""
 
     TAG: ClassVar = ("verb", "node")
     node: GivenName

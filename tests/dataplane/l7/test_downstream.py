@@ -47,11 +47,8 @@ class Stream(Downstream):
     def pass_interim(self, reply: Reply) -> None:
         self.events.append(reply.status)
 
-    def pass_whole(self, reply: Reply, body: bytes) -> None:
-        self.events += [reply.status, body, "end"]
-
-    def pass_head(self, reply: Reply) -> None:
-        self.events.append(reply.status)
+    def pass_head(self, reply: Reply, body: bytes, ended: bool) -> None:
+        self.events += [reply.status, body, "end"] if ended else [reply.status]
 
     def pass_body(self, piece: bytes) -> None:
         self.events.append(piece)

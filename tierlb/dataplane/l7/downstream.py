@@ -46,12 +46,9 @@ class Downstream:
         """A 1xx response."""
         raise NotImplementedError
 
-    def pass_whole(self, reply: Reply, body: bytes) -> None:
-        """The whole of the final response. The exchange is over."""
-        raise NotImplementedError
-
-    def pass_head(self, reply: Reply) -> None:
-        """The head of the final response."""
+    def pass_head(self, reply: Reply, body: bytes, ended: bool) -> None:
+        """The head of the final response. If it `ended`, `body` is all of its body and the exchange is over; else there
+        is no body yet."""
         raise NotImplementedError
 
     def pass_body(self, piece: bytes) -> None:

@@ -147,10 +147,6 @@ class Exchange(Attempts):
         assert connection is not None
         assert ticket is not None
         now, response = front.reactor.now, connection.response
-        if reply.blamed:
-            ticket.sent = 0.0
-        else:
-            ticket.answered(now, reply.length < 0)
         if reply.orca is not None:
             ticket.host.estimate.note_stated(now, reply.orca.rps, reply.orca.busy, reply.orca.slots)
         if front.load_field:
@@ -158,9 +154,13 @@ class Exchange(Attempts):
         rest = response.rest
         if response.state is DONE:
             self._complete(connection, reply)
-            self.downstream.pass_whole(reply, rest)
+            self.downstream.pass_head(reply, rest, True)
             return
-        self.downstream.pass_head(reply)
+        if reply.blamed:
+            ticket.sent = 0.0
+        else:
+            ticket.answered(now, reply.length < 0)
+        self.downstream.pass_head(reply, b"", False)
         if rest:
             self._pass_body(connection, rest)
         else:
@@ -237,14 +237,19 @@ class Exchange(Attempts):
         now = front.reactor.now
         if reply.blamed:
             fault = Fault.OVERLOADED if reply.status == TOO_MANY_REQUESTS else Fault.ANSWER
+            ticket.sent = 0.0
             parked = ticket.failed(now, self.fault(fault))
         else:
-            parked = ticket.done(now)
+            parked = ticket.answered_whole(now, reply.length < 0)
         if parked:
             front.counters.waited += 1
         if front.config.times_hosts:
             ticket.host.peak.observe(now, now - ticket.began)
-        self.release(reply.keep_alive and connection.response.is_clean and (request is None or request.is_sent))
+        if reply.keep_alive and connection.response.is_clean and (request is None or request.is_sent):
+            connection.keep()
+            self.connection = None
+        else:
+            self.release()
 
     def on_response_end(self) -> None:
         """The host closed its side."""

@@ -17,12 +17,14 @@ from tierlb.telemetry.sketch import Sketch
 
 class ExchangeContext:
     """What only exchanges share: `hold` for requests that wait for the first host of a destination, the budget of
-    retries, the ids of requests, and the tunnels that came of some."""
+    retries, the ids of requests, and the tunnels that came of some. `long`: by the numbers of kinds, whether most
+    requests of a kind are parked."""
 
-    __slots__ = ("hold", "ids", "retry_budget", "tunnels")
+    __slots__ = ("hold", "ids", "long", "retry_budget", "tunnels")
 
-    def __init__(self, hold: Hold, tunnels: Tunnels) -> None:
+    def __init__(self, hold: Hold, tunnels: Tunnels, long: list[bool]) -> None:
         self.hold = hold
+        self.long = long
         self.tunnels = tunnels
         self.ids = RequestIds()
         self.retry_budget = RetryBudget()
@@ -46,4 +48,4 @@ class FrontState:
         self.explaining = Explaining()
         self.load_field = b""
         self.full = False
-        self.exchanges = ExchangeContext(Hold(reactor, log), Tunnels(reactor, self.counters))
+        self.exchanges = ExchangeContext(Hold(reactor, log), Tunnels(reactor, self.counters), registry.kinds.long)

@@ -25,16 +25,7 @@ class Http1Downstream(Http1Requests):
         if self._plan.head.minor:
             self._send(reply.lines + b"\r\n")
 
-    def pass_whole(self, reply: Reply, body: bytes) -> None:
-        self._send(self._head(reply) + body)
-        self._end()
-
-    def pass_head(self, reply: Reply) -> None:
-        self._send(self._head(reply))
-        self.reply = reply
-
-    def _head(self, reply: Reply) -> bytes:
-        """The head as it is sent, which says whether the connection is kept."""
+    def pass_head(self, reply: Reply, body: bytes, ended: bool) -> None:
         plan, connection, front = self._plan, self._connection, self._front
         lifetime, minor = connection.lifetime, plan.head.minor
         keep_alive = self.keep_alive = (
@@ -46,8 +37,15 @@ class Http1Downstream(Http1Requests):
         )
         connection.deadline = NEVER
         if keep_alive and minor and not plan.is_head:
-            return reply.whole
-        return frame_for(reply, is_head=plan.is_head, minor=minor, keep_alive=keep_alive)
+            message = reply.whole + body
+        else:
+            message = frame_for(reply, is_head=plan.is_head, minor=minor, keep_alive=keep_alive) + body
+        front.counters.bytes_out += len(message)
+        connection.send(message)
+        if ended:
+            self._end()
+        else:
+            self.reply = reply
 
     def pass_body(self, piece: bytes) -> None:
         self._send(encode_chunk(piece) if self._is_chunked else piece)

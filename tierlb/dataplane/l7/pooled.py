@@ -107,12 +107,12 @@ class PooledConnection(Stream):
         return connection
 
     def keep(self) -> None:
-        """The exchange is over and the connection is good for another."""
+        """The exchange is over and the connection is good for another, unless the host has closed it."""
         self.exchange = None
         self.read_bytes = READ_BYTES
         self.response.state = AWAITED  # NEXT
         idle = self.host.idle
-        if self.host.closes or len(idle) >= IDLE_PER_HOST:
+        if self.host.closes or self.eof or len(idle) >= IDLE_PER_HOST:
             self.close()
             return
         if self.paused:

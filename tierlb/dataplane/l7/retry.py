@@ -88,7 +88,7 @@ class Attempts(Carried):
         front, plan, tried = self.front, self.plan, self.tried
         hashing, kind = front.config.hashing, plan.kind
         key = 0 if hashing is None else hashing.key(plan, self.downstream.identity)
-        long = front.registry.kinds.long[kind.number]
+        long = front.exchanges.long[kind.number]
         host = self.choice.choose(tried.hosts, key, long)
         if host is None:
             self._hold_or_refuse()
@@ -216,26 +216,22 @@ class Attempts(Carried):
 
     # Ends.
 
-    def release(self, keep: bool) -> None:
-        """Have done with the connection: keep it for other requests, if it is good for that, or close it."""
+    def release(self) -> None:
+        """Close the connection, if there is one."""
         connection, self.connection = self.connection, None
-        if connection is None:
-            return
-        connection.exchange = None
-        try:
-            if keep and not connection.eof:
-                connection.keep()
-            else:
+        if connection is not None:
+            connection.exchange = None
+            try:
                 connection.close()
-        except Exception:
-            connection.close()
-            raise
+            except Exception:
+                connection.close()
+                raise
 
     def abandon(self) -> None:
         """No response is wanted any more, or none can be had. For that the host is not to blame."""
         if self.ticket is not None:
             self.ticket.give_back(self.front.reactor.now)
-        self.release(False)
+        self.release()
 
     def failed(self, error: Exception) -> None:
         """An internal error: nothing is kept, and the client is let go."""

@@ -80,11 +80,11 @@ class Discovery:
         if len(found) > MOST_ENDPOINTS:
             self._log.warning("endpoints_left_out", dns=name, found=len(found), used=MOST_ENDPOINTS)
         else:
-            self._log.info("endpoints found", dns=name, count=len(found))
+            self._log.info("endpoints_found", dns=name, count=len(found))
         self._answers[name] = found[:MOST_ENDPOINTS]
         self.found = {pool: self._known(pool, each) for pool, each in self._names.items()}
         self._on_found()
 
     def _complain(self, name: str) -> None:
         kept = sum(len(self.found[pool]) for pool, each in self._names.items() if each == name)
-        self._log.warning("the name leads to no endpoint, or nobody can say now", dns=name, kept=kept)
+        self._log.warning("dns_lookup_empty", dns=name, kept=kept)
