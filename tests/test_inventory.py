@@ -92,7 +92,7 @@ KEYS = {
     "store.password_file": "controller/test_etcd.py::test_who_is_not_let_in_hears_what_to_do",
     "store.user": "cli/test_controller.py::test_a_store_that_does_not_let_it_in_ends_a_controller_with_what_to_do",
     "tier.agent_check": "dataplane/test_agent_replies.py::test_a_node_answers_agent_checks_where_the_snapshot_says",
-    "tier.balance": "cluster/test_weights.py::test_policies_that_look_at_load_go_by_the_weights_of_the_file",
+    "tier.balance": "cluster/test_weights.py::test_the_usual_policy_goes_by_the_weights_of_the_file",
     "tier.client_abort": "dataplane/l7/test_abort.py::test_with_finish_it_is_finished",
     "tier.drain": "local/test_local_endpoints.py::"
     "test_a_process_is_killed_when_the_drain_time_of_its_tier_is_well_over",
