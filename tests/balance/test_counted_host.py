@@ -16,7 +16,7 @@ from tierlb.balance.cost import NEXT_ITEM, ParentShare
 from tierlb.balance.counted_host import CountedHost, learn_together
 from tierlb.balance.host_costs import assign_costs
 from tierlb.balance.kinds import Answers, Kinds
-from tierlb.balance.load_estimate import TICK_S, HostTraits, LoadEstimate
+from tierlb.balance.load_estimate import LEARN_TICK_S, HostTraits, LoadEstimate
 from tierlb.balance.pool_slots import GUESSED_SLOTS
 from tierlb.balance.pool_work import Work
 from tierlb.balance.received_reports import ReceivedReports
@@ -63,9 +63,9 @@ def test_an_item_that_began_anew_at_another_host_tells_nothing_of_the_slots_of_t
 def test_times_are_taken_once() -> None:
     host, _, number = knowing()
     host.times[number] += [0.02, 0.02]
-    host.learn_from_items(START + TICK_S)
+    host.learn_from_items(START + LEARN_TICK_S)
     assert (host.answers.count, host.answers.ratios) == (2, pytest.approx(4))
-    host.learn_from_items(START + 2 * TICK_S)
+    host.learn_from_items(START + 2 * LEARN_TICK_S)
     assert host.answers.count == 0
 
 
@@ -135,7 +135,7 @@ def test_a_weight_that_keeps_all_others_away_from_hosts_with_parked_items_is_soo
     for host in hosts[1:]:
         host.answers = Answers(5, 0.05, 5.0)
     for _ in range(60):
-        learn_together(hosts, TICK_S)
+        learn_together(hosts, LEARN_TICK_S)
     assert hosts[0].estimate.speed.work.interference.weight == 0
 
 
@@ -168,10 +168,10 @@ def test_a_host_far_slower_than_its_siblings_tells_nothing_of_what_parked_items_
     hosts[0].parked, hosts[0].answers = 3, Answers(5, 0.05, 50.0)
     hosts[0].estimate.speed.slowness.value = 10.0
     for _ in range(100):
-        learn_together(hosts, TICK_S)
+        learn_together(hosts, LEARN_TICK_S)
     assert hosts[0].estimate.speed.work.interference.weight == 0
     hosts[0].estimate.speed.slowness.value = 1.0
-    learn_together(hosts, TICK_S)
+    learn_together(hosts, LEARN_TICK_S)
     assert hosts[0].estimate.speed.work.interference.weight > 0
 
 
@@ -182,11 +182,11 @@ def test_parked_items_are_judged_at_hosts_that_count_as_equals(means: list[float
     for host in hosts:
         host.estimate.speed.slowness.seen, host.answers = BELIEF_MEMORY, Answers(5, 0.05, 5.0)
         for mean in means * 20:
-            host.estimate.speed.slowness.ticks.observe(TICK_S, 5, 5 * mean)
+            host.estimate.speed.slowness.ticks.observe(LEARN_TICK_S, 5, 5 * mean)
     hosts[0].parked, hosts[0].answers = 3, Answers(5, 0.05, 10.0)
     hosts[0].estimate.speed.slowness.value = 2.0
     for _ in range(100):
-        learn_together(hosts, TICK_S)
+        learn_together(hosts, LEARN_TICK_S)
     assert (hosts[0].estimate.speed.work.interference.weight > 0) is told
 
 
@@ -196,8 +196,8 @@ def test_where_times_vary_from_tick_to_tick_a_host_that_is_twice_as_slow_counts_
         for host in hosts:
             host.estimate.speed.slowness.seen, host.estimate.speed.slowness._count = BELIEF_MEMORY, 1e6
             for mean in means * 20:
-                host.estimate.speed.slowness.ticks.observe(TICK_S, 5, 5 * mean)
-        learn_together(hosts, TICK_S)
+                host.estimate.speed.slowness.ticks.observe(LEARN_TICK_S, 5, 5 * mean)
+        learn_together(hosts, LEARN_TICK_S)
         likeness = [host.estimate.likeness(START) for host in hosts]
         assert settle([900.0, 450.0, 900.0], likeness) == pytest.approx(expected)
 
@@ -206,9 +206,9 @@ def test_siblings_are_measured_by_those_that_are_known() -> None:
     hosts = [fresh(Work()) for _ in range(4)]
     for host, value, seen in zip(hosts, (1.0, 2.0, 5.0, 900.0), (9, 9, 9, 0), strict=True):
         host.estimate.speed.slowness.value, host.estimate.speed.slowness.seen = value, seen
-    learn_together(hosts, TICK_S)
+    learn_together(hosts, LEARN_TICK_S)
     assert [host.estimate.speed.slowness.siblings.middle for host in hosts] == [2.0] * 4
-    learn_together([fresh()], TICK_S)
+    learn_together([fresh()], LEARN_TICK_S)
 
 
 def test_polls_that_began_as_parked_and_are_answered_do_not_make_a_host_look_faster() -> None:
@@ -217,7 +217,7 @@ def test_polls_that_began_as_parked_and_are_answered_do_not_make_a_host_look_fas
     poll = kinds.number("poll")
     now, polls = START, [begun(host, START, poll, long=True) for _ in range(40)]
     for tick in range(1, 800):
-        now = START + tick * TICK_S
+        now = START + tick * LEARN_TICK_S
         host.times[number] += [0.01] * 10
         for item in [item for item in polls if now - item.began >= 5]:
             item.answered(now, 0)
@@ -272,9 +272,9 @@ class Pool:
         self.settle()
 
     def run(self, seconds: float, rate: float) -> "Pool":
-        ticks = round(seconds / TICK_S)
+        ticks = round(seconds / LEARN_TICK_S)
         for _ in range(ticks):
-            until = self.now + TICK_S
+            until = self.now + LEARN_TICK_S
             arrivals: list[float] = []
             at = self.now
             while rate and (at := at + self.rng.expovariate(rate)) < until:
@@ -331,7 +331,7 @@ class Pool:
         for host in self.hosts:
             host.host.learn_from_items(self.now)
         self.kinds.learn(self.now)
-        learn_together([host.host for host in self.hosts], TICK_S)
+        learn_together([host.host for host in self.hosts], LEARN_TICK_S)
         self.settle()
 
     def settle(self) -> None:
@@ -494,9 +494,9 @@ def test_in_a_world_where_all_takes_longer_the_hosts_compare_alike(factor: float
             for index, host in enumerate(hosts):
                 for number, time_s in zip(numbers, (0.001, 0.004), strict=True):
                     host.times[number] += [unit * (1 + index) * time_s * rng.expovariate(1) for _ in range(3)]
-                host.learn_from_items(START + tick * TICK_S)
+                host.learn_from_items(START + tick * LEARN_TICK_S)
             kinds.learn(START)
-            learn_together(hosts, TICK_S)
+            learn_together(hosts, LEARN_TICK_S)
         values.append([host.estimate.speed.slowness.value for host in hosts])
     assert values[1] == pytest.approx(values[0], rel=0.1)
     assert values[0][2] > 1.5 * values[0][0]

@@ -11,8 +11,8 @@ from tierlb.balance.cost import NEW_ITEMS, NEXT_ITEM, ParentShare
 from tierlb.balance.counted_host import CountedHost, learn_together
 from tierlb.balance.kinds import Answers, Kinds
 from tierlb.balance.load_estimate import (
+    LEARN_TICK_S,
     LEAST_ITEMS_PER_CONNECTION,
-    TICK_S,
     HostTraits,
     LoadEstimate,
 )
@@ -84,8 +84,8 @@ def test_what_a_silent_endpoint_can_do_is_learnt(
     estimate = endpoint(parents=parents)
     assert estimate.capacity(LONG_AGO, 5.0) is None
     for tick in range(1, 401):
-        passed_s = tick * TICK_S
-        estimate.advance(LONG_AGO + passed_s, in_flight * passed_s, answers(round(rate * TICK_S), ratio))
+        passed_s = tick * LEARN_TICK_S
+        estimate.advance(LONG_AGO + passed_s, in_flight * passed_s, answers(round(rate * LEARN_TICK_S), ratio))
     assert estimate.capacity(LONG_AGO + 20, 5.0) == pytest.approx(expected, rel=0.1)
 
 
@@ -93,9 +93,9 @@ def test_before_the_first_answer_nothing_is_known_of_it() -> None:
     estimate = endpoint()
     estimate.speed.work.add(100, 1.0)
     assert estimate.learnt_capacity is None, "items of its siblings tell nothing of it"
-    estimate.advance(LONG_AGO + TICK_S, 2 * TICK_S)
+    estimate.advance(LONG_AGO + LEARN_TICK_S, 2 * LEARN_TICK_S)
     assert estimate.learnt_capacity is None
-    estimate.advance(LONG_AGO + 2 * TICK_S, 4 * TICK_S, answers(1))
+    estimate.advance(LONG_AGO + 2 * LEARN_TICK_S, 4 * LEARN_TICK_S, answers(1))
     assert estimate.learnt_capacity == pytest.approx(GUESSED_SLOTS / USUAL_S)
 
 
@@ -145,7 +145,7 @@ def test_sums_of_times_that_are_rounded_do_not_keep_it_from_its_rest() -> None:
 
 def test_items_that_are_late_make_it_slower_before_they_are_answered() -> None:
     estimate = endpoint(learnt=800.0)
-    estimate.advance(LONG_AGO + TICK_S, 8 * TICK_S, overdue=400.0)
+    estimate.advance(LONG_AGO + LEARN_TICK_S, 8 * LEARN_TICK_S, overdue=400.0)
     assert estimate.learnt_capacity is not None
     assert estimate.learnt_capacity < 80
 
@@ -619,11 +619,11 @@ def test_what_is_told_of_an_endpoint_leaves_out_what_items_wait_for_one_another(
     estimate = endpoint()
     estimate.slots.declare(4)
     for tick in range(1, 101):
-        now = LONG_AGO + tick * TICK_S
+        now = LONG_AGO + tick * LEARN_TICK_S
         for here in (4, 5, 6, 7):
             estimate.learn_slots(USUAL_S, here, USUAL_S * here / 4)
-        estimate.advance(now, 3.5 * tick * TICK_S, answers(10, 1.375))
-        estimate.speed.work.slots.advance(TICK_S, [estimate.slots])
+        estimate.advance(now, 3.5 * tick * LEARN_TICK_S, answers(10, 1.375))
+        estimate.speed.work.slots.advance(LEARN_TICK_S, [estimate.slots])
     told, chosen_by = estimate.capacity_to_report(NOW), estimate.capacity(NOW, None)
     assert told == pytest.approx(400, rel=0.05)
     assert chosen_by == pytest.approx(400 / 1.375, rel=0.05)

@@ -11,7 +11,7 @@ from tierlb.balance.outlier import (
     LEAST_VOLUME,
     LONGEST_OUTLIER_EJECTION_S,
     AnswerCounts,
-    Fault,
+    HostFault,
     RecentAnswers,
     Runs,
     excess,
@@ -179,9 +179,9 @@ def test_each_ejection_lasts_twice_as_long(base_s: float, times: int, lasts_s: f
 
 def test_a_good_answer_ends_a_run() -> None:
     runs = Runs()
-    assert [runs.add(0, Fault.ANSWER, 0.0) for _ in range(3)] == [True, False, False]
+    assert [runs.add(0, HostFault.ANSWER, 0.0) for _ in range(3)] == [True, False, False]
     assert runs.length == 3
-    assert runs.add(1, Fault.ANSWER, 0.0)
+    assert runs.add(1, HostFault.ANSWER, 0.0)
     assert (runs.length, runs.faults) == (1, 4)
 
 
@@ -190,7 +190,7 @@ def test_errors_are_alone_from_the_siblings_latest_error_on() -> None:
     looks = []
     known = [(100, 7), (110, 7), (115, 8), (130, 8), (90, 5), (91, 5), (50, 5), (52, 5)]  # endpoints leave, too
     for others in [AnswerCounts(*each) for each in known]:
-        if runs.add(0, Fault.ANSWER, 0.0):
+        if runs.add(0, HostFault.ANSWER, 0.0):
             runs.begins_beside(AnswerCounts(100, 7))
         looks.append(runs.alone(others))
     assert looks == [(1, 0), (2, 10), (0, 0), (1, 15), (0, 0), (1, 1), (0, 0), (1, 2)]
@@ -200,24 +200,24 @@ def test_the_errors_that_probation_presumes_are_not_alone() -> None:
     runs = Runs()
     runs.begins_beside(AnswerCounts(100, 7))
     runs.on_probation(7, 5)
-    assert not runs.add(7, Fault.ANSWER, 0.0)
+    assert not runs.add(7, HostFault.ANSWER, 0.0)
     assert runs.alone(AnswerCounts(102, 7)) == (1, 2)
 
 
 def test_good_answers_before_a_run_do_not_end_it() -> None:
     runs = Runs()
-    assert [runs.add(7, Fault.ANSWER, 0.0) for _ in range(3)] == [True, False, False]
+    assert [runs.add(7, HostFault.ANSWER, 0.0) for _ in range(3)] == [True, False, False]
     assert runs.length == 3
 
 
 def test_a_run_knows_when_it_began_and_how_long_there_had_been_no_error() -> None:
     """By both, the endpoint to which errors moved can be distinguished from the one that was ejected for them."""
     runs = Runs()
-    runs.add(1, Fault.ANSWER, 100.0)
+    runs.add(1, HostFault.ANSWER, 100.0)
     assert (runs.began, runs.quiet_s) == (100.0, math.inf)
-    runs.add(1, Fault.ANSWER, 104.0)
+    runs.add(1, HostFault.ANSWER, 104.0)
     assert (runs.began, runs.quiet_s) == (100.0, math.inf), "the same run"
-    runs.add(2, Fault.ANSWER, 110.0)
+    runs.add(2, HostFault.ANSWER, 110.0)
     assert (runs.began, runs.quiet_s) == (110.0, 6.0)
 
 
@@ -225,13 +225,13 @@ def test_the_longest_run_that_ended_is_known_for_this_interval_and_the_next() ->
     runs, good = Runs(), 0
     for length in (4, 2, 1):
         for _ in range(length):
-            runs.add(good, Fault.ANSWER, 0.0)
+            runs.add(good, HostFault.ANSWER, 0.0)
         good += 1
     assert runs.longest_ended == 4
     runs.turn()
     assert runs.longest_ended == 4
-    runs.add(good, Fault.ANSWER, 0.0)
-    runs.add(good + 1, Fault.ANSWER, 0.0)
+    runs.add(good, HostFault.ANSWER, 0.0)
+    runs.add(good + 1, HostFault.ANSWER, 0.0)
     runs.turn()
     assert runs.longest_ended == 1
     runs.turn()
@@ -240,16 +240,16 @@ def test_the_longest_run_that_ended_is_known_for_this_interval_and_the_next() ->
 
 def test_a_new_run_is_looked_at_from_its_own_threshold_on() -> None:
     runs = Runs()
-    runs.add(0, Fault.ANSWER, 0.0)
+    runs.add(0, HostFault.ANSWER, 0.0)
     runs.look_again_at(100)
     for _ in range(5):
-        runs.add(1, Fault.ANSWER, 0.0)
+        runs.add(1, HostFault.ANSWER, 0.0)
     assert runs.is_long(5, 5)
 
 
 def test_gateway_errors_in_a_row_end_with_an_answer_of_any_kind() -> None:
     runs = Runs()
-    for fault in (Fault.GATEWAY, Fault.GATEWAY, Fault.ANSWER, Fault.GATEWAY):
+    for fault in (HostFault.GATEWAY, HostFault.GATEWAY, HostFault.ANSWER, HostFault.GATEWAY):
         runs.add(0, fault, 0.0)
     assert (runs.length, runs.gateway) == (4, 1)
 
@@ -258,7 +258,7 @@ def test_a_run_is_looked_at_from_its_threshold_on_and_not_with_each_error() -> N
     runs = Runs()
     looked_at = []
     for _ in range(40):
-        runs.add(0, Fault.ANSWER, 0.0)
+        runs.add(0, HostFault.ANSWER, 0.0)
         if runs.is_long(5, 5):
             looked_at.append(runs.length)
             runs.look_again_at(runs.length + 10)
@@ -268,7 +268,7 @@ def test_a_run_is_looked_at_from_its_threshold_on_and_not_with_each_error() -> N
 def test_the_lower_threshold_of_gateway_errors_counts_too() -> None:
     runs = Runs()
     for _ in range(2):
-        runs.add(0, Fault.GATEWAY, 0.0)
+        runs.add(0, HostFault.GATEWAY, 0.0)
     assert runs.is_long(5, 2)
     assert not runs.is_long(5, 3)
 
@@ -277,17 +277,17 @@ def test_the_lower_threshold_of_gateway_errors_counts_too() -> None:
 def test_on_probation_one_error_is_enough_but_not_after_a_good_answer(good: int, length: int) -> None:
     runs = Runs()
     runs.on_probation(7, 5)
-    runs.add(good, Fault.ANSWER, 0.0)
+    runs.add(good, HostFault.ANSWER, 0.0)
     assert runs.length == length
 
 
 def test_probation_begins_without_what_was_before() -> None:
     runs = Runs()
     for _ in range(9):
-        runs.add(0, Fault.GATEWAY, 0.0)
+        runs.add(0, HostFault.GATEWAY, 0.0)
     runs.look_again_at(100)
     runs.on_probation(0, 5)
-    runs.add(0, Fault.GATEWAY, 0.0)
+    runs.add(0, HostFault.GATEWAY, 0.0)
     assert runs.is_long(5, 2)
     assert runs.gateway == 1
 

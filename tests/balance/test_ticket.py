@@ -9,7 +9,7 @@ from tierlb.balance.cost import ParentShare
 from tierlb.balance.counted_host import CountedHost
 from tierlb.balance.kinds import Kinds
 from tierlb.balance.load_estimate import HostTraits, LoadEstimate
-from tierlb.balance.outlier import Fault
+from tierlb.balance.outlier import HostFault
 from tierlb.balance.parking import PARKED_AFTER_S
 from tierlb.balance.received_reports import ReceivedReports
 from tierlb.balance.ticket import ItemCounts, Ticket
@@ -34,7 +34,7 @@ class Upstream(ItemCounts):
         if self.fails:
             raise RuntimeError("injected")
 
-    def blame(self, now: float, fault: Fault) -> None:
+    def blame(self, now: float, fault: HostFault) -> None:
         self.events.append((fault, self.in_flight))
         if self.fails:
             raise RuntimeError("injected")
@@ -58,8 +58,8 @@ def test_an_item_is_counted_from_its_begin_to_its_end() -> None:
 ENDS = [
     # how it ends -> counts as done, who is blamed
     ("done", (), 1, []),
-    ("failed", (Fault.GATEWAY,), 1, [(Fault.GATEWAY, 0)]),
-    ("failed", (Fault.REPEATED,), 1, [(Fault.REPEATED, 0)]),
+    ("failed", (HostFault.GATEWAY,), 1, [(HostFault.GATEWAY, 0)]),
+    ("failed", (HostFault.REPEATED,), 1, [(HostFault.REPEATED, 0)]),
     ("give_back", (), 0, []),
 ]
 BEFORE = ["queued", "parked early", "parked", "tunnel", "connection", "parked connection", "light connection"]
@@ -83,7 +83,7 @@ def at_stage(host: Upstream, stage: str, tally: Tally) -> Ticket[Upstream]:
 @pytest.mark.parametrize("stage", BEFORE)
 @pytest.mark.parametrize(("end", "given", "done", "blamed"), ENDS)
 def test_however_it_ends_it_ends_once(
-    end: str, given: tuple[Fault, ...], done: int, blamed: list[tuple[Fault, int]], stage: str, fails: bool
+    end: str, given: tuple[HostFault, ...], done: int, blamed: list[tuple[HostFault, int]], stage: str, fails: bool
 ) -> None:
     host, tally = Upstream(), Tally()
     ticket = at_stage(host, stage, tally)
@@ -100,7 +100,7 @@ def test_however_it_ends_it_ends_once(
         assert [event for event in host.events if event[0] != "settle"] == blamed
         assert [event for event in host.events if event[0] == "settle"] == [("settle", 0)] * settles
     host.events.clear()
-    for again, more in (("done", ()), ("failed", (Fault.ANSWER,)), ("give_back", ())):
+    for again, more in (("done", ()), ("failed", (HostFault.ANSWER,)), ("give_back", ())):
         assert getattr(ticket, again)(START + 2, *more) is False
     assert (counts(host), tally.parked, host.lightness, host.moments) == ((0, 0, done), 0, 0.0, 1.0)
     assert (host.under_way, host.parked_items, host.events) == ({}, set(), [])

@@ -254,7 +254,7 @@ async def test_an_error_of_one_handler_ends_at_most_its_own_connection(port, par
 async def test_a_round_that_fails_is_followed_by_others_and_ends_no_connection(port, monkeypatch):
     monkeypatch.setattr(parent_end, "CHILD_LOOK_EVERY_S", 0.01)
     monkeypatch.setattr(parent_end, "HELLO_TIMEOUT_S", 0.05)
-    monkeypatch.setattr(keep_going, "PAUSE_S", 0.01)
+    monkeypatch.setattr(keep_going, "RESTART_PAUSE_S", 0.01)
     with trio.fail_after(DEADLINE_S):
         async with connect(port.url, "secret") as child:
             await join(child)

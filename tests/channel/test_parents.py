@@ -150,7 +150,7 @@ async def test_a_parent_that_does_not_know_the_token_gets_nothing(parents, make_
 
 
 async def test_after_an_error_all_parents_are_joined_again(make_parent, plane, log, nursery, monkeypatch):
-    monkeypatch.setattr("tierlb.net.keep_going.PAUSE_S", 0.01)
+    monkeypatch.setattr("tierlb.net.keep_going.RESTART_PAUSE_S", 0.01)
     reports = ReportSchedule(plane, random.Random(1), WatchRelay(), interval_s=0.05)
     parents = Parents(HELLO, reports, log, InternalErrors(log), random.Random(2), lambda parent, frame: ())
     nursery.start_soon(reports.run)
@@ -247,7 +247,7 @@ async def test_a_name_that_is_no_parents_any_more_is_left_everywhere(parents, na
 async def test_a_name_on_which_the_program_fails_is_asked_for_again_and_other_parents_stay(
     parents, names, edges, make_parent, monkeypatch
 ):
-    monkeypatch.setattr("tierlb.net.keep_going.PAUSE_S", 0.01)
+    monkeypatch.setattr("tierlb.net.keep_going.RESTART_PAUSE_S", 0.01)
     other, works = await make_parent("top-1"), names.ask
 
     async def fail(host):

@@ -16,7 +16,7 @@ from tierlb.controller.returning import (
     ReturnWindow,
     waits_for_neighbours,
 )
-from tierlb.net.keep_going import PAUSE_S, keep_going
+from tierlb.net.keep_going import RESTART_PAUSE_S, keep_going
 from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.wire.frames import ParentAddress
 
@@ -125,7 +125,7 @@ async def test_the_end_of_the_window_is_not_lost_in_an_error(log, nursery, autoj
     window.begin(began)
     nursery.start_soon(keep_going, errors, "return of nodes", partial(window.run, on_end))
     await trio.sleep(RETURN_S + 3)
-    assert [at - began for at in ended] == [pytest.approx(RETURN_S), pytest.approx(RETURN_S + PAUSE_S)]
+    assert [at - began for at in ended] == [pytest.approx(RETURN_S), pytest.approx(RETURN_S + RESTART_PAUSE_S)]
     assert errors.counts == {"return of nodes": 1}
 
 

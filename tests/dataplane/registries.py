@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.balance.begun import begun
 from tests.dataplane.conftest import snapshot
-from tierlb.balance.outlier import Fault
+from tierlb.balance.outlier import HostFault
 from tierlb.balance.ticket import ConnectionTicket, Ticket
 from tierlb.dataplane.upstream.host import Host
 from tierlb.dataplane.upstream.host_set import HostSet
@@ -74,7 +74,7 @@ class Harness:
         """A connection through this node."""
         return host.begin_connection(self.reactor.now, Tally())
 
-    def errs(self, host: Host, fault: Fault = Fault.GATEWAY) -> None:
+    def errs(self, host: Host, fault: HostFault = HostFault.GATEWAY) -> None:
         """An item that is counted already was an error."""
         host.blame(self.reactor.now, fault)
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.dataplane.registries import Harness, by_name, child, host_spec
-from tierlb.dataplane.explanation import MOST_HOSTS, Explaining, explain, recorded
+from tierlb.dataplane.explanation import MOST_HOSTS, Explaining, explain_choice, recorded
 from tierlb.dataplane.upstream.host import Host
 from tierlb.dataplane.upstream.host_set import HostSet
 from tierlb.model.topology import Admin, Policy
@@ -49,7 +49,7 @@ def harness() -> Harness:
 
 
 def told(host_set: HostSet, chosen: Host | None, policy: Policy = Policy.LEAST_REQUESTS) -> dict[str, Any]:
-    line = explain("web-1", policy, host_set.hosts, chosen)
+    line = explain_choice("web-1", policy, host_set.hosts, chosen)
     assert line.isascii()
     assert b"\n" not in line
     return json.loads(line)

@@ -41,7 +41,7 @@ TICK_S = 0.02
 def short_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that several hundred of these tests take a minute."""
     for module in (reactor, wheel):
-        monkeypatch.setattr(module, "TICK_S", TICK_S)
+        monkeypatch.setattr(module, "WHEEL_TICK_S", TICK_S)
     monkeypatch.setattr(kept_stream, "CLIENT_LINGER_S", 0.1)
     monkeypatch.setattr(introduction, "HEADER_S", 0.2)
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tierlb.dataplane.counters import Counters
-from tierlb.dataplane.listening import LINGER_S, Listening
+from tierlb.dataplane.listening import LISTENER_LINGER_S, Listening
 from tierlb.model.address import Address
 from tierlb.model.snapshot import Listener
 from tierlb.net.reactor import Reactor
@@ -29,7 +29,7 @@ class Bench:
 
     def names(self, *wanted: Listener, had: dict[Listener, Address] | None = None) -> tuple[Address, ...]:
         opened = self.listening.open(wanted, had or {})
-        self.listening.replace(wanted, opened, lambda listener: LINGER_S, self.now)
+        self.listening.replace(wanted, opened, lambda listener: LISTENER_LINGER_S, self.now)
         return self.listening.addresses(wanted)
 
     def dispose(self) -> None:
@@ -60,9 +60,9 @@ def test_a_listener_that_stays_named_stays_as_it_is(bench: Bench) -> None:
 def test_one_that_is_named_no_more_lingers(bench: Bench) -> None:
     (address,) = bench.names(ONE)
     bench.names()
-    bench.listening.tick(bench.now + LINGER_S - 0.1)
+    bench.listening.tick(bench.now + LISTENER_LINGER_S - 0.1)
     assert listens(address)
-    bench.listening.tick(bench.now + LINGER_S)
+    bench.listening.tick(bench.now + LISTENER_LINGER_S)
     assert not listens(address)
 
 
@@ -70,7 +70,7 @@ def test_one_that_is_named_again_in_time_was_never_closed(bench: Bench) -> None:
     (address,) = bench.names(ONE)
     bench.names()
     assert bench.names(ONE) == (address,)
-    bench.listening.tick(bench.now + 2 * LINGER_S)
+    bench.listening.tick(bench.now + 2 * LISTENER_LINGER_S)
     assert listens(address)
 
 

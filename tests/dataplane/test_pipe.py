@@ -20,7 +20,7 @@ from tierlb.net.bulk import MOST_BACKLOGS
 from tierlb.net.listeners import open_socket
 from tierlb.net.peer_liveness import GONE, LOOK_S
 from tierlb.net.reactor import READ, WRITE, Reactor
-from tierlb.net.wheel import NEVER, TICK_S
+from tierlb.net.wheel import NEVER, WHEEL_TICK_S
 
 IDLE_S = 75.0
 DEADLINE_S = 30.0
@@ -55,7 +55,7 @@ class Joined:
         """So much time."""
         end = self.reactor.now + seconds
         while self.reactor.now < end:
-            self.reactor.now = min(self.reactor.now + TICK_S, end)
+            self.reactor.now = min(self.reactor.now + WHEEL_TICK_S, end)
             self.reactor.wheel.advance(self.reactor.now)
 
     def close(self) -> None:
@@ -168,16 +168,16 @@ def test_idle_time_starts_again_with_every_byte(joined: Joined) -> None:
     joined.pipe.client.on_data(b"x")
     joined.passes(2)
     assert joined.ended == []
-    joined.passes(IDLE_S - 2 + TICK_S)
+    joined.passes(IDLE_S - 2 + WHEEL_TICK_S)
     assert joined.ended == [True]
 
 
 @pytest.mark.parametrize("idle_s", [IDLE_S, LOOK_S / 2])
 def test_the_idle_time_is_as_long_as_was_said_however_often_it_is_looked_at(idle_s: float) -> None:
     joined = Joined(idle_s)
-    joined.passes(idle_s - TICK_S)
+    joined.passes(idle_s - WHEEL_TICK_S)
     assert joined.ended == []
-    joined.passes(2 * TICK_S)
+    joined.passes(2 * WHEEL_TICK_S)
     assert joined.ended == [True]
     joined.close()
 
@@ -204,9 +204,9 @@ class Looks:
 
 def test_a_quiet_pipe_is_looked_at_on_both_sides(joined: Joined, monkeypatch: pytest.MonkeyPatch) -> None:
     looks = Looks(joined, monkeypatch)
-    joined.passes(LOOK_S - TICK_S)
+    joined.passes(LOOK_S - WHEEL_TICK_S)
     assert looks.seen == []
-    joined.passes(2 * TICK_S)
+    joined.passes(2 * WHEEL_TICK_S)
     assert {sock for _, sock in looks.seen} == {joined.pipe.client.sock, joined.pipe.upstream.sock}
     assert joined.ended == []
 
@@ -220,7 +220,7 @@ def says(joined: Joined, end: str) -> None:
 def test_ends_that_both_say_something_are_not_looked_at(joined: Joined, monkeypatch: pytest.MonkeyPatch) -> None:
     looks = Looks(joined, monkeypatch)
     for _ in range(6):
-        joined.passes(LOOK_S - 2 * TICK_S)
+        joined.passes(LOOK_S - 2 * WHEEL_TICK_S)
         says(joined, "client")
         says(joined, "upstream")
     assert (joined.pipe.client.carried, joined.pipe.upstream.carried) == (6, 6)
@@ -228,7 +228,7 @@ def test_ends_that_both_say_something_are_not_looked_at(joined: Joined, monkeypa
 
 
 ENDS = [("client", "upstream"), ("upstream", "client")]
-LIVELY_S = [LOOK_S / 20, LOOK_S / 2, LOOK_S - 2 * TICK_S]
+LIVELY_S = [LOOK_S / 20, LOOK_S / 2, LOOK_S - 2 * WHEEL_TICK_S]
 """How often one end says something."""
 
 
@@ -253,7 +253,7 @@ def test_an_end_that_said_something_and_is_quiet_since_is_looked_at_no_later(
     looks = Looks(joined, monkeypatch)
     looks.found[joined.pipe.client.sock] = GONE
     says(joined, "client")
-    joined.passes(LOOK_S + TICK_S)
+    joined.passes(LOOK_S + WHEEL_TICK_S)
     assert joined.ended == [True]
 
 
@@ -279,9 +279,9 @@ def test_an_end_to_which_nothing_was_said_after_it_was_doubted_is_not_doubted_lo
     looks.found[joined.pipe.upstream.sock] = GONE
     joined.passes(LOOK_S / 2)
     says(joined, "client")
-    joined.passes(LOOK_S - TICK_S)
+    joined.passes(LOOK_S - WHEEL_TICK_S)
     assert joined.ended == []
-    joined.passes(2 * TICK_S)
+    joined.passes(2 * WHEEL_TICK_S)
     assert joined.ended == [True]
 
 
@@ -289,10 +289,12 @@ def test_after_a_long_silence_the_next_look_is_no_later(joined: Joined, monkeypa
     joined.passes(3.5 * LOOK_S)
     looks = Looks(joined, monkeypatch)
     joined.pipe.client.on_data(b"x")
-    joined.passes(LOOK_S + TICK_S)
+    joined.passes(LOOK_S + WHEEL_TICK_S)
     upstream, client = joined.pipe.upstream.sock, joined.pipe.client.sock
-    assert [at for at, sock in looks.seen if sock is client] == pytest.approx([LOOK_S], abs=TICK_S)
-    assert [at for at, sock in looks.seen if sock is upstream] == pytest.approx([LOOK_S / 2, LOOK_S], abs=4 * TICK_S)
+    assert [at for at, sock in looks.seen if sock is client] == pytest.approx([LOOK_S], abs=WHEEL_TICK_S)
+    assert [at for at, sock in looks.seen if sock is upstream] == pytest.approx(
+        [LOOK_S / 2, LOOK_S], abs=4 * WHEEL_TICK_S
+    )
 
 
 def test_the_idle_time_is_exact_where_only_one_end_says_something(
@@ -302,17 +304,17 @@ def test_the_idle_time_is_exact_where_only_one_end_says_something(
     for _ in range(20):
         joined.passes(LOOK_S / 3)
         says(joined, "client")
-    joined.passes(IDLE_S - TICK_S)
+    joined.passes(IDLE_S - WHEEL_TICK_S)
     assert joined.ended == []
-    joined.passes(2 * TICK_S)
+    joined.passes(2 * WHEEL_TICK_S)
     assert joined.ended == [True]
 
 
 def test_a_look_says_when_the_next_is_due(joined: Joined, monkeypatch: pytest.MonkeyPatch) -> None:
     looks = Looks(joined, monkeypatch)
     looks.found[joined.pipe.upstream.sock] = 2.0
-    joined.passes(LOOK_S + 2.0 + 2 * TICK_S)
-    assert looks.times_s == pytest.approx([LOOK_S, LOOK_S + 2.0], abs=2 * TICK_S)
+    joined.passes(LOOK_S + 2.0 + 2 * WHEEL_TICK_S)
+    assert looks.times_s == pytest.approx([LOOK_S, LOOK_S + 2.0], abs=2 * WHEEL_TICK_S)
 
 
 @pytest.mark.parametrize("end", ["client", "upstream"])
@@ -321,7 +323,7 @@ def test_a_pipe_is_cut_when_either_sides_host_is_gone(
 ) -> None:
     looks = Looks(joined, monkeypatch)
     looks.found[getattr(joined.pipe, end).sock] = GONE
-    joined.passes(LOOK_S + TICK_S)
+    joined.passes(LOOK_S + WHEEL_TICK_S)
     assert joined.ended == [True]
     joined.reactor.stint()
     other = joined.client if end == "upstream" else joined.upstream

@@ -40,7 +40,7 @@ async def test_the_addresses_bound_are_parallel_to_the_listeners(lab: Lab) -> No
 
 @pytest.fixture
 def short_linger(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plane_module, "LINGER_S", 0.3)
+    monkeypatch.setattr(plane_module, "LISTENER_LINGER_S", 0.3)
 
 
 async def is_closed(lab: Lab, address: Address) -> None:

@@ -2,7 +2,7 @@ import pytest
 import trio
 import trio.testing
 
-from tierlb.net.keep_going import PAUSE_S, alone, keep_going
+from tierlb.net.keep_going import RESTART_PAUSE_S, alone, keep_going
 from tierlb.telemetry.internal_errors import InternalErrors
 
 
@@ -21,7 +21,7 @@ async def test_a_loop_begins_anew_a_moment_after_each_error_until_it_returns(aut
 
     start_s = trio.current_time()
     await keep_going(errors, "loop", run)
-    assert [round(at - start_s, 3) for at in begun] == [number * PAUSE_S for number in range(4)]
+    assert [round(at - start_s, 3) for at in begun] == [number * RESTART_PAUSE_S for number in range(4)]
     assert errors.counts == {"loop": 3}
 
 

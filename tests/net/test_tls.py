@@ -9,7 +9,7 @@ import trio
 
 from tests.joining import admit
 from tierlb.model.address import Address
-from tierlb.net.tls import TlsProblem, client_context, explain, server_context
+from tierlb.net.tls import TlsProblem, client_context, explain_tls_problem, server_context
 from tierlb.net.websocket import Disconnected, connect
 from tierlb.net.websocket_server import WebsocketServer
 
@@ -157,4 +157,4 @@ def test_an_encrypted_key_is_not_asked_for_at_the_terminal(authority, tmp_path):
     ],
 )
 def test_what_went_wrong_is_said_in_words(error, words):
-    assert words in explain(error, "edge")
+    assert words in explain_tls_problem(error, "edge")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from tierlb.net.wheel import NEVER, TICK_S, Timed, Wheel
+from tierlb.net.wheel import NEVER, WHEEL_TICK_S, Timed, Wheel
 
 
 @attrs.define(eq=False)
@@ -50,13 +50,13 @@ class Bench:
         self.wheel.advance(self.clock[0])
 
 
-@pytest.mark.parametrize("after_s", [0.01, TICK_S, 0.3, 1.0, 59.9, 3600.0])
+@pytest.mark.parametrize("after_s", [0.01, WHEEL_TICK_S, 0.3, 1.0, 59.9, 3600.0])
 def test_a_deadline_fires_up_to_a_tick_late_and_never_early(after_s: float) -> None:
     bench = Bench()
     owner = bench.owner(after_s)
     while not owner.fired:
         bench.pass_time(0.01)
-    assert after_s <= owner.fired[0] - 1000.0 <= after_s + TICK_S + 0.011
+    assert after_s <= owner.fired[0] - 1000.0 <= after_s + WHEEL_TICK_S + 0.011
 
 
 def test_a_deadline_fires_once() -> None:
@@ -181,12 +181,12 @@ class WheelMachine(RuleBasedStateMachine):
                 assert at <= now, "fired early or for nothing"
                 del self.expected[index]
             else:
-                assert at > now - TICK_S - 1e-6, "overdue by more than a tick"
+                assert at > now - WHEEL_TICK_S - 1e-6, "overdue by more than a tick"
 
     @invariant()
     def everybody_armed_is_filed_in_time(self) -> None:
         for index, at in self.expected.items():
-            assert self.owners[index].filed <= max(at, self.bench.clock[0]) + TICK_S + 1e-6
+            assert self.owners[index].filed <= max(at, self.bench.clock[0]) + WHEEL_TICK_S + 1e-6
 
 
 TestWheelMachine = WheelMachine.TestCase
@@ -195,7 +195,7 @@ TestWheelMachine = WheelMachine.TestCase
 def test_an_owner_that_takes_those_of_a_later_tick_with_it_harms_no_one() -> None:
     """Both ticks are due at once: the machine had stalled."""
     bench = Bench()
-    first, second, third = bench.owner(0.1), bench.owner(0.1 + TICK_S), bench.owner(0.1 + 2 * TICK_S)
+    first, second, third = bench.owner(0.1), bench.owner(0.1 + WHEEL_TICK_S), bench.owner(0.1 + 2 * WHEEL_TICK_S)
     first.then = lambda: bench.wheel.forget(second)
     bench.pass_time(10.0)
     assert (len(first.fired), len(second.fired), len(third.fired)) == (1, 0, 1)

@@ -136,7 +136,7 @@ async def test_a_disk_that_takes_nothing_is_logged_once_and_stops_nothing(
 async def test_what_fails_about_what_is_kept_ends_nothing_and_is_tried_again(
     part, parent, make_keeping, nursery, plane, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("tierlb.net.keep_going.PAUSE_S", 0.01)
+    monkeypatch.setattr("tierlb.net.keep_going.RESTART_PAUSE_S", 0.01)
     works = getattr(snapshot_cache, part)
 
     def fail(*arguments):

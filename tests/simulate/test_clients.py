@@ -11,7 +11,7 @@ from tierlb.balance.guidance import Reason
 from tierlb.simulate.agenda import Agenda
 from tierlb.simulate.clients import Clients, SimulatedClient
 from tierlb.simulate.leaf import Service
-from tierlb.simulate.node import Host
+from tierlb.simulate.node import SimulatedHost
 from tierlb.simulate.run import Scenario, SimulationRun
 from tierlb.simulate.tree import Shape, SimulatedTier, Tree
 
@@ -47,7 +47,7 @@ class Bench:
         demand = shape.service.drawn_by(rng)
         SimulatedClient(self.agenda, rng, self.tree.levels[0], self.rate, self.clients, self.latencies, demand).begin()
 
-    def connected(self) -> list[Host]:
+    def connected(self) -> list[SimulatedHost]:
         """Where it has its connection, as the node that placed it counts."""
         return [each for node in self.tree.levels[0] for each in node.hosts if each.in_flight]
 

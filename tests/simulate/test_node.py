@@ -9,7 +9,7 @@ from tierlb.model.topology import Policy
 from tierlb.simulate.agenda import Agenda
 from tierlb.simulate.kinds import ItemKind, KindSource
 from tierlb.simulate.leaf import Service
-from tierlb.simulate.node import Item, Node
+from tierlb.simulate.node import Item, SimulatedNode
 from tierlb.simulate.run import Scenario, SimulationRun
 from tierlb.simulate.tree import Shape, SimulatedTier, Tree
 
@@ -20,7 +20,7 @@ def tree_of(agenda: Agenda, cost_s: float = 0.0, report_delay_s: float = 0.0) ->
     return Tree(shape, agenda, random.Random(1))
 
 
-def feed(agenda: Agenda, node: Node, rate: float, taken: list[float] | None = None) -> None:
+def feed(agenda: Agenda, node: SimulatedNode, rate: float, taken: list[float] | None = None) -> None:
     """An item every 1/rate seconds from now on."""
 
     def served(item: Item) -> None:
@@ -120,7 +120,7 @@ def test_response_times_are_taken_to_the_end_by_peak_ewma_and_to_the_head_by_lea
     assert host.times_to_head.value == pytest.approx(0.2)
 
 
-def mixed_run(*kinds: ItemKind, seconds: float) -> Node:
+def mixed_run(*kinds: ItemKind, seconds: float) -> SimulatedNode:
     """One node over two leaves with light short traffic and these kinds."""
     shape = Shape([SimulatedTier(1)], leaves=2, service=Service(0.02))
     run = SimulationRun(Scenario(shape, 0.3, seconds, kinds=kinds))
@@ -129,7 +129,7 @@ def mixed_run(*kinds: ItemKind, seconds: float) -> Node:
     return node
 
 
-def usual_s(node: Node, route: str, form: int = 0) -> float:
+def usual_s(node: SimulatedNode, route: str, form: int = 0) -> float:
     return node.kinds.usual_s[node.kinds.number(route) + form]
 
 

@@ -7,11 +7,11 @@ import pytest
 
 from tierlb.simulate.agenda import Agenda
 from tierlb.simulate.leaf import Service
-from tierlb.simulate.node import Host
+from tierlb.simulate.node import SimulatedHost
 from tierlb.simulate.tree import Shape, SimulatedTier, Tree, wiring
 
 
-def reports_and_parents(host: Host) -> tuple[bool, int]:
+def reports_and_parents(host: SimulatedHost) -> tuple[bool, int]:
     return host.estimate.traits.reports, host.estimate.received.share.parents
 
 

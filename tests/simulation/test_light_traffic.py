@@ -17,8 +17,8 @@ from tests.balance.begun import begun
 from tests.dataplane.conftest import snapshot
 from tests.dataplane.registries import destination
 from tierlb.balance.kind_places import OTHER_KINDS
-from tierlb.balance.load_estimate import TICK_S
-from tierlb.balance.outlier import Fault
+from tierlb.balance.load_estimate import LEARN_TICK_S
+from tierlb.balance.outlier import HostFault
 from tierlb.balance.ticket import Ticket
 from tierlb.dataplane.upstream.host import Host
 from tierlb.dataplane.upstream.registry import HostRegistry
@@ -34,7 +34,7 @@ STALLED_S = 0.06
 STALL_S = 0.01
 WARM_AFTER_S = 2.0
 SEEDS = range(24)
-FAILING = (Fault.ANSWER, Fault.GATEWAY)
+FAILING = (HostFault.ANSWER, HostFault.GATEWAY)
 """Of each further client: all its items are answered with an error, or break the connection (and are tried again)."""
 
 
@@ -45,7 +45,7 @@ class Case:
     for the first endpoint all the time; `fails`: that one answers with errors only."""
 
     hosts: int = 4
-    faults: Sequence[Fault] = ()
+    faults: Sequence[HostFault] = ()
     errors: float = 0.0
     stalled: float = 0.0
     cold: float = 1.0
@@ -74,7 +74,7 @@ class Play:
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self._stall = (self.began, self.began)
-        self._after(TICK_S, self._tick)
+        self._after(LEARN_TICK_S, self._tick)
         for fault in (None, *case.faults):
             self._after(PAUSE_S * self.rng.random(), lambda fault=fault: self._ask(fault))
 
@@ -93,10 +93,10 @@ class Play:
         heapq.heappush(self._events, (self.reactor.now + seconds, next(self._order), act))
 
     def _tick(self) -> None:
-        self._after(TICK_S, self._tick)
+        self._after(LEARN_TICK_S, self._tick)
         self.registry.tick(self.reactor.now)
 
-    def _ask(self, fault: Fault | None, tried: tuple[Host, ...] = ()) -> None:
+    def _ask(self, fault: HostFault | None, tried: tuple[Host, ...] = ()) -> None:
         chosen = self.host_set.choose(tried)
         assert chosen is not None
         item = begun(chosen, self.reactor.now)
@@ -116,7 +116,7 @@ class Play:
         return now >= self._stall[0]
 
     def _end(
-        self, chosen: Host, item: Ticket[Host], fault: Fault | None, took_s: float, tried: tuple[Host, ...]
+        self, chosen: Host, item: Ticket[Host], fault: HostFault | None, took_s: float, tried: tuple[Host, ...]
     ) -> None:
         found = fault or self._fault_of(chosen)
         if fault is None:
@@ -128,15 +128,15 @@ class Play:
             chosen.times[OTHER_KINDS].append(took_s)
             item.done(self.reactor.now)
         else:
-            item.failed(self.reactor.now, Fault.REPEATED if tried else found)
-        if fault is Fault.GATEWAY and not tried:
+            item.failed(self.reactor.now, HostFault.REPEATED if tried else found)
+        if fault is HostFault.GATEWAY and not tried:
             self._ask(fault, (chosen,))
         else:
             self._after(PAUSE_S * self.rng.uniform(1, 1.1), lambda: self._ask(fault))
 
-    def _fault_of(self, chosen: Host) -> Fault | None:
+    def _fault_of(self, chosen: Host) -> HostFault | None:
         fails = self.rng.random() < self.case.errors or (self.case.fails and chosen.name == "e0")
-        return Fault.ANSWER if fails else None
+        return HostFault.ANSWER if fails else None
 
 
 def case_rate(stalled: float) -> float:

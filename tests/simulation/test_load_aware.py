@@ -22,7 +22,7 @@ from tierlb.balance.counted_host import CountedHost, learn_together
 from tierlb.balance.host_costs import refresh_costs
 from tierlb.balance.kinds import Kinds
 from tierlb.balance.load_aware import LoadAware
-from tierlb.balance.load_estimate import TICK_S, HostTraits, LoadEstimate
+from tierlb.balance.load_estimate import LEARN_TICK_S, HostTraits, LoadEstimate
 from tierlb.balance.peak import PeakEwma
 from tierlb.balance.pool_work import Work
 from tierlb.balance.received_reports import ReceivedReports
@@ -100,7 +100,7 @@ class Tierlb:
         for host in self.hosts:
             host.learn_from_items(now)
         self.kinds.learn(now)
-        learn_together(self.hosts, TICK_S)
+        learn_together(self.hosts, LEARN_TICK_S)
         self.refresh_costs(now)
 
     def pick(self, now: float, item: Item) -> int:
@@ -157,7 +157,7 @@ class Play:
         self.order = itertools.count()
         self.events: list[tuple[float, int, Callable[[float], None]]] = []
         self.at(0.0, self.arrive)
-        self.at(TICK_S, self.tick)
+        self.at(LEARN_TICK_S, self.tick)
         for when, change in happens.items():
             self.at(when, lambda now, change=change: change(self.endpoints[0]))
 
@@ -205,7 +205,7 @@ class Play:
         self.rules[item.node].finished(now, item)
 
     def tick(self, now: float) -> None:
-        self.at(now + TICK_S, self.tick)
+        self.at(now + LEARN_TICK_S, self.tick)
         for rule in self.rules:
             rule.tick(now)
 

@@ -2,7 +2,7 @@
 
 The estimate combines the node's own counts (exact), the host's reports (late) and the times of its answers. From these
 `cost` makes `in_flight * slope + offset`, which the hot path evaluates with its own count alone; slope and offset are
-recomputed every `TICK_S`, when a report arrives and after an error.
+recomputed every `LEARN_TICK_S`, when a report arrives and after an error.
 
 One class serves all kinds of hosts, and `HostTraits` says which kind it is:
 * an endpoint that reports nothing: its capacity follows from the times of its answers and its slots;
@@ -33,7 +33,7 @@ from tierlb.balance.staleness import trusted_capacity
 from tierlb.balance.stated_capacity import StatedCapacity, stated_items_per_s
 from tierlb.model.load import REPORT_INTERVAL_S, Echo, SubtreeLoad
 
-TICK_S = 0.05
+LEARN_TICK_S = 0.05
 LEAST_ITEMS_PER_CONNECTION = 0.02
 """Connections without requests count as this much: they use memory, and may all send requests at once."""
 MOST_OWN_SCALE = 4.0

@@ -53,7 +53,7 @@ LONGEST_OUTLIER_EJECTION_S = 300.0
 """Envoy's max_ejection_time."""
 
 
-class Fault(enum.Enum):
+class HostFault(enum.Enum):
     """How an item failed at an endpoint. OVERLOADED (429) counts as load for the choice but is no fault of the
     endpoint, because it may be a limit on that one client. REPEATED: it had failed at another endpoint before, so the
     item is to blame."""
@@ -199,7 +199,7 @@ class Runs:
     _over: AnswerCounts = AnswerCounts()
     _length_then: int = 0
 
-    def add(self, good: int, fault: Fault, now: float) -> bool:
+    def add(self, good: int, fault: HostFault, now: float) -> bool:
         """Another error; `good` counts the items that ended well. True if it began a run."""
         self.faults += 1
         begins = good > self._good or not self.length
@@ -210,7 +210,7 @@ class Runs:
         self._at = now
         self._good = good
         self.length += 1
-        self.gateway = self.gateway + 1 if fault is Fault.GATEWAY else 0
+        self.gateway = self.gateway + 1 if fault is HostFault.GATEWAY else 0
         return begins
 
     def begins_beside(self, others: AnswerCounts) -> None:

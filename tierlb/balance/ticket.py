@@ -15,7 +15,7 @@ from typing import Generic, Protocol, TypeVar
 
 from tierlb.balance.kind_places import KindPlace
 from tierlb.balance.kinds import Kinds
-from tierlb.balance.outlier import Fault
+from tierlb.balance.outlier import HostFault
 from tierlb.balance.parking import PARKED_AFTER_S
 
 
@@ -112,7 +112,7 @@ class Ticket(Generic[H_co]):
         del host.under_way[self]
         return False
 
-    def failed(self, now: float, fault: Fault) -> bool:
+    def failed(self, now: float, fault: HostFault) -> bool:
         """As `done`, and the host is to blame for an error."""
         if self.stage is OVER:
             return False
@@ -260,5 +260,5 @@ class ItemCounts:
     def settle_at_once(self, now: float) -> None:
         """Something changed that the next choice should take into account. Costs are not kept here."""
 
-    def blame(self, now: float, fault: Fault) -> None:
+    def blame(self, now: float, fault: HostFault) -> None:
         """The host is to blame for an item that failed. Errors are not kept here."""

@@ -9,13 +9,13 @@ import json
 import select
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import attrs
 import click
 
 from tierlb.cli.check import load_or_exit
-from tierlb.cli.client import Client
+from tierlb.cli.client import Client, Json
 from tierlb.cli.printable import printable
 from tierlb.model.topology import Admin
 from tierlb.topology.verbs import SetEndpoint, SetNode, Verb, verb_json
@@ -23,7 +23,6 @@ from tierlb.topology.verbs import SetEndpoint, SetNode, Verb, verb_json
 if TYPE_CHECKING:
     from tierlb.cli.deploy import Containers
 
-Json = dict[str, Any]
 
 PROGRESS_POLL_S = 0.25
 MOST_NAME_CHARS = 64

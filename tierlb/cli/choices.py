@@ -21,11 +21,10 @@ from rich.console import Group, JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from tierlb.cli.client import Json
 from tierlb.cli.printable import printable
 from tierlb.cli.rows import AVAILABLE
 from tierlb.cli.table import age_text, capacity_text, count_text
-
-Json = dict[str, Any]
 
 CHOSEN_MARK, OTHER_MARK = "▸ ", "  "
 TRACE_COLUMNS: Sequence[tuple[str, JustifyMethod]] = (

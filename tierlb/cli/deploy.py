@@ -9,7 +9,6 @@ containers that the accepted topology does not have end. After Ctrl-C in between
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import attrs
 import click
@@ -17,7 +16,7 @@ import click
 from tierlb.admin.bodies import PlanBody
 from tierlb.admin.reading import read_typed_json
 from tierlb.admin.refusals import RequestRefused
-from tierlb.cli.client import Client
+from tierlb.cli.client import Client, Json
 from tierlb.cli.compose import check_for_compose
 from tierlb.deploy.compose import ADMIN_TOKEN, Document, compose_document
 from tierlb.deploy.containers import conflicts, outdated
@@ -28,8 +27,6 @@ from tierlb.topology.edit import edited
 from tierlb.topology.load import load_text
 from tierlb.topology.problems import TopologyError
 from tierlb.topology.verbs import EditError
-
-Json = dict[str, Any]
 
 
 @attrs.frozen

@@ -8,13 +8,13 @@ together, to whichever tier or pool.
 from base64 import b64decode
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import attrs
 
+from tierlb.cli.client import Json
 from tierlb.telemetry.sketch import Sketch, decode_sketch
 
-Json = dict[str, Any]
 Number = TypeVar("Number", int, float)
 
 STALE_S = 2.5

@@ -42,7 +42,7 @@ class CanGiveWay(Protocol):
         """Close it; false if a closer look finds it in use."""
 
 
-class Front(Protocol):
+class CappedFront(Protocol):
     """What the cap needs of the l4 or l7 front."""
 
     counters: Counters
@@ -59,7 +59,7 @@ class Front(Protocol):
 class ConnectionCap:
     """One node's cap. `descriptors` is the process's limit; `now` is passed in."""
 
-    def __init__(self, front: Front, log: Any, descriptors: int) -> None:
+    def __init__(self, front: CappedFront, log: Any, descriptors: int) -> None:
         self._front = front
         self._log = log
         self._descriptors = descriptors

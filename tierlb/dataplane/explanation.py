@@ -100,7 +100,7 @@ class RecordedHostSet:
 
     def choose(self, tried: Iterable[Host] = (), key: int = 0, long: bool = False) -> Host | None:
         chosen = self.host_set.choose(tried, key, long)
-        self.lines.append(explain(self.node, self.policy, self.host_set.hosts, chosen))
+        self.lines.append(explain_choice(self.node, self.policy, self.host_set.hosts, chosen))
         return chosen
 
 
@@ -121,7 +121,7 @@ def answered(node: str, status: int, reason: str = "") -> bytes:
     return json.dumps(told, separators=(",", ":")).encode()
 
 
-def explain(node: str, policy: Policy, hosts: tuple[Host, ...], chosen: Host | None) -> bytes:
+def explain_choice(node: str, policy: Policy, hosts: tuple[Host, ...], chosen: Host | None) -> bytes:
     """One line of JSON, in ASCII."""
     score = SCORES.get(policy)
     order = sorted(hosts, key=lambda each: (each is not chosen, score(each) if score else 0.0))

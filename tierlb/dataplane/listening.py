@@ -19,7 +19,7 @@ from tierlb.net.listeners import ACCEPTS_PER_EVENT, Accepted, Acceptor, Exhauste
 from tierlb.net.reactor import Reactor
 from tierlb.net.wheel import NEVER
 
-LINGER_S = 2.0
+LISTENER_LINGER_S = 2.0
 """A parent learns at the same time that it is to send elsewhere. Until it has, it may still connect."""
 
 

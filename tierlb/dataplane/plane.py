@@ -10,7 +10,7 @@ from typing import Any
 import trio
 
 from tierlb.balance.drain import LAST_ANSWERS_S
-from tierlb.dataplane.listening import LINGER_S, Listening
+from tierlb.dataplane.listening import LISTENER_LINGER_S, Listening
 from tierlb.dataplane.parent_identity import ParentIdentity
 from tierlb.dataplane.runtime import Runtime, Serving
 from tierlb.dataplane.upstream.discovery import Discovery
@@ -98,7 +98,7 @@ class Plane:
         now = self.reactor.look()
 
         def linger_s(listener: Listener) -> float:
-            return runtime.upkeep.replies.notice_s(now) if listener in snapshot.listeners else LINGER_S
+            return runtime.upkeep.replies.notice_s(now) if listener in snapshot.listeners else LISTENER_LINGER_S
 
         self._listening.replace(wanted, opened, linger_s, now)
         return self._listening.addresses(snapshot.listeners)

@@ -14,7 +14,7 @@ import attrs
 import trio
 
 from tierlb.balance.guidance import combine
-from tierlb.balance.load_estimate import TICK_S
+from tierlb.balance.load_estimate import LEARN_TICK_S
 from tierlb.dataplane.account import Account
 from tierlb.dataplane.agent_replies import AgentReplies
 from tierlb.dataplane.counters import Counters
@@ -105,7 +105,7 @@ class Upkeep:
             nursery.start_soon(self.replies.run)
             while True:
                 self.tick(self._reactor.look())
-                await trio.sleep(TICK_S)
+                await trio.sleep(LEARN_TICK_S)
 
     def tick(self, now: float) -> None:
         """Everything that is due. A part that fails is tried again with the next tick; the others go on."""

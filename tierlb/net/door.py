@@ -29,7 +29,7 @@ MOST_STRANGERS = 128
 """Twice what a rolling restart of a large tier brings at once; each costs a task and at most 16 KiB."""
 RESERVE = 4
 SWEEP_EVERY_S = 1.0
-PAUSE_S = 0.02
+ACCEPT_PAUSE_S = 0.02
 """After a failed accept. A descriptor that was given back is free by then."""
 
 
@@ -124,7 +124,7 @@ class Door:
                 except OSError as error:
                     if error.errno in EXHAUSTED:
                         self._free_descriptor()
-                    await trio.sleep(PAUSE_S)
+                    await trio.sleep(ACCEPT_PAUSE_S)
                     continue
                 visit = Visit(self, stream)
                 self.visits.add(visit)

@@ -7,7 +7,7 @@ import trio
 
 from tierlb.telemetry.internal_errors import InternalErrors
 
-PAUSE_S = 1.0
+RESTART_PAUSE_S = 1.0
 """So that a loop that fails at once costs next to nothing."""
 
 
@@ -25,4 +25,4 @@ async def keep_going(errors: InternalErrors, where: str, run: Callable[[], Await
             await run()
             done = True
         if not done:
-            await trio.sleep(PAUSE_S)
+            await trio.sleep(RESTART_PAUSE_S)

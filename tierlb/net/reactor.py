@@ -28,7 +28,7 @@ import trio
 
 from tierlb.net.bulk import Bulk
 from tierlb.net.ready import ReadyQueue
-from tierlb.net.wheel import TICK_S, Wheel
+from tierlb.net.wheel import WHEEL_TICK_S, Wheel
 
 READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
@@ -138,7 +138,7 @@ class Reactor:
 
     async def _tick(self) -> None:
         while True:
-            await trio.sleep(TICK_S)
+            await trio.sleep(WHEEL_TICK_S)
             self.now = time.monotonic()
             self.wheel.advance(self.now)
             self.bulk.tick(self.now)

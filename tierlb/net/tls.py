@@ -34,7 +34,7 @@ def client_context(tls: Tls) -> ssl.SSLContext:
     return _context(ssl.Purpose.SERVER_AUTH, tls)
 
 
-def explain(error: BaseException, host: str) -> str:
+def explain_tls_problem(error: BaseException, host: str) -> str:
     """What went wrong in a handshake with `host`, and what to do; `error` or its cause is from `ssl`."""
     cause = error.__cause__ or error
     if isinstance(cause, ssl.SSLCertVerificationError):

@@ -35,7 +35,7 @@ from wsproto.utilities import ProtocolError
 
 from tierlb.net.control_stream import ControlStream, notice_if_vanished, tcp_socket
 from tierlb.net.self_connect import open_stream
-from tierlb.net.tls import explain
+from tierlb.net.tls import explain_tls_problem
 from tierlb.wire.frames import MAX_FRAME_BYTES, SUBPROTOCOL
 from tierlb.wire.websocket import CLOSE_CODE, close_text
 
@@ -47,7 +47,7 @@ MESSAGE_READ_BYTES = 64 * 1024
 LOST_CODE = 1006
 """Stands for a connection that ended without a close frame (RFC 6455, section 7.4.1)."""
 LOST = "the connection was lost"
-NO_ANSWER = ": that is no answer to an upgrade request"
+NO_UPGRADE = ": that is no answer to an upgrade request"
 
 
 class Disconnected(Exception):  # noqa: N818 (an event of normal operation)
@@ -135,7 +135,7 @@ async def _secure(stream: trio.SocketStream, tls: ssl.SSLContext, host: str) -> 
             await secured.do_handshake()
     except (trio.BrokenResourceError, trio.TooSlowError) as error:
         await trio.aclose_forcefully(stream)
-        raise Disconnected(explain(error, host)) from error
+        raise Disconnected(explain_tls_problem(error, host)) from error
     except BaseException:
         await trio.aclose_forcefully(stream)
         raise
@@ -173,7 +173,7 @@ class _OpeningStream:
 
     async def aclose(self) -> None:
         await self._stream.aclose()
-        self._note_end(NO_ANSWER)
+        self._note_end(NO_UPGRADE)
 
     def _note_end(self, why: str) -> None:
         if not self.opened:
@@ -214,7 +214,7 @@ def _why_reading_ended(group: BaseExceptionGroup[BaseException], host: str, stre
         case ConnectionRejected():
             return Disconnected(f"{host} refused the connection with status {error.status_code}")
         case _NoAnswerError() | h11.ProtocolError():  # the library tries to refuse an answer that is no HTTP
-            why = str(error) if isinstance(error, _NoAnswerError) else NO_ANSWER
+            why = str(error) if isinstance(error, _NoAnswerError) else NO_UPGRADE
             if isinstance(stream, trio.SSLStream):  # trio's server closes without OpenSSL's alert being sent
                 why += ". Is this node's certificate signed by the parent's CA?"
             return Disconnected(f"{host} does not answer as a parent{why}")

@@ -3,7 +3,7 @@
 An owner carries its own `deadline` (seconds, `inf` for none) and the tick it is `filed` under. Moving a deadline
 *later*, what nearly every request does, is one attribute write: when the old tick comes up, the wheel looks at the
 owner's deadline and files it again. Only a deadline that became *earlier* than the filed tick costs a set insertion.
-Deadlines fire up to `TICK_S` late and never early. After Varghese and Lauck, "Hashed and Hierarchical Timing
+Deadlines fire up to `WHEEL_TICK_S` late and never early. After Varghese and Lauck, "Hashed and Hierarchical Timing
 Wheels" (1987), with the buckets in a dict because deadlines here span minutes, not a fixed circle.
 """
 
@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from typing import Protocol
 
-TICK_S = 0.25
+WHEEL_TICK_S = 0.25
 """Coarse on purpose: the shortest configurable phase is far longer, and each tick is one wake-up."""
 
 NEVER = math.inf
@@ -34,14 +34,14 @@ class Wheel:
     def __init__(self, now: float, on_crash: Callable[[Timed, Exception], None]) -> None:
         """`on_crash` hears of exceptions from `on_deadline`; the other owners of that tick still fire."""
         self._on_crash = on_crash
-        self._tick = int(now / TICK_S)
+        self._tick = int(now / WHEEL_TICK_S)
         self._buckets: dict[int, set[Timed]] = {}
 
     def file(self, owner: Timed) -> None:
         """Note the owner under its deadline; call it when the deadline moved before `filed`."""
         self._take_out(owner)
-        tick = max(math.ceil(owner.deadline / TICK_S), self._tick + 1)
-        owner.filed = tick * TICK_S
+        tick = max(math.ceil(owner.deadline / WHEEL_TICK_S), self._tick + 1)
+        owner.filed = tick * WHEEL_TICK_S
         self._buckets.setdefault(tick, set()).add(owner)
 
     def forget(self, owner: Timed) -> None:
@@ -52,7 +52,7 @@ class Wheel:
     def _take_out(self, owner: Timed) -> None:
         if owner.filed is NEVER:
             return
-        tick = round(owner.filed / TICK_S)
+        tick = round(owner.filed / WHEEL_TICK_S)
         bucket = self._buckets.get(tick)
         if bucket is not None:
             bucket.discard(owner)
@@ -62,7 +62,7 @@ class Wheel:
 
     def advance(self, now: float) -> None:
         """Call `on_deadline` of every owner whose deadline is at or before `now`."""
-        last = int(now / TICK_S)
+        last = int(now / WHEEL_TICK_S)
         if last - self._tick > len(self._buckets):
             due = sorted(tick for tick in self._buckets if tick <= last)
         else:

@@ -16,7 +16,7 @@ from tierlb.balance.ticket import ConnectionTicket
 from tierlb.simulate.agenda import Agenda
 from tierlb.simulate.kinds import Draw, KindSource
 from tierlb.simulate.leaf import SimulatedLeaf
-from tierlb.simulate.node import Host, Item, Node, way_to
+from tierlb.simulate.node import Item, SimulatedHost, SimulatedNode, way_to
 
 CLIENT_SETTLING_S = 0.2
 """The same as in dataplane.l7.client."""
@@ -69,7 +69,7 @@ class SimulatedClient:
         self,
         agenda: Agenda,
         rng: random.Random,
-        top: Sequence[Node],
+        top: Sequence[SimulatedNode],
         rate: float,
         clients: Clients,
         latencies: list[tuple[float, float]],
@@ -84,8 +84,8 @@ class SimulatedClient:
         self._latencies = latencies
         self._work = work
         self._leaf = leaf
-        self._way: Sequence[Host] = ()
-        self._ticket: ConnectionTicket[Host] | None = None
+        self._way: Sequence[SimulatedHost] = ()
+        self._ticket: ConnectionTicket[SimulatedHost] | None = None
         self._asked_at = self._connected_at = self._ends_at = 0.0
         self._due: deque[float] = deque()
         self._under_way = False
@@ -115,7 +115,7 @@ class SimulatedClient:
     def _send(self) -> None:
         host = (self._ticket or self._connect()).host
         node = host.below
-        assert isinstance(node, Node)
+        assert isinstance(node, SimulatedNode)
         self._under_way = True
         work = self._work if isinstance(self._work, KindSource) else self._work()
         self._asked_at = self._due.popleft()
@@ -124,7 +124,7 @@ class SimulatedClient:
         node.moves.begin(self)
         node.accept(Item(self._asked_at, host.tally, self._served, work, self._way))
 
-    def _connect(self) -> ConnectionTicket[Host]:
+    def _connect(self) -> ConnectionTicket[SimulatedHost]:
         """Connect through a random node of the first tier."""
         life_s, now = self._clients.life_s, self._agenda.now
         node = self._rng.choice(self._top)
@@ -150,7 +150,7 @@ class SimulatedClient:
         self._waited_s += now - self._sent_at
         self._latencies.append((item.began, now - item.began))
         node = ticket.host.below
-        assert isinstance(node, Node)
+        assert isinstance(node, SimulatedNode)
         node.moves.answered(self)
         if now >= self._ends_at or (self._clients.close and node.moves.is_to_close(self, now)):
             self._leave(ticket, node)
@@ -161,7 +161,7 @@ class SimulatedClient:
         elif self._due:
             self._send()
 
-    def _leave(self, ticket: ConnectionTicket[Host], node: Node) -> None:
+    def _leave(self, ticket: ConnectionTicket[SimulatedHost], node: SimulatedNode) -> None:
         now = self._agenda.now
         self._ticket = None
         ticket.done(now)

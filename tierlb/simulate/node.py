@@ -2,7 +2,7 @@
 
 What the data plane does with sockets happens here at once and without cost, unless the node is given a cost per item:
 then its event loop is a queue with one server. Items pass down through `take`, and back up through `item_done`; every
-`TICK_S` the node learns, works out its costs anew, and reports to those parents whose report is due.
+`LEARN_TICK_S` the node learns, works out its costs anew, and reports to those parents whose report is due.
 """
 
 import random
@@ -19,7 +19,7 @@ from tierlb.balance.host_costs import refresh_costs
 from tierlb.balance.kinds import Kinds
 from tierlb.balance.learnt_speed import LearntSpeed
 from tierlb.balance.load_aware import LoadAware
-from tierlb.balance.load_estimate import TICK_S, HostTraits, LoadEstimate
+from tierlb.balance.load_estimate import LEARN_TICK_S, HostTraits, LoadEstimate
 from tierlb.balance.peak import PeakEwma
 from tierlb.balance.pool_work import Work
 from tierlb.balance.received_reports import ReceivedReports
@@ -44,15 +44,20 @@ LONG_AGO = -60.0
 """When hosts joined: slow start is over."""
 
 
-class Host(CountedHost):
+class SimulatedHost(CountedHost):
     """One host as its parent knows it; `below` is what it really is."""
 
     __slots__ = ("below", "name", "parent", "peak", "sent_guidance", "share", "tally", "times_to_head", "weight")
 
     def __init__(
-        self, parent: "Node", below: "Node | SimulatedLeaf", parents: int, *, connections: bool = False
+        self,
+        parent: "SimulatedNode",
+        below: "SimulatedNode | SimulatedLeaf",
+        parents: int,
+        *,
+        connections: bool = False,
     ) -> None:
-        reports = isinstance(below, Node)
+        reports = isinstance(below, SimulatedNode)
         super().__init__(
             LoadEstimate(
                 HostTraits(reports, endpoint=not reports, by_connection=connections and reports, equal=connections),
@@ -66,7 +71,7 @@ class Host(CountedHost):
         self.below = below
         self.name = below.name
         self.weight = 1.0
-        self.tally = below.tallies.of(parent.name) if isinstance(below, Node) else Tally()
+        self.tally = below.tallies.of(parent.name) if isinstance(below, SimulatedNode) else Tally()
         self.share = self.estimate.received.share.value
         self.peak = PeakEwma()
         self.sent_guidance = SentGuidance()
@@ -92,19 +97,19 @@ class Item:
     entry: Tally
     served: Callable[["Item"], None]
     work: float | KindSource
-    way: Sequence[Host] = ()
-    path: list[Ticket[Host]] = attrs.field(factory=list)
+    way: Sequence[SimulatedHost] = ()
+    path: list[Ticket[SimulatedHost]] = attrs.field(factory=list)
 
 
 @attrs.define
-class Uplink:
+class SimulatedUplink:
     """One parent as its child knows it."""
 
-    host: Host
+    host: SimulatedHost
     pace: Pace
 
 
-class Node:
+class SimulatedNode:
     """`cost_s`: what an item costs the event loop; 0: nothing. `report_delay_s`: how long reports and guidance are on
     their way. A node of `connections` chooses for connections (clients.py) and sees none of their items."""
 
@@ -122,7 +127,7 @@ class Node:
         self.name = name
         self.agenda = agenda
         self.tallies = Tallies()
-        self.hosts: list[Host] = []
+        self.hosts: list[SimulatedHost] = []
         self.connections = connections
         self.waited = 0
         self.reports = 0
@@ -130,24 +135,26 @@ class Node:
         self.moves = ClientMoves()
         self._rng = rng
         self.times_hosts = rule is Policy.PEAK_EWMA
-        self._chooser: Chooser[Host] = chooser_for(rule, rng)
+        self._chooser: Chooser[SimulatedHost] = chooser_for(rule, rng)
         self._cost_s = cost_s
         self._work_s = 0.0
         self._free_at = 0.0
         self.kinds: Kinds = Kinds()
         self.work: Work = Work()
         self._report_delay_s = report_delay_s
-        self._uplinks: list[Uplink] = []
+        self._uplinks: list[SimulatedUplink] = []
         self._figures = NodeFigures()
 
-    def start(self, parents: Sequence["Node"], children: Sequence[tuple["Node | SimulatedLeaf", int]]) -> None:
+    def start(
+        self, parents: Sequence["SimulatedNode"], children: Sequence[tuple["SimulatedNode | SimulatedLeaf", int]]
+    ) -> None:
         """Join the tree: the hosts with their numbers of parents. Top-down: a node's parents start before it."""
-        self.hosts = [Host(self, *child, connections=self.connections) for child in children]
+        self.hosts = [SimulatedHost(self, *child, connections=self.connections) for child in children]
         for parent in parents:
             own = next(host for host in parent.hosts if host.below is self)
-            self._uplinks.append(Uplink(own, Pace(self._rng)))
+            self._uplinks.append(SimulatedUplink(own, Pace(self._rng)))
         self.settle(self.agenda.now)
-        self.agenda.at(self.agenda.now + self._rng.uniform(0, TICK_S), self._tick)
+        self.agenda.at(self.agenda.now + self._rng.uniform(0, LEARN_TICK_S), self._tick)
         if self.connections:
             self.agenda.at(self.agenda.now + self._rng.uniform(0, GUIDE_S), self._guide)
 
@@ -181,22 +188,22 @@ class Node:
         host.tally.begin()
         item.path.append(ticket)
         below = host.below
-        if isinstance(below, Node):
+        if isinstance(below, SimulatedNode):
             below.take(item)
         elif isinstance(item.work, KindSource):
             LeafVisit(self.agenda, below, item.work, item, item_sent, item_headed, item_done).begin()
         else:
             below.serve(item_done, item, item.work)
 
-    def _pick(self, *, long: bool) -> Host:
+    def _pick(self, *, long: bool) -> SimulatedHost:
         """As dataplane.upstream.host_set.HostSet chooses."""
         if long and isinstance(self._chooser, LoadAware):
-            chosen: Host | None = self._chooser.for_long(self.hosts)
+            chosen: SimulatedHost | None = self._chooser.for_long(self.hosts)
             assert chosen is not None
             return chosen
         return self._chooser.pick(0)
 
-    def choose(self) -> Host:
+    def choose(self) -> SimulatedHost:
         """The host for the next connection."""
         return self._chooser.pick(0)
 
@@ -231,7 +238,7 @@ class Node:
             if not c.in_flight:
                 c.peak.idle(now)
         self.kinds.learn(now)
-        learn_together(self.hosts, TICK_S)
+        learn_together(self.hosts, LEARN_TICK_S)
         self.settle(now)
         counters = self.counters()
         work_done_s = sum(host.estimate.speed.work_done_s for host in self.hosts)
@@ -240,7 +247,7 @@ class Node:
             load = self.subtree(now)
             self._report(now, load)
             self.moves.follow(now, load, self._figures.rising_s)
-        self.agenda.at(now + TICK_S, self._tick)
+        self.agenda.at(now + LEARN_TICK_S, self._tick)
 
     def counters(self) -> NodeCounters:
         total = self.tallies.total()
@@ -284,7 +291,7 @@ class Node:
             (each, child) for each in self.hosts if (child := each.estimate.as_child(each.in_flight)) is not None
         ]
         for (host, _), guidance in zip(reporting, guide([child for _, child in reporting]), strict=True):
-            if isinstance(host.below, Node) and host.sent_guidance.is_due(now, guidance):
+            if isinstance(host.below, SimulatedNode) and host.sent_guidance.is_due(now, guidance):
                 self.agenda.at(now + self._report_delay_s, host.below.heed, (self.name, guidance))
         self.agenda.at(now + GUIDE_S, self._guide)
 
@@ -293,12 +300,12 @@ class Node:
         self.moves.heed(*said)
 
 
-def way_to(node: Node, leaf: SimulatedLeaf) -> list[Host]:
+def way_to(node: SimulatedNode, leaf: SimulatedLeaf) -> list[SimulatedHost]:
     """The hosts between the node and the leaf, from the top down; empty if the leaf is not below it."""
     for host in node.hosts:
         if host.below is leaf:
             return [host]
-        if isinstance(host.below, Node) and (further := way_to(host.below, leaf)):
+        if isinstance(host.below, SimulatedNode) and (further := way_to(host.below, leaf)):
             return [host, *further]
     return []
 

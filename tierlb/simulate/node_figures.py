@@ -4,7 +4,7 @@ from tierlb.model.load import KindTimes, SubtreeLoad
 from tierlb.telemetry.aggregate import NodeCounters, RecentRates, TargetFigures, WorkRates, aggregate
 from tierlb.telemetry.utilisation import LoopUse, OwnCapacity
 
-TARGET = "leaves"
+ONLY_TARGET = "leaves"
 """A simulated node has one target."""
 
 
@@ -22,7 +22,7 @@ class NodeFigures:
     def sample(self, now: float, counters: NodeCounters, work_done_s: float, waited_s: float) -> None:
         """`work_done_s` is the sum of what its items usually take, `waited_s` how long the event loop has waited."""
         self._rates.sample(now, counters)
-        self._work.sample(now, {TARGET: work_done_s})
+        self._work.sample(now, {ONLY_TARGET: work_done_s})
         self._use.sample(now, waited_s)
         done = counters.done - counters.waited
         self._own.sample(now, waited_s, done, counters.arrivals, parked=counters.parked > 0)
@@ -34,7 +34,7 @@ class NodeFigures:
 
     def items_per_s(self, standard_s: float) -> float | None:
         """The work done lately, in items that take so long; None while either is unknown."""
-        rate = self._work.rate(TARGET)
+        rate = self._work.rate(ONLY_TARGET)
         return rate / standard_s if rate is not None and standard_s else None
 
     def subtree(

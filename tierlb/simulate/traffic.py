@@ -11,7 +11,7 @@ from tierlb.simulate.agenda import Agenda
 from tierlb.simulate.clients import Clients, SimulatedClient
 from tierlb.simulate.kinds import ItemKind, KindSource
 from tierlb.simulate.leaf import SimulatedLeaf
-from tierlb.simulate.node import Host, Item, Node, way_to
+from tierlb.simulate.node import Item, SimulatedHost, SimulatedNode, way_to
 from tierlb.simulate.tree import Tree
 
 Latencies = list[tuple[float, float]]
@@ -48,7 +48,7 @@ class KindStream:
         self,
         agenda: Agenda,
         rng: random.Random,
-        top: Sequence[Node],
+        top: Sequence[SimulatedNode],
         source: KindSource,
         rate: float,
         latencies: Latencies,
@@ -83,7 +83,7 @@ class StandingClient:
         self,
         agenda: Agenda,
         rng: random.Random,
-        top: Sequence[Node],
+        top: Sequence[SimulatedNode],
         source: KindSource,
         leaf: SimulatedLeaf | None,
         latencies: Latencies,
@@ -102,7 +102,7 @@ class StandingClient:
         node, way = self._entry()
         node.accept(Item(self._agenda.now, node.tallies.outside, self._served, self._source, way))
 
-    def _entry(self) -> tuple[Node, Sequence[Host]]:
+    def _entry(self) -> tuple[SimulatedNode, Sequence[SimulatedHost]]:
         if self._leaf is None:
             return self._rng.choice(self._top), ()
         ways = [(node, way) for node in self._top if (way := way_to(node, self._leaf))]

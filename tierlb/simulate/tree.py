@@ -12,7 +12,7 @@ import attrs
 from tierlb.model.topology import Policy
 from tierlb.simulate.agenda import Agenda
 from tierlb.simulate.leaf import Service, SimulatedLeaf
-from tierlb.simulate.node import Node
+from tierlb.simulate.node import SimulatedNode
 from tierlb.simulate.rules import ComparedRule
 
 
@@ -52,7 +52,7 @@ class Tree:
         self.leaves = [SimulatedLeaf(f"leaf-{number}", agenda, shape.slots) for number in range(shape.leaves)]
         self.levels = [
             [
-                Node(
+                SimulatedNode(
                     f"{depth}-{number}",
                     agenda,
                     rng,
@@ -68,11 +68,11 @@ class Tree:
         self._start(shape)
 
     def _start(self, shape: Shape) -> None:
-        above: Sequence[Node] = ()
+        above: Sequence[SimulatedNode] = ()
         parents_of: list[list[int]] = [[] for _ in self.levels[0]]
         widths = [*((tier.nodes, tier.parents) for tier in shape.tiers[1:]), (shape.leaves, shape.leaf_parents)]
         for depth, level in enumerate(self.levels):
-            hosts: Sequence[Node | SimulatedLeaf] = (
+            hosts: Sequence[SimulatedNode | SimulatedLeaf] = (
                 self.levels[depth + 1] if depth + 1 < len(self.levels) else self.leaves
             )
             wires = wiring(len(level), *widths[depth])

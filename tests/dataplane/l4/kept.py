@@ -9,9 +9,9 @@ from typing import Any
 import attrs
 
 from tests.dataplane.registries import Harness
-from tierlb.balance.load_estimate import TICK_S
+from tierlb.balance.load_estimate import LEARN_TICK_S
 from tierlb.balance.ticket import ConnectionTicket
-from tierlb.dataplane.l4.watch import Watch
+from tierlb.dataplane.l4.watch import UseWatch
 from tierlb.dataplane.upstream.host import Host
 from tierlb.dataplane.upstream.host_set import HostSet
 from tierlb.model.topology import Kind, Policy
@@ -55,7 +55,7 @@ class Pool:
     connections: list[Connection] = attrs.field(factory=list)
     tally: Tally = attrs.field(factory=Tally)
     harness: Harness = attrs.field(init=False)
-    watch: Watch = attrs.field(init=False)
+    watch: UseWatch = attrs.field(init=False)
     rng: random.Random = attrs.field(init=False)
     host_set: HostSet = attrs.field(init=False)
     _agenda: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = attrs.field(factory=list, init=False)
@@ -63,7 +63,7 @@ class Pool:
 
     def __attrs_post_init__(self) -> None:
         self.rng = random.Random(self.seed)
-        self.watch = Watch(random.Random(self.seed))
+        self.watch = UseWatch(random.Random(self.seed))
         self.harness = Harness(before_tick=self.watch.tick)
         self.harness.registry.rng = random.Random(self.seed)
         names = [f"h{number}" for number in range(self.hosts)]
@@ -79,7 +79,7 @@ class Pool:
         """Time passes, with a tick every twentieth of a second."""
         end = self.now + seconds
         while self.now < end:
-            tick_at = self.now + TICK_S
+            tick_at = self.now + LEARN_TICK_S
             while self._agenda and self._agenda[0][0] <= tick_at:
                 at, _, call, arguments = heapq.heappop(self._agenda)
                 self.harness.reactor.now = at

@@ -24,7 +24,7 @@ from tierlb.dataplane.l7.response_half import MOST_INTERIMS
 from tierlb.model.load import Echo
 from tierlb.model.topology import Limits, Orca, Policy, Timeouts
 from tierlb.net.peer_liveness import GONE, LOOK_S, vanished
-from tierlb.net.wheel import NEVER, TICK_S
+from tierlb.net.wheel import NEVER, WHEEL_TICK_S
 from tierlb.wire.http_body import CHUNKS_A_CALL, STRETCH_CHUNKS
 from tierlb.wire.orca import OrcaReport, encode_orca
 from tierlb.wire.proxy_protocol import DATA_KEY_TLV, PARENT, PROCESS
@@ -641,11 +641,11 @@ async def test_a_member_that_is_looked_at_has_all_its_time_to_answer(lab: Lab, c
     await client.says(GET)
     voice = await endpoint.accepts()
     await voice.hears_head()
-    passes(lab, clock, LOOK_S + TICK_S)
+    passes(lab, clock, LOOK_S + WHEEL_TICK_S)
     assert looks.count == 1
-    passes(lab, clock, 60.0 - LOOK_S - 2 * TICK_S)
+    passes(lab, clock, 60.0 - LOOK_S - 2 * WHEEL_TICK_S)
     assert lab.host(endpoint).in_flight == 1
-    passes(lab, clock, 3 * TICK_S)
+    passes(lab, clock, 3 * WHEEL_TICK_S)
     answer = await client.hears_message()
     assert answer.status == 504
     assert b"took too long to answer\n" in answer.body
@@ -659,7 +659,7 @@ async def test_a_member_that_is_looked_at_may_answer(lab: Lab, clock: Clock, loo
     await voice.hears_head()
     looks.found = 2.0
     for _ in range(3):
-        passes(lab, clock, LOOK_S + TICK_S)
+        passes(lab, clock, LOOK_S + WHEEL_TICK_S)
     assert looks.count == 3
     await voice.says(OK)
     assert (await client.hears_message()).body == b"ok"
@@ -671,7 +671,7 @@ async def test_a_member_that_answers_soon_is_not_looked_at(lab: Lab, clock: Cloc
     voice = await endpoint.accepts()
     for _ in range(4):
         await voice.hears_head()
-        passes(lab, clock, LOOK_S - 2 * TICK_S)
+        passes(lab, clock, LOOK_S - 2 * WHEEL_TICK_S)
         await voice.says(OK)
         assert (await client.hears_message()).status == 200
         await client.says(GET)
@@ -687,7 +687,7 @@ async def test_a_post_to_a_silent_host_is_502_and_says_why(lab: Lab, clock: Cloc
     await voice.hears_head()
     await voice.hears(b"body")
     looks.found = GONE
-    passes(lab, clock, LOOK_S + TICK_S)
+    passes(lab, clock, LOOK_S + WHEEL_TICK_S)
     answer = await client.hears_message()
     assert answer.status == 502
     assert b" is silent, as if its host were gone\n" in answer.body

@@ -14,7 +14,7 @@ from tierlb.model.topology import Limits, Timeouts
 from tierlb.net import peer_liveness
 from tierlb.net.peer_liveness import GONE, LOOK_S
 from tierlb.net.reactor import WRITE
-from tierlb.net.wheel import NEVER, TICK_S
+from tierlb.net.wheel import NEVER, WHEEL_TICK_S
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody"
@@ -216,11 +216,11 @@ async def test_a_silent_host_is_found_while_its_member_does_not_read_the_body(
     (served,) = lab.front.clients
     await lab.until(lambda: served.downstream.exchange.connection.backlog is not None and served.paused)
     looks.found = LOOK_S
-    passes(lab, clock, LOOK_S + TICK_S)
+    passes(lab, clock, LOOK_S + WHEEL_TICK_S)
     assert looks.count == 1
     assert served.downstream.exchange is not None
     looks.found = GONE
-    passes(lab, clock, LOOK_S + TICK_S)
+    passes(lab, clock, LOOK_S + WHEEL_TICK_S)
     assert (await client.hears_message()).status == 502
 
 
@@ -233,7 +233,7 @@ async def test_a_silent_host_is_found_while_the_client_is_slow_with_the_body(
     await voice.hears_head()
     await voice.hears(b"bo")
     looks.found = GONE
-    passes(lab, clock, LOOK_S + TICK_S)
+    passes(lab, clock, LOOK_S + WHEEL_TICK_S)
     assert (await client.hears_message()).status == 502
 
 
@@ -253,7 +253,7 @@ async def trickles(lab: Lab, clock: Clock, every_s: float, seconds: float) -> tu
     return client, took_s
 
 
-@pytest.mark.parametrize("every_s", [LOOK_S / 20, LOOK_S / 2, LOOK_S - 2 * TICK_S])
+@pytest.mark.parametrize("every_s", [LOOK_S / 20, LOOK_S / 2, LOOK_S - 2 * WHEEL_TICK_S])
 async def test_a_body_that_trickles_does_not_hide_that_the_members_host_is_gone(
     lab: Lab, clock: Clock, looks: Looks, every_s: float
 ) -> None:
@@ -292,9 +292,9 @@ async def test_a_client_that_sends_no_more_is_told_so_though_the_member_was_look
     voice = await endpoint.accepts()
     await voice.hears_head()
     await voice.hears(b"bo")
-    passes(lab, clock, LOOK_S + TICK_S)
+    passes(lab, clock, LOOK_S + WHEEL_TICK_S)
     assert looks.count == 1
     (served,) = lab.front.clients
     assert served.downstream.exchange.connection.deadline is NEVER, "the member owes nothing"
-    passes(lab, clock, 60.0 - LOOK_S + TICK_S)
+    passes(lab, clock, 60.0 - LOOK_S + WHEEL_TICK_S)
     assert (await client.hears_message()).status == 408

@@ -20,7 +20,7 @@ from tierlb.model.snapshot import Destination, Rule, Send
 from tierlb.model.topology import Admin, Match, Policy, Timeouts
 from tierlb.net.peer_liveness import GONE, LOOK_S
 from tierlb.net.reactor import Reactor
-from tierlb.net.wheel import NEVER, TICK_S
+from tierlb.net.wheel import NEVER, WHEEL_TICK_S
 from tierlb.wire.agent_check import AgentReply
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -343,7 +343,7 @@ async def test_a_get_on_a_kept_connection_to_a_silent_host_is_answered_by_anothe
     await client.says(GET)
     await voice.hears_head()
     looks.found = GONE
-    passes(lab, clock, LOOK_S + TICK_S)
+    passes(lab, clock, LOOK_S + WHEEL_TICK_S)
     other, again = await lab.accepts(*endpoints)
     assert other is not silent
     await again.hears_head()
@@ -361,15 +361,15 @@ async def test_a_retry_has_all_its_time_too(lab: Lab, clock: Clock, looks: Looks
     _, voice = await lab.accepts(*endpoints)
     await voice.hears_head()
     looks.found = 2.0
-    passes(lab, clock, LOOK_S + TICK_S)
+    passes(lab, clock, LOOK_S + WHEEL_TICK_S)
     looks.found = GONE
     passes(lab, clock, LOOK_S)
     looks.found = NEVER
     other, again = await lab.accepts(*endpoints)
     await again.hears_head()
-    passes(lab, clock, 30.0 - TICK_S)
+    passes(lab, clock, 30.0 - WHEEL_TICK_S)
     assert lab.host(other).in_flight == 1
-    passes(lab, clock, 2 * TICK_S)
+    passes(lab, clock, 2 * WHEEL_TICK_S)
     assert (await client.hears_message()).status == 504
 
 

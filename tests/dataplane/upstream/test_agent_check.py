@@ -173,7 +173,7 @@ async def test_the_server_says_what_holds_at_each_question(nursery):
 
 
 async def test_an_asker_that_never_closes_is_left_after_a_moment_and_a_crowd_is_turned_away(nursery, monkeypatch):
-    monkeypatch.setattr(agent_check, "LINGER_S", 4.0)
+    monkeypatch.setattr(agent_check, "AGENT_LINGER_S", 4.0)
     address = await serve(nursery, lambda: b"up\n")
     with trio.fail_after(DEADLINE_S):
         async with contextlib.AsyncExitStack() as stack:

@@ -14,8 +14,8 @@ import trio.testing
 
 from tierlb.dataplane.upstream.health import (
     CHECK_READ_BYTES,
-    CHECKS_AT_ONCE,
     GREETING_S,
+    HEALTH_CHECKS_AT_ONCE,
     MAX_CHECK_ANSWER_BYTES,
     PARTING_S,
     HealthChecks,
@@ -440,11 +440,11 @@ async def test_endpoints_are_checked_at_their_pace_and_out_of_step(nursery, auto
 
 
 async def test_only_so_many_checks_run_at_once_and_all_come_to_their_turn(nursery, autojump_clock):
-    count = 3 * CHECKS_AT_ONCE
+    count = 3 * HEALTH_CHECKS_AT_ONCE
     script = Script(dict.fromkeys(range(1, count + 1), "+"), lasts_s=1.0)
     await started(script, nursery, *(endpoint(port, port) for port in range(1, count + 1)))
     await trio.sleep(5)
-    assert script.most_busy == CHECKS_AT_ONCE
+    assert script.most_busy == HEALTH_CHECKS_AT_ONCE
     assert {port for _, port in script.asked} == set(range(1, count + 1))
     nursery.cancel_scope.cancel()
 

@@ -14,7 +14,7 @@ from tierlb.model.snapshot import HostSpec
 from tierlb.model.topology import HealthCheck
 from tierlb.net.reactor import Reactor
 from tierlb.net.shortage import Shortages
-from tierlb.net.wheel import TICK_S
+from tierlb.net.wheel import WHEEL_TICK_S
 
 SPEC = HostSpec("a", "app", Address("127.0.0.1", 9001))
 
@@ -63,7 +63,7 @@ def test_it_is_ejected_asked_when_its_time_is_over_and_restored(bench: Bench) ->
     bench.reach.connect_failed(refused=True)
     assert (bench.events, bench.reach.failures) == ([HostEvent.EJECTED], 1)
     assert bench.recovery.asked == []
-    bench.pass_time(FIRST_EJECTION_S + TICK_S)
+    bench.pass_time(FIRST_EJECTION_S + WHEEL_TICK_S)
     assert bench.recovery.asked == [("app", SPEC.address)]
     assert bench.events == [HostEvent.EJECTED, HostEvent.RESTORED]
     assert not bench.reach.ejection.ejected
@@ -92,16 +92,16 @@ def test_after_each_answer_it_is_asked_again(
 ) -> None:
     bench.recovery.answers = [code, 0]
     bench.reach.connect_failed(refused=True)
-    bench.pass_time(FIRST_EJECTION_S + TICK_S)
+    bench.pass_time(FIRST_EJECTION_S + WHEEL_TICK_S)
     assert (bench.reach.ejection.times, bench.shortages.count) == (times, shortages)
-    bench.pass_time(again_s + TICK_S)
+    bench.pass_time(again_s + WHEEL_TICK_S)
     assert len(bench.recovery.asked) == 2
     assert not bench.reach.ejection.ejected
 
 
 def test_while_a_question_is_open_no_other_is_asked(bench: Bench) -> None:
     bench.reach.connect_failed(refused=True)
-    bench.pass_time(FIRST_EJECTION_S + TICK_S)
+    bench.pass_time(FIRST_EJECTION_S + WHEEL_TICK_S)
     assert bench.reach.question is not None
     bench.reach.on_deadline()
     assert len(bench.recovery.asked) == 1
@@ -113,13 +113,13 @@ def test_an_error_of_ours_leaves_it_to_be_asked_again(bench: Bench) -> None:
     bench.recovery.answers = [0]
     bench.reach.connect_failed(refused=True)
     bench.reach.abort()
-    bench.pass_time(ASK_AGAIN_S + TICK_S)
+    bench.pass_time(ASK_AGAIN_S + WHEEL_TICK_S)
     assert not bench.reach.ejection.ejected
 
 
 def test_one_that_is_gone_is_neither_asked_nor_changed(bench: Bench) -> None:
     bench.reach.connect_failed(refused=True)
-    bench.pass_time(FIRST_EJECTION_S + TICK_S)
+    bench.pass_time(FIRST_EJECTION_S + WHEEL_TICK_S)
     bench.reach.close()
     bench.recovery.answered(0)
     bench.reach.connect_failed(refused=True)

@@ -20,7 +20,7 @@ from tierlb.dataplane.upstream.reachability import ASK_AGAIN_S
 from tierlb.model.address import Address
 from tierlb.model.snapshot import PoolSettings
 from tierlb.model.topology import HealthCheck, Policy, Timeouts
-from tierlb.net.wheel import TICK_S
+from tierlb.net.wheel import WHEEL_TICK_S
 
 CHECK = HealthCheck(path="/up")
 
@@ -81,7 +81,7 @@ async def test_a_probe_may_take_as_long_as_a_connect_for_traffic(lab: Lab) -> No
     harness, host_set = await probing(lab, full, await lab.endpoint(), timeouts=Timeouts(connect=30.0))
     host = host_set.hosts[0]
     host.reach.connect_failed(refused=True)
-    harness.pass_time(FIRST_EJECTION_S + TICK_S)
+    harness.pass_time(FIRST_EJECTION_S + WHEEL_TICK_S)
     assert host.reach.question is not None
     harness.pass_time(25.0)
     assert host.reach.question is not None
@@ -107,7 +107,7 @@ def test_a_probe_for_which_this_machine_has_no_socket_concludes_nothing_and_is_m
     host.reach.connect_failed(refused=True)
     no_socket(monkeypatch, errno.EMFILE)
     for round_ in range(1, 4):
-        harness.pass_time((FIRST_EJECTION_S if round_ == 1 else ASK_AGAIN_S) + TICK_S)
+        harness.pass_time((FIRST_EJECTION_S if round_ == 1 else ASK_AGAIN_S) + WHEEL_TICK_S)
         assert harness.registry.context.shortages.count == round_
     assert host.reach.ejection.times == 1
 
@@ -148,7 +148,7 @@ class Checked:
         return Result(self.results.pop(0), "")
 
     async def is_due(self, after_s: float) -> None:
-        self.harness.pass_time(after_s + TICK_S)
+        self.harness.pass_time(after_s + WHEEL_TICK_S)
         await trio.testing.wait_all_tasks_blocked()
 
 

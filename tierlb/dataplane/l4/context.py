@@ -14,7 +14,7 @@ from tierlb.dataplane.counters import Counters
 from tierlb.dataplane.explanation import Explaining
 from tierlb.dataplane.hold import Hold
 from tierlb.dataplane.l4.config import L4Config
-from tierlb.dataplane.l4.watch import Watch
+from tierlb.dataplane.l4.watch import UseWatch
 from tierlb.dataplane.parent_identity import ParentIdentity
 from tierlb.dataplane.pipe import Pipe
 from tierlb.dataplane.upstream.host import Host
@@ -65,7 +65,7 @@ class Pending(Stream):
 class L4Connections:
     """Those that are `pending`, those that are relayed with their tickets, and those that are held for a host."""
 
-    def __init__(self, hold: Hold, watch: Watch) -> None:
+    def __init__(self, hold: Hold, watch: UseWatch) -> None:
         self.hold = hold
         self.watch = watch
         self.pending: set[Pending] = set()
@@ -104,7 +104,7 @@ class L4Context:
     config: L4Config
 
     def __init__(
-        self, name: str, reactor: Reactor, log: Any, identity: ParentIdentity, registry: HostRegistry, watch: Watch
+        self, name: str, reactor: Reactor, log: Any, identity: ParentIdentity, registry: HostRegistry, watch: UseWatch
     ) -> None:
         self.name = name
         self.reactor = reactor

@@ -10,7 +10,7 @@ from tierlb.dataplane.l4.config import L4Config
 from tierlb.dataplane.l4.context import Caller, L4Context
 from tierlb.dataplane.l4.introduction import Introduction
 from tierlb.dataplane.l4.relay import relay
-from tierlb.dataplane.l4.watch import Watch
+from tierlb.dataplane.l4.watch import UseWatch
 from tierlb.dataplane.parent_identity import ParentIdentity
 from tierlb.dataplane.pipe import Pipe
 from tierlb.dataplane.upstream.condition import HostEvent
@@ -27,7 +27,7 @@ class L4Front(L4Context):
     """Accepts connections, and relays each whole one to a host."""
 
     def __init__(self, name: str, reactor: Reactor, rng: random.Random, log: Any, identity: ParentIdentity) -> None:
-        watch = Watch(rng)
+        watch = UseWatch(rng)
         registry = HostRegistry(reactor, rng, self._host_changed, Shortages(log.warning), watch.tick)
         super().__init__(name, reactor, log, identity, registry, watch)
 

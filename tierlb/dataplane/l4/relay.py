@@ -11,7 +11,7 @@ import socket
 from functools import partial
 
 from tierlb.balance.ticket import ConnectionTicket
-from tierlb.dataplane.explanation import explain
+from tierlb.dataplane.explanation import explain_choice
 from tierlb.dataplane.l4.context import Caller, L4Context, Pending
 from tierlb.dataplane.upstream.host import Host
 from tierlb.net.bulk import READ_BYTES
@@ -140,7 +140,7 @@ def _relay(context: L4Context, client: socket.socket, caller: Caller, tried: tup
             hold.add(host_set.destination, caller.began, partial(relay, context, client, caller), client)
             return
         if context.explaining.active(context.reactor.now):
-            caller.explained += explain(context.name, config.balance, host_set.hosts, host) + b"\n"
+            caller.explained += explain_choice(context.name, config.balance, host_set.hosts, host) + b"\n"
         if host is None:
             reason = host_set.why_none()
             break

@@ -13,7 +13,7 @@ from tierlb.balance.ticket import ConnectionTicket
 from tierlb.dataplane.pipe import Pipe
 from tierlb.dataplane.upstream.host import Host
 
-LOOK_S = 0.5
+USE_LOOK_S = 0.5
 """The usual time between two looks at a connection. Each differs by up to a half from it, or a heartbeat of one second
 would be seen with every look, or never."""
 LOOKS_PER_TICK = 64
@@ -29,7 +29,7 @@ class Watched(Activity):
         self.ticket = ticket
 
 
-class Watch:
+class UseWatch:
     """All connections of a front whose use is to be known. `watched`: in the order in which they are due. `_new`: those
     that were never looked at. Many are over before that, and a record of each would cost 1 % of what a short one does.
     """
@@ -57,7 +57,7 @@ class Watch:
 
     def tick(self, now: float) -> None:
         """Look at those that are due: half of the looks are for new ones at most."""
-        after_s = LOOK_S * (0.5 + self._rng.random())
+        after_s = USE_LOOK_S * (0.5 + self._rng.random())
         due: list[tuple[Pipe, Watched]] = []
         for pipe, ticket in list(islice(self._new.items(), LOOKS_PER_TICK // 2)):
             if now - pipe.began < after_s:

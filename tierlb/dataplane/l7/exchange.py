@@ -8,7 +8,7 @@ When nothing has come from a host for a while, this looks whether the host is st
 before the time for a response is over, and while a body goes on as well.
 """
 
-from tierlb.balance.outlier import Fault
+from tierlb.balance.outlier import HostFault
 from tierlb.dataplane.l7.downstream import Downstream
 from tierlb.dataplane.l7.front_state import FrontState
 from tierlb.dataplane.l7.plan import RequestPlan
@@ -236,7 +236,7 @@ class Exchange(Attempts):
         assert ticket is not None
         now = front.reactor.now
         if reply.blamed:
-            fault = Fault.OVERLOADED if reply.status == TOO_MANY_REQUESTS else Fault.ANSWER
+            fault = HostFault.OVERLOADED if reply.status == TOO_MANY_REQUESTS else HostFault.ANSWER
             ticket.sent = 0.0
             parked = ticket.failed(now, self.fault(fault))
         else:
@@ -281,7 +281,7 @@ class Exchange(Attempts):
         unless its ticket was settled before."""
         front = self.front
         if self.ticket is not None:
-            self.ticket.failed(front.reactor.now, self.fault(Fault.GATEWAY))
+            self.ticket.failed(front.reactor.now, self.fault(HostFault.GATEWAY))
         front.counters.errors += 1
         front.log.warning("response_cut", reason=reason)
         self.abandon()

@@ -13,7 +13,7 @@ destination that had no host so far is waited for (`dataplane.hold`).
 import errno
 from collections.abc import Iterable
 
-from tierlb.balance.outlier import Fault
+from tierlb.balance.outlier import HostFault
 from tierlb.balance.ticket import Ticket
 from tierlb.dataplane.l7.downstream import Downstream
 from tierlb.dataplane.l7.front_state import FrontState
@@ -154,7 +154,7 @@ class Attempts(Carried):
             return
         blamed = silent or connection.uses == 1  # else it may be the race in which a kept connection is closed
         if blamed:
-            ticket.failed(now, Fault.GATEWAY)
+            ticket.failed(now, HostFault.GATEWAY)
         hosts = self._avoid(ticket.host, blamed=blamed)
         self.abandon()
         self.tried = Tried(hosts, tried.connects, repeated=True)
@@ -251,12 +251,12 @@ class Attempts(Carried):
         """There is no response, for which the host is to blame."""
         ticket = self.ticket
         assert ticket is not None
-        ticket.failed(self.front.reactor.now, self.fault(Fault.GATEWAY))
+        ticket.failed(self.front.reactor.now, self.fault(HostFault.GATEWAY))
         self.refuse(status, f"the endpoint {what}", ticket.host.name)
 
-    def fault(self, fault: Fault) -> Fault:
+    def fault(self, fault: HostFault) -> HostFault:
         """What fails at a second host as well is the request's own fault."""
-        return Fault.REPEATED if self.tried.repeated and self.tried.hosts else fault
+        return HostFault.REPEATED if self.tried.repeated and self.tried.hosts else fault
 
     def refuse(self, status: int, reason: str, detail: str = "", *, retry_after: bool = False) -> None:
         """Answer in the host's place. `detail`, the host's name and an errno, is for the log and for those who may have

@@ -21,9 +21,9 @@ from tierlb.wire.agent_check import MAX_REPLY_BYTES, AgentReply, parse_reply
 
 INTERVAL_S = 2.0
 """HAProxy's default for agent-inter."""
-CHECKS_AT_ONCE = 64
+AGENT_CHECKS_AT_ONCE = 64
 ANSWERS_AT_ONCE = 64
-LINGER_S = 1.0
+AGENT_LINGER_S = 1.0
 """How long the server waits for the asker to close: closing first, with agent-send unread, would reset the connection
 and could take the answer with it."""
 
@@ -43,7 +43,7 @@ class AgentChecks:
     _wanted: dict[Hashable, Address] = attrs.field(factory=dict, init=False)
     _asked: dict[Hashable, tuple[Address, trio.CancelScope]] = attrs.field(factory=dict, init=False)
     _changed: trio.Event = attrs.field(factory=trio.Event, init=False)
-    _at_once: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(CHECKS_AT_ONCE), init=False)
+    _at_once: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(AGENT_CHECKS_AT_ONCE), init=False)
 
     def replace(self, agents: Mapping[Hashable, Address]) -> None:
         """Ask these agents from now on; no answer of others is passed on after this."""
@@ -124,7 +124,7 @@ async def serve_agent_check(
             return
         asking += 1
         try:
-            with barrier(on_crash), trio.move_on_after(LINGER_S):
+            with barrier(on_crash), trio.move_on_after(AGENT_LINGER_S):
                 await _tell(stream, say())
         finally:
             asking -= 1

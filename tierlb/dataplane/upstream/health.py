@@ -24,7 +24,7 @@ from tierlb.net.http_client import BadAnswer, HttpConnection
 from tierlb.net.self_connect import abandon, reached_itself
 from tierlb.net.shortage import has_route, is_own
 
-CHECKS_AT_ONCE = 256
+HEALTH_CHECKS_AT_ONCE = 256
 """Descriptors are for clients; endpoints that hang for a second each do not hold up the others before that."""
 CHECK_READ_BYTES = 16 * 1024
 MAX_CHECK_ANSWER_BYTES = 256 * 1024
@@ -78,7 +78,7 @@ class HealthChecks(Generic[K]):
         self._probe = probe or check_once
         self._rounds: dict[K, _Round[K]] = {}
         self._nursery: trio.Nursery | None = None
-        self._at_once = trio.CapacityLimiter(CHECKS_AT_ONCE)
+        self._at_once = trio.CapacityLimiter(HEALTH_CHECKS_AT_ONCE)
 
     def replace(self, endpoints: Iterable[tuple[K, Address, HealthCheck]]) -> None:
         """Check these from now on, also before `run` or after it. What is known of an address stays known."""

@@ -11,7 +11,7 @@ from typing import Any
 from tierlb.balance.availability import Availability
 from tierlb.balance.kinds import Kinds
 from tierlb.balance.load_estimate import LoadEstimate
-from tierlb.balance.outlier import Fault
+from tierlb.balance.outlier import HostFault
 from tierlb.balance.peak import PeakEwma
 from tierlb.dataplane.upstream.condition import AgentState, Condition, HostEvent
 from tierlb.dataplane.upstream.outliers import JudgedHost, Outliers
@@ -123,13 +123,13 @@ class Host(JudgedHost):
 
     # Items.
 
-    def blame(self, now: float, fault: Fault) -> None:
+    def blame(self, now: float, fault: HostFault) -> None:
         """An item that is counted as done failed, or was answered with an error for which the host is to blame."""
         self.errors += 1
         outliers = self.context.outliers.get(self.spec.target)
         part = 1.0 if outliers is None or self.condition.retired else outliers.erred(self, fault, now)
         penalties = self.estimate.penalties
-        penalty = penalties.overload if fault is Fault.OVERLOADED else penalties.errors
+        penalty = penalties.overload if fault is HostFault.OVERLOADED else penalties.errors
         penalty.add(now, part * self.estimate.slots.value)
         self.settle_at_once(now)
 

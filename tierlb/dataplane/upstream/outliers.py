@@ -20,7 +20,7 @@ from tierlb.balance.outlier import (
     CLIENTS_STAY,
     FADE_S,
     AnswerCounts,
-    Fault,
+    HostFault,
     RecentAnswers,
     Runs,
     excess,
@@ -127,12 +127,12 @@ class Outliers:
         self._last = _sum(host.standing.last for host in self._hosts)
         self._surveyed_at = 0.0
 
-    def erred(self, host: JudgedHost, fault: Fault, now: float) -> float:
+    def erred(self, host: JudgedHost, fault: HostFault, now: float) -> float:
         """An item that is counted as done failed at this host. Returns what part (0..1) of it counts against the
         host as load, for its siblings may fail as well."""
-        if fault is Fault.OVERLOADED:
+        if fault is HostFault.OVERLOADED:
             return 1.0
-        if fault is Fault.REPEATED:
+        if fault is HostFault.REPEATED:
             return 0.0
         standing = host.standing
         if standing.runs.add(_good(host), fault, now):
