@@ -25,6 +25,8 @@ from tierlb.cli.client import Json
 from tierlb.cli.printable import printable
 from tierlb.cli.rows import AVAILABLE
 from tierlb.cli.table import age_text, capacity_text, count_text
+from tierlb.model.load import JSON_KEY
+from tierlb.topology.typed import plain
 
 CHOSEN_MARK, OTHER_MARK = "▸ ", "  "
 TRACE_COLUMNS: Sequence[tuple[str, JustifyMethod]] = (
@@ -43,7 +45,7 @@ class ConsideredHost:
     """One host as the node that chose saw it. `score`: the figure that the policy compares, lower is better. `parked`:
     of those in flight. `capacity_age_s`: the age of what the capacity was learnt from, where it is not current."""
 
-    host: str
+    host: str = attrs.field(metadata={JSON_KEY: "member"})
     in_flight: int | None = None
     score: float | None = None
     capacity: float | None = None
@@ -63,7 +65,7 @@ class TracedChoice:
     kind: str
     policy: str
     chose: str | None
-    hosts: tuple[ConsideredHost, ...] = ()
+    hosts: tuple[ConsideredHost, ...] = attrs.field(default=(), metadata={JSON_KEY: "members"})
     more: int = 0
     answered: int | None = None
 
@@ -112,11 +114,9 @@ def trace_table(way: ChoiceTrace) -> RenderableType:
 
 
 def as_plain(way: ChoiceTrace) -> Json:
-    """As JSON for programs, where the key of `hosts` is `members`."""
-    plain = attrs.asdict(way)
-    for choice in plain["choices"]:
-        choice["members"] = choice.pop("hosts")
-    return plain
+    """As JSON for programs."""
+    document: Json = plain(way)
+    return document
 
 
 def _nodes(tiers: Json, names: Iterable[str]) -> set[str]:
