@@ -63,7 +63,7 @@ def test_each_option_reaches_what_it_is_for(monkeypatch, tmp_path):
     result = run("node", *(part for pair in options.items() for part in pair))
     assert result.exit_code == 0, result.output
     (node,) = started
-    identity, placement = node.identity, node.placement
+    identity, placement = node.identity, node.configuration.placement
     assert (identity.tier, identity.name, identity.controllers) == ("web", "web-7", options["--join"])
     assert identity.token == issued(root_key("secret"), Principal(Role.NODE, "web", "web-7")).text
     assert (placement.host, placement.data_port, placement.advertised) == ("127.0.0.2", 7945, "127.0.0.4")
