@@ -73,7 +73,7 @@ class HostChecks:
         if reply.problem and reply.problem != self._unknown_words.get(host.name):
             self._log.warning("agent_check_word_unknown", host=host.name, word=reply.problem)
         self._unknown_words[host.name] = reply.problem
-        host.agent_says(reply)
+        host.agent_replied(reply)
 
 
 def _settings(host: Host, pools: dict[str, PoolSettings]) -> PoolSettings | None:

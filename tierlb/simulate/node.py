@@ -81,7 +81,7 @@ class SimulatedHost(CountedHost):
         """All costs of its parent are worked out anew."""
         self.parent.settle(now)
 
-    def hear(self, report: tuple[SubtreeLoad, Echo]) -> None:
+    def receive(self, report: tuple[SubtreeLoad, Echo]) -> None:
         """The child's report has arrived."""
         self.estimate.receive(self.parent.agenda.now, *report)
         self.share = self.estimate.received.share.value
@@ -280,7 +280,7 @@ class SimulatedNode:
                 uplink.pace.sent(now, load)
                 self.reports += 1
                 report = (load, uplink.host.tally.echo())
-                self.agenda.at(now + self._report_delay_s, uplink.host.hear, report)
+                self.agenda.at(now + self._report_delay_s, uplink.host.receive, report)
 
     # Guidance.
 

@@ -170,7 +170,7 @@ class Host(JudgedHost):
         else:
             self.assess(HostEvent.RESTORED if healthy else HostEvent.UNHEALTHY)
 
-    def agent_says(self, reply: AgentReply) -> None:
+    def agent_replied(self, reply: AgentReply) -> None:
         """Its agent-check answered."""
         if reply.maxconn is not None:
             self.estimate.slots.declare(reply.maxconn)
