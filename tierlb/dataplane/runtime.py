@@ -106,7 +106,7 @@ class Serving:
         """A child's control connection is gone; its data path may work."""
 
     def guide(self, child: str) -> Guidance | None:
-        """What a child needs to know of its siblings, if it is one."""
+        """The guidance for a child; None for any other name."""
         return None
 
     def heed(self, parent: str, guidance: Guidance) -> None:
@@ -145,7 +145,7 @@ class Runtime(Serving):
 
     def apply(self, found: Snapshot, *, ends: bool) -> None:
         """Serve the current snapshot, with the endpoints that are found by now. The drain time runs from the first
-        snapshot that wants it, or since the end of the process was asked for (`ends`)."""
+        snapshot that is not ready, or from when the process was asked to end (`ends`)."""
         now = self._reactor.look()
         self.cap.configure(found.limits.connections)
         self.front.apply(found)

@@ -45,7 +45,7 @@ LONG_AGO = -60.0
 
 
 class SimulatedHost(CountedHost):
-    """One host as its parent knows it; `below` is what it really is."""
+    """One host as its parent sees it; `below` is the simulated node or endpoint."""
 
     __slots__ = ("below", "name", "parent", "peak", "sent_guidance", "share", "tally", "times_to_head", "weight")
 
@@ -103,7 +103,7 @@ class Item:
 
 @attrs.define
 class SimulatedUplink:
-    """One parent as its child knows it."""
+    """A child's connection to one parent."""
 
     host: SimulatedHost
     pace: Pace
@@ -285,7 +285,7 @@ class SimulatedNode:
     # Guidance.
 
     def _guide(self, _: Any) -> None:
-        """Tell the children what the others are doing, as far as they need to know now."""
+        """Send the children that report their guidance, if it is due."""
         now = self.agenda.now
         reporting = [
             (each, child) for each in self.hosts if (child := each.estimate.as_child(each.in_flight)) is not None
