@@ -28,9 +28,9 @@ class State(enum.Enum):
 @attrs.frozen
 class NodeStatus:
     """One node. `connected` is the control socket only: traffic does not depend on it. `load` and `latency` (an encoded
-    sketch) are from its last row, `subtree` from its last report. `revision` is the one of the history that it serves,
-    0 for none. `control` is the address where its children report and where it answers `GET /metrics`; `admin` is the
-    node's admin state."""
+    sketch) are what its last row said, `subtree` what it reported last. `revision` is the one of the history that it
+    serves, 0 for none. `control` is the address where its children
+    report and where it answers `GET /metrics`; `admin` is what an operator wants of the node."""
 
     name: str
     state: State

@@ -1,5 +1,7 @@
-"""Whether the machine at the other end of a connection is still there. A machine that loses power sends nothing,
-neither an end nor a reset. TCP finds out by what is not acknowledged, in one of two ways:
+"""Whether the machine at the other end of a connection is still there.
+
+A machine that loses power sends nothing, neither an end nor a reset. TCP finds out by what is not acknowledged, in one
+of two ways:
 
 * Nothing of ours is unacknowledged: keepalive asks (`ask_when_quiet`), and what it finds comes as any error does.
 * Something is: the kernel does not ask but sends it again, for a quarter of an hour (tcp_retries2). So an end
