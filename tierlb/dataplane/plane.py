@@ -151,9 +151,9 @@ class Plane:
         """What a child needs to know of its siblings, if it is one."""
         return self.serving.guide(child)
 
-    def heed(self, parent: str, guidance: Guidance) -> None:
+    def note_guidance(self, parent: str, guidance: Guidance) -> None:
         """A parent's guidance on this node's siblings."""
-        self.serving.heed(parent, guidance)
+        self.serving.note_guidance(parent, guidance)
 
     def explain(self, nonce: str, until_s: float) -> None:
         """Explain requests that carry this nonce, until then by `time.monotonic`."""

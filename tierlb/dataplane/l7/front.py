@@ -82,7 +82,7 @@ class L7Front(FrontState):
     def draining(self) -> bool:
         return self.config.draining
 
-    def heed(self, now: float, load: SubtreeLoad, guidance: Guidance) -> None:
+    def note_guidance(self, now: float, load: SubtreeLoad, guidance: Guidance) -> None:
         """Follow what the parents say of this node's siblings."""
         self.relocation.follow(now, load, guidance)
 
