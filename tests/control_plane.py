@@ -114,7 +114,7 @@ class FakePlane:
     def guide(self, child):
         return self.guidance
 
-    def heed(self, parent, guidance):
+    def note_guidance(self, parent, guidance):
         self.heeded.append((parent, guidance))
 
     def explain(self, nonce, until_s):

@@ -85,7 +85,7 @@ async def test_it_reads_the_app_and_says_so(sidecar, log):
     load = sidecar.subtree()
     assert (load.in_flight, load.done, load.ready_leaves) == (3, 10, 1)
     assert (sidecar.echo("web-1").in_flight, sidecar.row().node, sidecar.row().tier) == (3, "app-1", "app")
-    sidecar.heed("web-1", Guidance(0.5))
+    sidecar.note_guidance("web-1", Guidance(0.5))
     assert log.events == []
 
 

@@ -190,7 +190,7 @@ async def test_it_knows_by_which_address_the_controller_knows_it(uplink, net, se
     assert server.seen_from == "192.0.2.7"
 
 
-@pytest.mark.parametrize("part", ["serve", "heed"])
+@pytest.mark.parametrize("part", ["serve", "note_guidance"])
 async def test_what_fails_in_following_the_controller_costs_the_connection_only(
     uplink, net, plane, server, part, monkeypatch, autojump_clock
 ):
@@ -199,7 +199,7 @@ async def test_what_fails_in_following_the_controller_costs_the_connection_only(
         fail_once(monkeypatch, server, "serve")
         await end.say(Configure(SNAPSHOT))
     else:
-        fail_once(monkeypatch, plane, "heed")
+        fail_once(monkeypatch, plane, "note_guidance")
         await end.say(Guidance(0.5))
     with pytest.raises(Disconnected):
         await end.heard_within(60)

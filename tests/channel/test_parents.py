@@ -64,7 +64,7 @@ async def parents(plane, log, nursery, watches):
 
     def follow(parent, frame):
         if isinstance(frame, Guidance):
-            plane.heed(parent, frame)
+            plane.note_guidance(parent, frame)
         elif isinstance(frame, Watch):
             watches.append(frame)
         return ()

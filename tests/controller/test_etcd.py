@@ -174,13 +174,13 @@ async def test_a_watch_whose_connection_broke_goes_on_where_it_was(
     with trio.fail_after(DEADLINE_S):
         written = [(await etcd.commit([], [Put(key, b"%d" % n)])).at for n in range(3)]
 
-        def heed(event: WatchEvent) -> None:
+        def note_guidance(event: WatchEvent) -> None:
             seen.append(event.at)
             if len(seen) == 3:
                 relay.cut()
 
         with pytest.raises(EtcdUnreachable, match="tells no changes"):
-            await relayed.watch(key, written[0], heed)
+            await relayed.watch(key, written[0], note_guidance)
         written += [(await etcd.commit([], [Put(key, b"%d" % n)])).at for n in range(3)]
         with trio.CancelScope() as scope:
 

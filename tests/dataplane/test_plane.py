@@ -413,7 +413,7 @@ async def test_before_the_first_snapshot_whatever_is_said_is_taken_in_silence(la
     plane = Plane("n", lab.log)
     plane.note_report("web-1", SubtreeLoad(), Echo())
     plane.note_lost("web-1")
-    plane.heed("edge-1", Guidance(0.5))
+    plane.note_guidance("edge-1", Guidance(0.5))
     plane.explain("n1", 1e9)
     assert plane.guide("web-1") is None
     assert (plane.subtree(), plane.echo("edge-1")) == (SubtreeLoad(), Echo())

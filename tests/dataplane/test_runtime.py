@@ -22,7 +22,7 @@ def test_without_a_snapshot_nothing_is_served_and_reports_change_nothing() -> No
     serving = Serving("web-1", InternalErrors(Log()))
     serving.note_report("a", SubtreeLoad(arrivals=5), Echo())
     serving.note_lost("a")
-    serving.heed("edge-1", Guidance(1.0))
+    serving.note_guidance("edge-1", Guidance(1.0))
     serving.explain("nonce", 1e9)
     serving.drain()
     serving.tick(0.0, ends=False)

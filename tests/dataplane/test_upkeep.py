@@ -37,7 +37,7 @@ class Front:
     heeded: list[tuple[SubtreeLoad, Guidance]] = attrs.field(factory=list)
     moved_at: float = 0.0
 
-    def heed(self, now: float, load: SubtreeLoad, guidance: Guidance) -> None:
+    def note_guidance(self, now: float, load: SubtreeLoad, guidance: Guidance) -> None:
         self.heeded.append((load, guidance))
 
     def move(self, now: float) -> None:
@@ -85,12 +85,12 @@ def test_without_parents_nothing_moves(kept: Kept) -> None:
 
 def test_what_parents_say_is_heeded_together_until_they_fall_silent(kept: Kept) -> None:
     kept.serves("a")
-    kept.upkeep.heed(kept.reactor.now, "edge-1", Guidance(0.2, all_hot=True))
-    kept.upkeep.heed(kept.reactor.now, "edge-2", Guidance(0.3))
-    kept.upkeep.heed(kept.reactor.now, "edge-2", Guidance(0.6))
+    kept.upkeep.note_guidance(kept.reactor.now, "edge-1", Guidance(0.2, all_hot=True))
+    kept.upkeep.note_guidance(kept.reactor.now, "edge-2", Guidance(0.3))
+    kept.upkeep.note_guidance(kept.reactor.now, "edge-2", Guidance(0.6))
     assert guided(kept) == Guidance(pytest.approx(0.4), all_hot=False)
     kept.passes(GUIDANCE_FOR_S / 2)
-    kept.upkeep.heed(kept.reactor.now, "edge-1", Guidance(0.2, all_hot=True))
+    kept.upkeep.note_guidance(kept.reactor.now, "edge-1", Guidance(0.2, all_hot=True))
     kept.passes(GUIDANCE_FOR_S / 2)
     assert guided(kept) == Guidance(pytest.approx(0.2), all_hot=True)
     kept.passes(GUIDANCE_FOR_S)
@@ -186,12 +186,12 @@ def test_an_idle_node_says_nothing_rather_than_an_empty_report(kept: Kept, form:
 # Errors of our own.
 
 
-@pytest.mark.parametrize("part", ["tick", "learn", "settle_in_turn", "sample", "heed"])
+@pytest.mark.parametrize("part", ["tick", "learn", "settle_in_turn", "sample", "note_guidance"])
 def test_a_tick_of_which_a_part_fails_does_the_rest(kept: Kept, part: str, monkeypatch: pytest.MonkeyPatch) -> None:
     kept.serves("a", "b")
     first, second = kept.registry.hosts
     owner = {"tick": kept.registry, "learn": first, "settle_in_turn": kept.registry.host_sets[0]}
-    owner |= {"sample": kept.upkeep.account, "heed": kept.front}
+    owner |= {"sample": kept.upkeep.account, "note_guidance": kept.front}
     monkeypatch.setattr(type(owner[part]), part, once_failing(getattr(type(owner[part]), part)))
     learnt: list[object] = []
     monkeypatch.setattr(type(second.estimate), "advance", lambda estimate, *_, **__: learnt.append(estimate))

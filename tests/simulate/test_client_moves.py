@@ -70,6 +70,6 @@ def test_one_that_has_its_answer_waits_no_more() -> None:
 def test_without_guidance_no_connection_is_closed(guided: bool) -> None:
     moves, budget = made()
     if guided:
-        moves.heed("edge-1", Guidance(0.2))
+        moves.note_guidance("edge-1", Guidance(0.2))
     moves.follow(NOW, SubtreeLoad(connections=100, utilisation=0.9, capacity=100.0), 0.1)
     assert (budget.rate_per_s > 0) is guided

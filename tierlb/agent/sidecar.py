@@ -79,7 +79,7 @@ class Sidecar:
         row = self.leaf.row(trio.current_time(), self.name, self.pool)
         return attrs.evolve(row, own=attrs.evolve(row.own, internal_errors=self.errors.counts.total()))
 
-    def heed(self, parent: str, guidance: Guidance) -> None:
+    def note_guidance(self, parent: str, guidance: Guidance) -> None:
         """Nothing to do: a leaf has no connections of its own to close."""
 
     async def idle(self) -> None:

@@ -38,7 +38,7 @@ class Reporter(Protocol):
     def row(self) -> NodeRow:
         """The detail, for a watch."""
 
-    def heed(self, parent: str, guidance: Guidance) -> None:
+    def note_guidance(self, parent: str, guidance: Guidance) -> None:
         """Guidance of a parent came."""
 
 

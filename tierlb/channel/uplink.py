@@ -76,5 +76,5 @@ class Uplink:
                 if self.relay.take(frame, trio.current_time()):
                     self.reports.hurry()
             case Guidance():
-                self.reporter.heed(parent, frame)
+                self.reporter.note_guidance(parent, frame)
         return ()

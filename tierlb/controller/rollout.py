@@ -14,7 +14,7 @@ import trio
 
 from tierlb.balance.slow_start import FULL_AFTER_S
 from tierlb.controller.controller import Controller
-from tierlb.controller.draining import note_what_drains
+from tierlb.controller.drain_progress import note_what_drains
 from tierlb.controller.kept_state import KeptState
 from tierlb.controller.machines import Machines
 from tierlb.controller.progress import Progress

@@ -9,7 +9,7 @@ from typing import Any
 
 import trio
 
-from tierlb.balance.drain import LAST_ANSWERS_S
+from tierlb.dataplane.draining import finish_drain
 from tierlb.dataplane.listening import LISTENER_LINGER_S, Listening
 from tierlb.dataplane.parent_identity import ParentIdentity
 from tierlb.dataplane.runtime import Runtime, Serving
@@ -26,8 +26,6 @@ from tierlb.telemetry.exposition import Exposed
 from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.topology.allot import discovered
 
-DRAIN_CHECK_S = 0.05
-"""How often a node that ends looks whether anything is left."""
 ROOM_CHECK_S = 0.1
 """How often it is looked for what is due."""
 
@@ -153,9 +151,9 @@ class Plane:
         """The guidance for a child; None for any other name."""
         return self.serving.guide(child)
 
-    def heed(self, parent: str, guidance: Guidance) -> None:
+    def note_guidance(self, parent: str, guidance: Guidance) -> None:
         """A parent's guidance on this node's siblings."""
-        self.serving.heed(parent, guidance)
+        self.serving.note_guidance(parent, guidance)
 
     def explain(self, nonce: str, until_s: float) -> None:
         """Explain requests that carry this nonce, until then by `time.monotonic`."""
@@ -183,23 +181,12 @@ class Plane:
                 nursery.start_soon(self._discovery.run)
                 task_status.started()
                 await self._drained.wait()
-                await self._finish_up()
+                await finish_drain(self.serving, self.reactor)
                 nursery.cancel_scope.cancel()
         finally:
             self._listening.close()
             self.serving.close()
             self.reactor.dispose()
-
-    async def _finish_up(self) -> None:
-        """Until nothing is left, or cut what is at the deadline."""
-        serving = self.serving
-        while not serving.drained and not serving.drain_time.is_over(self.reactor.look()):  # noqa: ASYNC110
-            await trio.sleep(DRAIN_CHECK_S)
-        if not serving.drained:
-            serving.cut()
-            with trio.move_on_after(LAST_ANSWERS_S):
-                while not serving.drained:  # noqa: ASYNC110 (no hook in the hot path)
-                    await trio.sleep(DRAIN_CHECK_S)
 
     async def _look_after(self) -> None:
         await self._configured.wait()

@@ -109,7 +109,7 @@ class Serving:
         """The guidance for a child; None for any other name."""
         return None
 
-    def heed(self, parent: str, guidance: Guidance) -> None:
+    def note_guidance(self, parent: str, guidance: Guidance) -> None:
         """A parent's guidance on this node's siblings."""
 
     def explain(self, nonce: str, until_s: float) -> None:
@@ -240,8 +240,8 @@ class Runtime(Serving):
     def guide(self, child: str) -> Guidance | None:
         return self.front.registry.guidance(child, self._reactor.look())
 
-    def heed(self, parent: str, guidance: Guidance) -> None:
-        self.upkeep.heed(self._reactor.look(), parent, guidance)
+    def note_guidance(self, parent: str, guidance: Guidance) -> None:
+        self.upkeep.note_guidance(self._reactor.look(), parent, guidance)
 
     def explain(self, nonce: str, until_s: float) -> None:
         self.front.explaining.begin(nonce.encode(), until_s)

@@ -49,7 +49,7 @@ class Served(Protocol):
 
     @property
     def draining(self) -> bool: ...
-    def heed(self, now: float, load: SubtreeLoad, guidance: Guidance) -> None: ...
+    def note_guidance(self, now: float, load: SubtreeLoad, guidance: Guidance) -> None: ...
     def move(self, now: float) -> None: ...
 
 
@@ -93,7 +93,7 @@ class Upkeep:
         self._leaving = True
         return self.replies.notice_s(now)
 
-    def heed(self, now: float, parent: str, guidance: Guidance) -> None:
+    def note_guidance(self, now: float, parent: str, guidance: Guidance) -> None:
         """A parent's guidance on this node's siblings."""
         self._guidance[parent] = (now, guidance)
 
@@ -126,7 +126,7 @@ class Upkeep:
         """Work out anew how many connections to close, from the parents' guidance and the times of the last quarter
         second."""
         load = attrs.evolve(self._load, response_s=self.account.recent.rising_s)
-        self._front.heed(now, load, combine(guidance for _, guidance in self._guidance.values()))
+        self._front.note_guidance(now, load, combine(guidance for _, guidance in self._guidance.values()))
 
     def _work_out_load(self, now: float) -> None:
         load = self._load = self.subtree(now)

@@ -31,7 +31,7 @@ class ClientMoves:
         self._moving = 0
         self._waiting: dict[Movable, None] = {}
 
-    def heed(self, parent: str, guidance: Guidance) -> None:
+    def note_guidance(self, parent: str, guidance: Guidance) -> None:
         """A parent's guidance has arrived."""
         self._guidances[parent] = guidance
 

@@ -292,12 +292,12 @@ class SimulatedNode:
         ]
         for (host, _), guidance in zip(reporting, guide([child for _, child in reporting]), strict=True):
             if isinstance(host.below, SimulatedNode) and host.sent_guidance.is_due(now, guidance):
-                self.agenda.at(now + self._report_delay_s, host.below.heed, (self.name, guidance))
+                self.agenda.at(now + self._report_delay_s, host.below.note_guidance, (self.name, guidance))
         self.agenda.at(now + GUIDE_S, self._guide)
 
-    def heed(self, said: tuple[str, Guidance]) -> None:
+    def note_guidance(self, said: tuple[str, Guidance]) -> None:
         """A parent's guidance has arrived."""
-        self.moves.heed(*said)
+        self.moves.note_guidance(*said)
 
 
 def way_to(node: SimulatedNode, leaf: SimulatedLeaf) -> list[SimulatedHost]:

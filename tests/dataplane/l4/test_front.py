@@ -236,7 +236,7 @@ async def test_how_long_connections_last_is_remembered(lab: Lab, clock: Clock) -
 async def test_guidance_closes_no_connection(lab: Lab, clock: Clock) -> None:
     client, voice = await joined(lab)
     for _ in range(20):
-        lab.plane.heed("edge-1", Guidance(0.01))
+        lab.plane.note_guidance("edge-1", Guidance(0.01))
         clock.now += 1.0
         lab.ticks()
     await client.says(b"still")

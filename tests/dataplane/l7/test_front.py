@@ -12,7 +12,8 @@ from tests.dataplane.l7.conversations import drains
 from tierlb.balance.drain import GRACE_S, SPREAD_S
 from tierlb.balance.kind_places import MOST_KINDS, OTHER_KINDS
 from tierlb.balance.kinds import KEPT_FROM, KIND_SWEEP_S
-from tierlb.dataplane.plane import DRAIN_CHECK_S, ROOM_CHECK_S
+from tierlb.dataplane.draining import DRAIN_CHECK_S
+from tierlb.dataplane.plane import ROOM_CHECK_S
 from tierlb.model.snapshot import Rule
 from tierlb.model.topology import DRAIN_S, Admin, Match, Orca, Redirect, Respond, Timeouts
 from tierlb.wire.orca import OrcaBook
@@ -330,7 +331,7 @@ async def test_clients_have_a_moment_to_take_the_last_answers(
     lab: Lab, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A socket that is closed with the rest of a request unread is reset, and the reset may overtake the answer."""
-    monkeypatch.setattr("tierlb.dataplane.plane.LAST_ANSWERS_S", DEADLINE_S)
+    monkeypatch.setattr("tierlb.dataplane.draining.LAST_ANSWERS_S", DEADLINE_S)
     client, endpoint = await lab.converses(timeouts=PATIENT)
     await client.says(POST_HEAD % 100_000, b"12345")
     await (await endpoint.accepts()).hears_up_to(b"12345")

@@ -164,7 +164,7 @@ async def test_whoever_is_a_parent_now_other_connections_stay(lab: Lab, clock: C
 def grows_hot(lab: Lab, clock: Clock) -> None:
     """The node is at 90 %, its siblings at 30 %, and a second passes."""
     lab.upkeep.account.subtree = lambda now, draining, unfound: SubtreeLoad(utilisation=0.9)
-    lab.plane.heed("edge-1", Guidance(0.3))
+    lab.plane.note_guidance("edge-1", Guidance(0.3))
     for _ in range(2):
         clock.now += 1.0
         lab.ticks()
@@ -217,7 +217,7 @@ async def test_a_slow_node_closes_those_first_that_wait_and_ask_most_and_keeps_o
 async def test_a_node_as_hot_as_its_siblings_closes_nothing(lab: Lab, clock: Clock) -> None:
     client, voice = await introduced(lab, l4_parent())
     grows_hot(lab, clock)
-    lab.plane.heed("edge-1", Guidance(0.95, all_hot=True))
+    lab.plane.note_guidance("edge-1", Guidance(0.95, all_hot=True))
     clock.now += 1.0
     lab.ticks()
     clock.now += 100.0

@@ -39,7 +39,7 @@ class L4Front(L4Context):
         self.config = L4Config(snapshot, Split(host_sets, self.registry.rng))
         self.connections.hold.note(action.destinations)
 
-    def heed(self, now: float, load: SubtreeLoad, guidance: Guidance) -> None:
+    def note_guidance(self, now: float, load: SubtreeLoad, guidance: Guidance) -> None:
         """Nothing to do: a relayed connection ends when its client or its host ends it."""
 
     def move(self, now: float) -> None:

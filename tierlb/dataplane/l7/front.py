@@ -82,7 +82,7 @@ class L7Front(FrontState):
     def draining(self) -> bool:
         return self.config.draining
 
-    def heed(self, now: float, load: SubtreeLoad, guidance: Guidance) -> None:
+    def note_guidance(self, now: float, load: SubtreeLoad, guidance: Guidance) -> None:
         """Follow the parents' guidance."""
         self.relocation.follow(now, load, guidance)
 

@@ -5,7 +5,7 @@ import pytest
 import trio
 
 from tests.controller.played import ANN, texts
-from tierlb.controller.draining import under_way, waiting_for
+from tierlb.controller.drain_progress import under_way, waiting_for
 from tierlb.model.load import NodeLoad, NodeRow, SubtreeLoad
 from tierlb.model.topology import Kind
 from tierlb.topology.edit import Scale
@@ -54,7 +54,7 @@ async def test_a_change_goes_on_if_it_cannot_be_said_what_drains(site, autojump_
     def fail(found):
         raise ZeroDivisionError
 
-    monkeypatch.setattr("tierlb.controller.draining.waiting_for", fail)
+    monkeypatch.setattr("tierlb.controller.drain_progress.waiting_for", fail)
     site.machines.drain_s = 20.0
     assert await site.over(await site.changes.edit(Scale({"web": 1}), ANN, "scale web=1")) == "done"
     assert site.changes.controller.errors.counts == {"words about what drains": 1}
