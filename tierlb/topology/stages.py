@@ -66,7 +66,7 @@ def transition(old: Topology | None, new: Topology) -> tuple[Topology, ...]:
     """The desired topologies on the way from `old` to `new`, the last being `new`; none if they are equal.
 
     Without an `old` the cluster starts with `new`. Raises ValueError if there is a change that a running cluster cannot
-    make; `plan.describe` tells them apart.
+    make; `plan.describe` reports such changes.
     """
     if old is None:
         return (new,)
@@ -168,7 +168,7 @@ def _tier_in_phase(old: Topology, new: Topology, name: str, phase: Phase) -> Tie
 
 
 def _listens_from(old: Topology, new: Topology, name: str) -> Phase:
-    """When the tier goes over to its new listen address, be it to none."""
+    """In which phase the tier changes to its new listen address, or to none."""
     before = old.tiers[name].listen if name in old.tiers else None
     after = new.tiers[name].listen
     if after is None or before == after:
