@@ -12,7 +12,7 @@ from tierlb.dataplane.l7.reply import (
     with_lines,
 )
 from tierlb.model.topology import Orca
-from tierlb.wire.http_head import BadHead
+from tierlb.wire.http_fields import BadHead
 from tierlb.wire.orca import OrcaBook, OrcaReport, encode_orca
 
 LENGTHS = [
