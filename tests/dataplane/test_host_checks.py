@@ -53,7 +53,7 @@ def test_without_an_agent_check_no_agents_word_holds() -> None:
         return hosts[0]
 
     a = serves("a", "b")
-    a.agent_says(parse_reply(b"down\n"))
+    a.agent_replied(parse_reply(b"down\n"))
     serves("a", "b")
     assert a.availability.value == "unhealthy"
     serves(host_spec("a", admin=Admin.MAINTENANCE), "b")

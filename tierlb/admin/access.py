@@ -5,10 +5,10 @@ beside a port: no web page can reach the API by a name that it points at this ma
 origin can send a POST to loopback all the same, but browsers name that origin, and it is refused: also one of another
 port, where the cluster itself may serve other people's pages.
 
-Clients on this machine may read without the token; changes, explanations and requests from elsewhere need it,
-and so does what a proxy on this machine passes on. The token lies in a file that only its owner can read, so that of
-all who can connect to loopback one user alone can make changes. `/healthz` is for load balancers and needs none; it
-names no nodes to clients without the token.
+Clients on this machine may read without the token; changes, explanations and requests from elsewhere need it, and so
+does what a proxy on this machine passes on. Only its owner can read the token's file, so other users of this machine
+can connect to loopback but change nothing. `/healthz` is for load balancers and needs none; it names no nodes to
+clients without the token.
 """
 
 import hmac
@@ -27,7 +27,7 @@ HEALTH = "/healthz"
 HOST_FIELD_PATTERN = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9_-]+(?:\.[a-z0-9_-]+)*))(?::([1-9][0-9]{0,4}))?")
 """A name, an IPv4 address or an IPv6 address in brackets, and perhaps a port. No dot stands at its end."""
 PASSED_ON = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
-"""Fields by which a proxy says that the request is not its own."""
+"""Fields that a proxy adds to the requests that it passes on."""
 
 
 @attrs.frozen

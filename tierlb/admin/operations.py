@@ -80,7 +80,7 @@ class ExplainAnswer:
 
 @attrs.frozen
 class Call:
-    """What a handler knows of a request beside its body. `is_trusted`: it comes from this machine or shows the token;
+    """What a handler gets of a request beside its body. `is_trusted`: it comes from this machine or shows the token;
     `number` is the one in the path."""
 
     is_trusted: bool = True

@@ -12,7 +12,7 @@ host does not. If old waits were always parked, a host that has stopped would lo
 never, no connection of a one-way protocol would be.
 
 Loads are compared in whole connections (`in_whole`). Otherwise a hundredth of a connection would decide where every new
-connection goes, although it says nothing about either host.
+connection goes, although it is no evidence about either host.
 """
 
 import math
@@ -58,8 +58,8 @@ class Activity:
 
 def owes(now: float, asked: float, answered: float, host_served: float, pool_served: float) -> bool:
     """Whether an answer is missing because of the host. `asked`, `answered`: when the last byte came from the client
-    and from the host. `host_served`, `pool_served`: when the latest request was sent that is known to be answered, at
-    this host and in the whole pool."""
+    and from the host. `host_served`, `pool_served`: when the latest answered request was sent, at this host and in the
+    whole pool."""
     if asked <= answered:
         return False
     if now - asked < LATER_S:

@@ -1,4 +1,4 @@
-"""Whether a host may be used: a pure function of what was observed of it and of what an operator wants.
+"""Whether a host may be used: a pure function of what was observed of it and of its admin state.
 
 The inputs come from different sources. Active checks, and a child without a ready leaf, decide *healthy*; failed
 connects *eject*; a node that stops reporting is *silent*; a new one that has not reported yet is *awaited*; operators
@@ -98,7 +98,7 @@ WORDS = {
     "full": "is at the maxconn that its agent set",
     "tried": "was tried",
 }
-"""Why one host gets no more items, and how to say so of all hosts."""
+"""Why one host gets no more items, and the phrase for all hosts."""
 
 
 def why_none(name: str, reasons: Sequence[str]) -> str:

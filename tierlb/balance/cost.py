@@ -1,9 +1,9 @@
 """From reports and own counts to a cost: how one host's load looks to the pick (BALANCING.md §2).
 
-A parent knows its own items in flight at a child exactly, and those of all parents as of the child's last report. The
-older the report, the less it says. `freshness` therefore fades from the report to the parent's own count, scaled up by
-the share of the child's traffic that this parent sends. The predicted queue by the capacity is linear in the own count,
-so the pick needs one multiplication and one addition per host. Slope and offset are computed between picks.
+A parent counts its own items in flight at a child exactly; those of all parents come in the child's reports. The older
+a report, the less it counts. `freshness` therefore fades from the report to the parent's own count, scaled up by the
+share of the child's traffic that this parent sends. The predicted queue by the capacity is linear in the own count, so
+the pick needs one multiplication and one addition per host. Slope and offset are computed between picks.
 
     Q     = a·(n + max(0, R − r)) + (1 − a)·n/share
     cost = (Q/part + penalty + ahead) / capacity = n·slope + offset

@@ -28,8 +28,7 @@ class CountedHost(ItemCounts):
     """`slope`, `offset` and `capacity` (items per second) are what it is chosen by. `left_out` is how much of what is
     in flight its cost takes for no queue. `answers` is what the last tick made of the times of answers, `overdue` how
     late items are that wait, as a sum of ratios. `unqueued` items were stuck at the last tick and are to be overtaken
-    by one. `served`: when the latest ask on its watched connections was made that is known to be answered
-    (balance/activity.py).
+    by one. `served`: when the latest answered request on its watched connections was sent (balance/activity.py).
     """
 
     __slots__ = (

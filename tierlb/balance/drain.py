@@ -68,5 +68,5 @@ class DrainState:
         return now >= self.began + self.seconds
 
     def repeat(self, now: float) -> None:
-        """What was left was cut; what arrives after that has the same time again."""
+        """What was left was cut; a new drain time begins for later items."""
         self.began = now

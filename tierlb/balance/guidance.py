@@ -6,9 +6,9 @@ rebalancing in about 6 s, against over 40 s without). When all children are hot 
 no better place.
 
 A child is hot if it uses more of its capacity than its siblings, or if its answers take far longer than the same
-requests take there. The second is needed because use says nothing about clients that wait for one answer after the
-other: on a child that is ten times slower each of them gets a tenth, at the same use as elsewhere. A slow child keeps
-one connection, a quiet one, which shows when it is fast again (balance/returning.py).
+requests take there. The second is needed because use does not reveal clients that wait for one answer after the other:
+on a child that is ten times slower each of them gets a tenth, at the same use as elsewhere. A slow child keeps one
+connection, a quiet one, which shows when it is fast again (balance/returning.py).
 
 A child that is not hot closes connections too, as many as its parent asks for, when a sibling is probed or returns.
 
@@ -94,8 +94,8 @@ def guide(children: Sequence[GuidedChild]) -> list[Guidance]:
     """The guidance for each of them.
 
     Children of unknown capacity (0) count with the mean of the others. So do those that report little but are not slow:
-    what a child that has just recovered knows of its capacity is old, and it cannot learn better until it has more to
-    do. Where use is even the weights make no difference.
+    the capacity that a recovered child has learnt is old, and it cannot learn a new one until it has more to do. Where
+    use is even the weights make no difference.
     """
     if not children:
         return []

@@ -1,4 +1,4 @@
-"""What the results of health checks say of an endpoint, and when the next check is due.
+"""How health check results change the state of an endpoint, and when the next check is due.
 
 Thresholds as HAProxy's `rise` and `fall`: only so many equal results in a row change the state, so that neither one
 lost packet nor one lucky answer does. At first the state is unknown, which counts as healthy, and the first result

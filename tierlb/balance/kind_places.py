@@ -68,5 +68,5 @@ class KindPlaces:
 
 
 def stable_key(key: Hashable, form: int) -> int:
-    """32 bits by which all nodes know a kind: even ones for answers of known length, never that of the rest."""
+    """32 bits that identify a kind on all nodes: even ones for answers of known length, never that of the rest."""
     return max(ANSWER_FORMS, stable_hash(repr(key).encode()) % 2**32 // ANSWER_FORMS * ANSWER_FORMS) + form

@@ -5,8 +5,8 @@ elsewhere (cost.py) between rebuilds. A parent that sends a fair part of its hos
 many parents compares two, drawn by capacity: all parents act on the same reports, and if each took the best of all,
 that host would be flooded until the next report.
 
-Weights are part of the costs (`balance.load_estimate`). Hosts of equal cost, as on an idle tier, take turns; where
-weights differ, as often as those say (`balance.weighted.handicap`).
+Weights are part of the costs (`balance.load_estimate`). Hosts of equal cost, as on an idle tier, take turns, in
+proportion to their weights (`balance.weighted.handicap`).
 """
 
 import functools

@@ -1,10 +1,10 @@
-"""What a node knows of one host, and the cost by which it chooses.
+"""The load estimate of one host, and the cost by which a node chooses.
 
 The estimate combines the node's own counts (exact), the host's reports (late) and the times of its answers. From these
 `cost` makes `in_flight * slope + offset`, which the hot path evaluates with its own count alone; slope and offset are
 recomputed every `LEARN_TICK_S`, when a report arrives and after an error.
 
-One class serves all kinds of hosts, and `HostTraits` says which kind it is:
+One class serves all kinds of hosts, described by `HostTraits`:
 * an endpoint that reports nothing: its capacity follows from the times of its answers and its slots;
 * a child node: its answers are judged in the same way, by their times here or by those that it reports;
 * an agent beside an endpoint: the capacity that it reports is used;
@@ -135,8 +135,8 @@ class LoadEstimate:
 
     def compare(self, dt_s: float, answers: Answers, usual_slowness: float, leaf_slots: float) -> None:
         """Compare it with its siblings, whose slowness is `usual_slowness` and whose leaves have `leaf_slots` each.
-        Slots are learnt, and not everywhere at the same time: nodes that differ little in them, or know none, are
-        assumed to have the same. A child that is much slower is watched for its return."""
+        Slots are learnt, and not everywhere at the same time: nodes that differ little in them, or have learnt none,
+        are assumed to have the same. A child that is much slower is watched for its return."""
         self.speed.usual_slowness = usual_slowness
         latest = self.received.latest
         if not self.traits.endpoint and latest is not None and latest.ready_leaves:

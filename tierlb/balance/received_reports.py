@@ -2,8 +2,7 @@
 
 Child nodes and agents send reports over a control connection (telemetry/aggregate.py makes them). A host whose
 connection is open but that has sent nothing for ten intervals is silent (balance/staleness.py). When the connection is
-lost the last report stays: it says how many leaves were ready and what this node's share was, but its capacity and its
-queue are no longer used.
+lost the last report stays: its ready leaves and this node's share are still used, but not its capacity or its queue.
 
 An l4 node sees connections, not requests. What the requests of its children take it learns from the counts in their
 reports (balance/kind_counts.py).
@@ -21,12 +20,12 @@ ITEMS_PER_CONNECTION_GAIN = 0.25
 MOST_REPORTED_KINDS = 256
 """Entries that are kept between two ticks. Each report has about ten, so that only a flood of reports exceeds this."""
 LEAST_SLOTS = 1e-3
-"""The least number of slots per leaf that is believed: it is divided by, and a thousand nodes may share a slot."""
+"""The least number of slots per leaf that is accepted: it is divided by, and a thousand nodes may share a slot."""
 
 
 @attrs.define(slots=True)
 class ReceivedReports:
-    """The reports of one host. Without any, `share` is what the number of parents says and the rest stays empty."""
+    """The reports of one host. Without any, `share` follows from the number of parents and the rest stays empty."""
 
     share: ParentShare
     """The part of the host's traffic that this node sends."""

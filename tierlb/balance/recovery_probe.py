@@ -3,7 +3,7 @@
 A slow subtree reports a low capacity, and its siblings are better until their queues are longer than the time of its
 one item. With few clients they never are, and without items the subtree cannot show that it is fast again. So after a
 rest it gets the next item, one at a time; if that changes nothing, the next rest is longer. Hosts whose answers are
-timed here also have the probes of `balance.slowness_probe`. A child below an l4 node, which knows the answers only from
+timed here also have the probes of `balance.slowness_probe`. A child below an l4 node, which learns of answers only from
 reports, is probed differently (`balance.returning`).
 """
 

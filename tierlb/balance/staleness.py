@@ -1,4 +1,4 @@
-"""How far a report is trusted as it grows old: the first three rows of the failure ladder (BALANCING.md §5).
+"""How far a report is trusted as it grows old (the second point of BALANCING.md §5).
 
 A late report is normal, and the pick corrects for its age. A report that is ten intervals old comes from a child that
 may be frozen. Its capacity then counts as no more than the median of its siblings, so that it does not keep attracting

@@ -43,11 +43,10 @@ H_co = TypeVar("H_co", bound="ItemCounts", covariant=True)
 
 
 class Ticket(Generic[H_co]):
-    """`began` and `sent` are times of the reactor. `sent` is above 0 only while the host owes an answer: it is 0 before
-    the request is complete, and after the head of the answer it is the negative of the answer's time, or 0 if that time
-    tells nothing about the host. `tally` is that of the connection on which the item came. `turn`: how many items of
-    the host were over or in flight when this one began. An item that begins as a parked one, since most of its kind
-    are parked, is `PARKED_EARLY`."""
+    """`began` and `sent` are times of the reactor. `sent` is above 0 while the host owes an answer: when the request
+    was complete. It is 0 before that, and from `park` on. Below 0, it is minus the seconds to the head of the answer.
+    `tally` is that of the connection on which the item came. `turn`: how many items of the host were over or in flight
+    when this one began. An item that begins as a parked one, since most of its kind are parked, is `PARKED_EARLY`."""
 
     __slots__ = ("began", "host", "kind", "sent", "stage", "tally", "turn")
 
@@ -125,7 +124,7 @@ class Ticket(Generic[H_co]):
         return self.done(now, 0)
 
     def park(self) -> None:
-        """It waits for something else than its host, and its time will say nothing about the host."""
+        """It waits for something else than its host, so its time does not count for the host."""
         if self.stage is not QUEUED:
             return
         del self.host.under_way[self]

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from tierlb.balance.kind_places import ANSWER_FORMS, KIND_NUMBERS, OTHER_KINDS
 
 KNOWN_FROM = 8
-"""Answers after which a usual time is believed. Until then the answers of the kind say nothing about hosts."""
+"""Answers after which a usual time is used. Until then no host is judged by answers of the kind."""
 USUAL_MEMORY = 200
 """Answers over which it is averaged how a kind compares with the others."""
 MOST_CHANGE = 2.0

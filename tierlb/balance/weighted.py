@@ -70,7 +70,7 @@ class SmoothTurns:
 
 
 class SmoothWeighted(Generic[WeightedHost]):
-    """Each host as often as its weight says, evenly spread."""
+    """Each host in proportion to its weight, evenly spread."""
 
     __slots__ = ("_hosts", "_random", "_turns")
 

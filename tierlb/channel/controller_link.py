@@ -39,11 +39,11 @@ class SnapshotServer(Protocol):
     """The part of a node that is configured by snapshots."""
 
     def hello_of(self, hello: Hello, local_host: str) -> Hello:
-        """The hello with the addresses at which this node serves and its children report, as others know them.
+        """The hello with the addresses at which others reach this node: for traffic, and for its children's reports.
         `local_host`: the IP address from which it is connected to the controller."""
 
     def serve(self, snapshot: Snapshot) -> Ack | Refuse:
-        """Serve it, or say why not."""
+        """Serve it, or refuse it with a reason."""
 
 
 @attrs.frozen

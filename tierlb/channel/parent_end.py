@@ -135,8 +135,8 @@ class ChildConnection:
 @attrs.define(eq=False)
 class ParentEnd:
     """`serve` accepts children; `take_in` makes the handler of one that sent its hello, or gives the reason why it may
-    not join. `name` is sent to children that know this parent by the name of its tier only. While `unready` gives a
-    reason, every connection is closed with it."""
+    not join. `name` is sent to children that have only the name of its tier. While `unready` gives a reason, every
+    connection is closed with it."""
 
     take_in: Callable[[ChildConnection, Hello], ChildHandler | str]
     log: Log

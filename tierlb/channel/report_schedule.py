@@ -88,7 +88,7 @@ class ReportSchedule:
             self._outlets.remove(outlet)
 
     def hurry(self) -> None:
-        """Something happened that all parents should know now."""
+        """Report to all parents at once."""
         self._load = self._subtree()
         for outlet in self._outlets:
             if not self._is_held(outlet):

@@ -6,7 +6,7 @@ connection is known to be dead. Two connections are refused:
 * the process that was replaced, for as long as the newer one counts: it is about to drain, and would announce that in
   the name of both;
 * a connection from another address than the live one, unless the supervisor has just started that process. Several
-  processes may share a credential, such as the token of a pool, and none of them may speak for another. A host that was
+  processes may share a credential, such as the token of a pool, and none may use another's name. A machine that was
   replaced by another one is found dead within six seconds.
 
 Left out: how long a replaced process is remembered.

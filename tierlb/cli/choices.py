@@ -220,7 +220,7 @@ def _add(table: Table, indent: str, choice: TracedChoice, *, again: bool) -> Non
 
 
 def _add_host(table: Table, indent: str, considered: ConsideredHost, *, chosen: bool, learns: bool) -> None:
-    """`learns`: the node that chose can know its capacity; that of an endpoint which gets connections is unknown."""
+    """`learns`: the node that chose can learn its capacity; that of an endpoint which gets connections is unknown."""
     score = "" if considered.score is None else f"{considered.score:.3g}"
     trouble = considered.availability != AVAILABLE
     table.add_row(

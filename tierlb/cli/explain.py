@@ -1,8 +1,8 @@
 """`tierlb explain`: one real request, and how each tier chose a host for it.
 
-The admin API makes a nonce known to all nodes, the request carries it, and the response says how it was chosen for.
-Nodes get a nonce some ms later and do not confirm it: a request whose explanation has gaps is sent again, a few times.
-One that could change something (POST and so on) is sent once, after all that time.
+The admin API makes a nonce known to all nodes, the request carries it, and the response carries every choice made for
+it. Nodes get a nonce some ms later and do not confirm it: a request whose explanation has gaps is sent again, a few
+times. One that could change something (POST and so on) is sent once, after all that time.
 """
 
 import socket

@@ -18,7 +18,7 @@ from tierlb.telemetry.sketch import Sketch, decode_sketch
 Number = TypeVar("Number", int, float)
 
 STALE_S = 2.5
-"""Ten report intervals: parents do not trust an older report either, and it says nothing about now."""
+"""Ten report intervals: parents do not trust an older report either."""
 AVAILABLE = "available"
 CONTROLLER_ROW = "the controller"
 SERVING = "serving"
@@ -234,7 +234,7 @@ def _node_row(node: Json, by_connection: bool, timed: bool, views: Sequence[Pare
 
 
 def _is_guess(subtree: Json) -> bool:
-    """Whether a node's capacity comes from endpoints whose slots it does not know yet."""
+    """Whether a node's capacity comes from endpoints whose slots it has not learnt yet."""
     capacity = subtree.get("capacity")
     return bool(capacity and not subtree.get("slots") and capacity != subtree.get("own_capacity"))
 

@@ -1,7 +1,7 @@
-"""What operators want of nodes and agents: drain or maintenance; those that are not named are ready.
+"""The admin states that operators set for nodes and agents: drain or maintenance. All others are ready.
 
 These states belong to a revision of the history, beside its text. An engine gives its nodes names that no file holds,
-and a file from version control does not know which nodes are being repaired, so applying a file changes no state. A
+and a file from version control does not show which nodes are being repaired, so applying a file changes no state. A
 state lasts until `ready`, or until the topology has no such node; a later node of that name is ready.
 
 Left out: endpoints, which the text names, so it holds what is wanted of them (topology/endpoints.py).

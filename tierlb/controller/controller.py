@@ -1,7 +1,7 @@
 """The controller of a cluster: its parts, and what the control connections of nodes do with them.
 
 It owns the desired topology and gives each node the snapshot that it should serve. Traffic never depends on it. After a
-restart it knows nothing but the topology, and learns the rest from the nodes that connect (returning.py).
+restart it has only the topology, and learns the rest from the nodes that connect (returning.py).
 
 Nodes report to their parents. The controller gets reports of the top tiers, and of others a sign of life.
 
@@ -33,7 +33,7 @@ LOOK_AFTER_EVERY_S = 1.0
 
 
 class Controller:
-    """The parts, each for what its module says. `errors` is the process's."""
+    """The parts, each described in its module. `errors` is the process's."""
 
     def __init__(
         self,

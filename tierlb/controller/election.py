@@ -114,11 +114,11 @@ class Election:
     _problem: LastingProblem = attrs.field(factory=LastingProblem, init=False)
 
     def current(self) -> Leader | None:
-        """The active controller, as far as this one knows."""
+        """The active controller, None while it is unknown."""
         return self._leader
 
     def problem(self) -> str:
-        """Why this controller does not know; "" if it does."""
+        """Why the active controller is unknown; "" if it is known."""
         return self._problem.text
 
     @asynccontextmanager

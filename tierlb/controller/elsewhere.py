@@ -1,6 +1,6 @@
 """`Machines` for a cluster whose processes an engine starts.
 
-It starts and stops nothing. It knows how many nodes have to be there before a stage of a change is reached, and has
+It starts and stops nothing. It counts how many nodes have to be there before a stage of a change is reached, and has
 nodes retired: they get no new traffic, and their kept connections end in good order. The engine stops them after the
 change.
 """

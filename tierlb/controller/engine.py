@@ -1,5 +1,5 @@
-"""What the controller knows of an engine that starts the processes of the cluster: compose, Kubernetes, or a service
-manager on each of several machines.
+"""The rules for an engine that starts the processes of the cluster: compose, Kubernetes, or a service manager on each
+of several machines.
 
 Left out: requests to an engine (deploy/), which the client that makes a change sends.
 """

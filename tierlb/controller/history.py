@@ -2,8 +2,8 @@
 
 A history is a value. Each change names the revision that it was made from (compare-and-swap). So of two users who edit
 at the same time, the second gets a conflict instead of undoing the work of the first. A failed apply moves `active`
-back and leaves its revision in the list. Going back to an old revision accepts its text anew, so that the list shows by
-whom and why.
+back and leaves its revision in the list. Going back to an old revision accepts its text anew, so that the list shows
+the user and the reason.
 
 Left out: where this is kept (store.py), and how a revision is carried out.
 """
@@ -105,7 +105,7 @@ class History:
 
     @property
     def admin_states(self) -> AdminStates:
-        """What the active revision wants of nodes and agents."""
+        """The admin states of nodes and agents in the active revision."""
         return self.get(self.active).admin_states if self.revisions else ()
 
     def accept(
@@ -185,7 +185,7 @@ class Rollout:
 
 def changed_lines(before: str, after: str) -> tuple[int, int]:
     """How many lines were added and removed. A line that changed counts as both, and so does one that moved: the order
-    of routes matters. Where hundreds of lines repeat, it may say more than a patient diff would."""
+    of routes matters. Where hundreds of lines repeat, the counts may be higher than a patient diff's."""
     old, new = before.splitlines(), after.splitlines()
     head = _common_lines(old, new)
     tail = _common_lines(reversed(old[head:]), reversed(new[head:]))

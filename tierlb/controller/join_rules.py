@@ -1,4 +1,4 @@
-"""Who may join a controller, as what: pure rules over what a connection proved and what its hello says."""
+"""Which processes may join a controller, and as what: pure rules over a connection's credential and its hello."""
 
 from tierlb.channel.admission import address_problem, mismatch
 from tierlb.channel.takeover import takeover_problem

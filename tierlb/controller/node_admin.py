@@ -1,4 +1,4 @@
-"""What is wanted of single nodes and agents: by operators, and while a change stops nodes."""
+"""The admin states of single nodes and agents: set by operators, and while a change stops nodes."""
 
 from collections.abc import Iterable
 
@@ -20,7 +20,7 @@ class NodeAdmin:
     retiring: frozenset[str] = attrs.field(default=frozenset(), init=False)
 
     def want(self, admin_states: AdminStates) -> None:
-        """Replace what operators want."""
+        """Replace the admin states that operators set."""
         if self._wanted != admin_states:
             self._wanted = admin_states
             self._signals.changed()
@@ -33,8 +33,8 @@ class NodeAdmin:
 
     @property
     def states(self) -> dict[str, Admin]:
-        """What operators want, by name. A state that was set for a node of another tier, or for an agent whose name a
-        node has now, does not count."""
+        """The admin states that operators set, by name. A state that was set for a node of another tier, or for an
+        agent whose name a node has now, does not count."""
         records = self._registry.records
         return {
             each.name: each.state

@@ -1,4 +1,4 @@
-"""What the controller knows of one node or agent, and its end of the connection to it.
+"""The controller's state of one node or agent, and its end of the connection to it.
 
 Left out: which nodes exist (registry.py), what is wanted of them (desired.py), and how the connection is driven
 (reception.py).
@@ -50,7 +50,7 @@ class Link:
 
 @attrs.define
 class Assignment:
-    """What the controller wants of one node, and how the node answered."""
+    """What the controller assigned to one node, and how the node answered."""
 
     wanted: Snapshot | None = None
     """The snapshot that it should serve."""
@@ -59,7 +59,7 @@ class Assignment:
     accepted: int = 0
     """The revision of the history that the acknowledged snapshot carried out."""
     parents: tuple[ParentAddress, ...] | None = None
-    """To whom it should report; None while that is not known yet."""
+    """Where it should report; None while that is not known yet."""
     refusal: str = ""
     """Why it did not serve `wanted`; "" if it did not refuse."""
     refused_s: float = 0.0
@@ -72,7 +72,7 @@ class Assignment:
         return self.wanted is not None and self.served == self.wanted.revision
 
     def is_same(self, content: Snapshot) -> bool:
-        """Whether `wanted` says what `content` says, whatever their numbers."""
+        """Whether `wanted` and `content` are equal but for their numbers."""
         return self.wanted is not None and attrs.evolve(self.wanted, revision=0, accepted=0) == content
 
     def serves(self, content: Snapshot) -> bool:

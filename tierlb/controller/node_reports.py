@@ -1,4 +1,4 @@
-"""What the controller knows of one node's load: its newest row, rows before it, and its own newest report.
+"""The controller's record of one node's load: its newest row, rows before it, and its own newest report.
 
 Rows arrive while a client of the admin API watches. Reports of the top tiers arrive all the time. A rate is taken from
 two rows of one node and the times at which that node made them, so a late report does no harm.
@@ -16,7 +16,7 @@ from tierlb.model.load import HostLoad, NodeRow, SubtreeLoad
 LIVE_S = 2.0
 """A row older than this shows what was, not what is."""
 RATE_LEAST_S = 0.15
-"""Two rows closer together than this say little about a rate."""
+"""Two rows closer together than this give no useful rate."""
 RATE_MOST_S = 1.5
 MAX_SAMPLES = 32
 
@@ -33,7 +33,7 @@ class NodeReports:
     report: SubtreeLoad | None = None
     reported_s: float = 0.0
     none_ready_s: float | None = None
-    """Since when its reports say that nothing below it is ready; None while something is."""
+    """Since when nothing below it is ready by its reports; None while something is."""
 
     def note_report(self, report: SubtreeLoad, now: float) -> None:
         """The node itself reported to the controller."""

@@ -1,4 +1,4 @@
-"""The status of the whole cluster, put together from what the parts of the controller know."""
+"""The status of the whole cluster, put together from the parts of the controller."""
 
 from collections.abc import Iterable, Mapping
 

@@ -33,8 +33,8 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 @attrs.frozen
 class ControllerSettings:
-    """What the options say. `listen`: of the control port. `state`: the directory for history and credentials. `name`:
-    among several controllers; "": the name of the host."""
+    """The values of the options. `listen`: of the control port. `state`: the directory for history and credentials.
+    `name`: among several controllers; "": the name of the host."""
 
     listen: Address
     state: Path
@@ -83,7 +83,7 @@ class ControllerProcess:
             await turns.compete(shared, self.settings.name, url)
 
     async def _open_control_port(self, nursery: trio.Nursery, tls: ssl.SSLContext | None) -> str:
-        """The URL under which others know it."""
+        """The URL for others."""
         parts = self.parts
         pages = ControllerPages(parts.errors, self.losses, parts.reception.unready)
         admit = parts.admission.admit
@@ -108,5 +108,5 @@ class ControllerProcess:
 
 
 def reachable(bound: Address) -> str:
-    """The address as others may know it."""
+    """The address for others."""
     return f"{socket.gethostname()}:{bound.port}" if ip_address(bound.host).is_unspecified else str(bound)

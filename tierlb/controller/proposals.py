@@ -76,8 +76,7 @@ class Proposals:
         return self.describe(self.controller.topology, self.load(proposal.text), self.current, proposal)
 
     def describe(self, before: Topology, after: Topology, base: Proposal, proposal: Proposal) -> Plan:
-        """The same with topologies that are loaded. Of nodes that go, the plan says that alone, and nothing of their
-        admin states."""
+        """The same with topologies that are loaded. For nodes that go, the plan leaves their admin states out."""
         changes = changes_between(self.states_kept(base.admin_states, after), proposal.admin_states)
         return describe(before, after, starts=self._is_supervised, wanted=changes)
 

@@ -1,6 +1,7 @@
 """How far the cluster is on the way to what is desired: what changes, supervisors and starts wait for.
 
-Every answer is worked out from what is known at that moment. `Signals.wait_progress` says when to ask again.
+Every answer is worked out from what is known at that moment. `Signals.wait_progress` returns at the next sign of
+progress.
 """
 
 from collections.abc import Container, Iterable

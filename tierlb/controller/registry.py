@@ -1,4 +1,4 @@
-"""The nodes and agents that exist, by name: who may join, which process counts, and when one has left.
+"""The nodes and agents that exist, by name: which may join, which process counts, and when one has left.
 
 A node whose control connection is gone stays a host of its parents, because its traffic does not depend on that
 connection. It leaves when it announces that it drains, or when the supervisor saw its process exit. An agent, which no
@@ -78,7 +78,7 @@ class NodeRegistry:
         return [record for record in self.records.values() if record.agent and record.tier == pool]
 
     def tier_of(self, node: str) -> str:
-        """The name of the tier or pool; for a node that is gone, as its name says."""
+        """The name of the tier or pool; for a node that is gone, from its name."""
         record = self.records.get(node)
         return node.rpartition("-")[0] if record is None else record.tier
 

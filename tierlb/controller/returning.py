@@ -1,7 +1,7 @@
 """After a restart of the controller: how long nodes that serve are left as they are, until others are back.
 
-The new controller knows the topology and nothing else. A node that joins and served before goes on with what it has.
-It gets no snapshot until the nodes next to it are back, or have had the time for it. Otherwise the first edge that
+The new controller has the topology and nothing else. A node that joins and served before goes on with its snapshot. It
+gets no snapshot until the nodes next to it are back, or have had the time for it. Otherwise the first edge that
 connects would be configured without any node below it.
 
 Where membership is open, the number of nodes that will come back is unknown, so the time is extended while nodes

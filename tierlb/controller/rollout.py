@@ -1,6 +1,6 @@
 """Carries one change out, stage by stage, and takes it back if a stage is not reached.
 
-Each stage of the transition (topology/plan.py) becomes the desired topology, what it needs is started, and every node
+Each stage of the transition (topology/stages.py) becomes the desired topology, what it needs is started, and every node
 that it concerns has to acknowledge it. Processes that get no traffic any more are stopped last. A stage that is not
 reached in time, whose new nodes keep ending, or whose snapshot a node refuses ends the change. The way back is a
 transition too, from the stage that was reached to the topology before.

@@ -1,9 +1,9 @@
 """How many client connections a node holds, and what happens to the next one.
 
-The cap is `limits.connections`, or what the descriptor limit allows if that is less. At the cap the connection that
-has been idle longest is closed for the one that has just come. If none is idle the newcomer is turned away at once: at
-l7 with 503 and Retry-After, at l4 by a close, for there is no protocol to say it in. No client waits in the kernel's
-queue, where it could not tell a full node from a dead one.
+The cap is `limits.connections`, or what the descriptor limit allows if that is less. At the cap the connection that has
+been idle longest is closed for the one that has just come. If none is idle the newcomer is turned away at once: at l7
+with 503 and Retry-After, at l4 by a close, because TCP has no error answer. No client waits in the kernel's queue,
+where it could not tell a full node from a dead one.
 
 Looking for idle connections costs a walk over all of them. One walk yields many, so that the cost per newcomer is
 small, and walks are spaced so that they take a few percent of the time even if each newcomer causes one.
@@ -97,8 +97,8 @@ class ConnectionCap:
         self._front.turn_away(sock, at_once=False)
 
     def out_of_descriptors(self, listening: socket.socket, now: float) -> bool:
-        """`accept` failed for want of descriptors. Frees one, or turns away some of those that wait; false if neither
-        was possible."""
+        """`accept` failed because descriptors ran out. Frees one, or turns away some of those that wait; false if
+        neither was possible."""
         if self._make_room(now):
             return True
         turned_away = 0

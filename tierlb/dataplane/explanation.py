@@ -1,13 +1,12 @@
 """Why was this host chosen? One choice as a line of JSON, with the hosts it was made from.
 
-An operator sends a request that carries a nonce (`FIELD`), which the controller has made known to all
-nodes for a while. An l7 node then adds a line for each of its choices to the response, or one that says that it
-answers itself; an l4 node, which sees no request, writes into the PROXY header of every connection that it makes
-meanwhile how it chose (`EXPLAINED`), and the l7 node below passes that on. So the response has all choices, from the
-first tier down.
+An operator sends a request that carries a nonce (`FIELD`), which the controller has made known to all nodes for a
+while. An l7 node then adds a line for each of its choices to the response, or one for an answer of its own; an l4 node,
+which sees no request, writes into the PROXY header of every connection that it makes meanwhile how it chose
+(`EXPLAINED`), and the l7 node below passes that on. So the response has all choices, from the first tier down.
 
-What an endpoint writes into such a field ends at the node above it: a node believes only hosts that are nodes, and of
-those none through which an endpoint may speak (`CountedHost.leads_out`).
+A field that an endpoint wrote ends at the node above it: a node accepts them only from nodes, and not from those below
+which an endpoint may have written them (`HostSpec.leads_out`).
 
 Figures are those that the choice was made by, before the item was counted.
 """

@@ -27,7 +27,7 @@ class HostChecks:
         self._unknown_words: dict[str, str] = {}
 
     def apply(self, hosts: Collection[Host], snapshot: Snapshot) -> None:
-        """Check the hosts as this snapshot says."""
+        """Check the hosts by the settings of this snapshot."""
         pools = {pool.name: pool for pool in snapshot.pools}
         asked = [(host, pool) for host in hosts if (pool := _settings(host, pools)) is not None]
         checks = [(host, host.spec.address, pool.health) for host, pool in asked if pool.health is not None]
@@ -73,7 +73,7 @@ class HostChecks:
         if reply.problem and reply.problem != self._unknown_words.get(host.name):
             self._log.warning("agent_check_word_unknown", host=host.name, word=reply.problem)
         self._unknown_words[host.name] = reply.problem
-        host.agent_says(reply)
+        host.agent_replied(reply)
 
 
 def _settings(host: Host, pools: dict[str, PoolSettings]) -> PoolSettings | None:

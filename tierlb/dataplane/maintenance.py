@@ -1,6 +1,6 @@
 """Endpoints in maintenance: what is still under way there is cut when the drain time is over.
 
-A node that is in maintenance cuts by itself; an endpoint knows nothing of it, so the nodes that send there do.
+A node in maintenance cuts its connections itself. An endpoint is not informed, so the nodes that send there do it.
 """
 
 from collections.abc import Iterable

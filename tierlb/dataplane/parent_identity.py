@@ -32,7 +32,7 @@ class ParentIdentity:
         self.credentials = b"".join(encode_tlv(kind, value) for kind, value in tlvs)
 
     def parent(self, header: ProxyHeader) -> str | None:
-        """The name of the parent that sent the header, or None if it does not know the key."""
+        """The name of the parent that sent the header, or None if the header lacks the key."""
         if not self.key or not hmac.compare_digest(header.tlvs.get(DATA_KEY_TLV, b""), self.key):
             return None
         return header.tlvs.get(PARENT, b"").decode("latin-1")

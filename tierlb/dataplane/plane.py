@@ -148,7 +148,7 @@ class Plane:
         self.serving.note_lost(child)
 
     def guide(self, child: str) -> Guidance | None:
-        """What a child needs to know of its siblings, if it is one."""
+        """The guidance for a child; None for any other name."""
         return self.serving.guide(child)
 
     def note_guidance(self, parent: str, guidance: Guidance) -> None:
@@ -205,5 +205,5 @@ class Plane:
 
 
 def _wanted(snapshot: Snapshot) -> tuple[Listener, ...]:
-    """What the node is to accept from: in drain its parents alone, which know of it, and no clients."""
+    """The listeners to open: in drain only the one for parents, which are informed of it, and none for clients."""
     return tuple(each for each in snapshot.listeners if each.inner or snapshot.admin is Admin.READY)

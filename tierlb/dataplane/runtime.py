@@ -10,8 +10,7 @@ from typing import Any, Protocol
 import attrs
 
 from tierlb.balance.drain import BELOW_S, DrainState, Remainder
-from tierlb.dataplane.connection_cap import CappedFront
-from tierlb.dataplane.connection_cap import ConnectionCap
+from tierlb.dataplane.connection_cap import CappedFront, ConnectionCap
 from tierlb.dataplane.counters import Counters
 from tierlb.dataplane.l4.front import L4Front
 from tierlb.dataplane.l7.front import L7Front
@@ -106,7 +105,7 @@ class Serving:
         """A child's control connection is gone; its data path may work."""
 
     def guide(self, child: str) -> Guidance | None:
-        """What a child needs to know of its siblings, if it is one."""
+        """The guidance for a child; None for any other name."""
         return None
 
     def note_guidance(self, parent: str, guidance: Guidance) -> None:
@@ -145,7 +144,7 @@ class Runtime(Serving):
 
     def apply(self, found: Snapshot, *, ends: bool) -> None:
         """Serve the current snapshot, with the endpoints that are found by now. The drain time runs from the first
-        snapshot that wants it, or since the end of the process was asked for (`ends`)."""
+        snapshot that is not ready, or from when the process was asked to end (`ends`)."""
         now = self._reactor.look()
         self.cap.configure(found.limits.connections)
         self.front.apply(found)

@@ -43,7 +43,7 @@ class BadQuery(ValueError):  # noqa: N818 (the text is the response)
 
 @attrs.frozen
 class Instructions:
-    """How the client wants to be answered."""
+    """How the client asked to be answered."""
 
     delay_s: float = 0.0
     status: int = 200

@@ -1,8 +1,8 @@
 """A running compose project: its state, and the execution of what containers.py decides.
 
-Both command lines are used, docker's and compose's (the plugin, or docker-compose 1.29): they know where the engine is
-and have permission to use it. Compose starts containers from its file, and never recreates any; docker connects
-networks and ends containers, because compose would also do what must not happen.
+Both command lines are used, docker's and compose's (the plugin, or docker-compose 1.29): they are configured to find
+the engine and may use it. Compose starts containers from its file, and never recreates any; docker connects networks
+and ends containers, because compose would also do what must not happen.
 
 All calls block, for seconds at most; no traffic waits for them.
 """

@@ -3,8 +3,7 @@ to it, and connect to nothing else.
 
 Policies add up, and what none allows is refused, so more is allowed by additional policies. Outgoing traffic of pools
 is not restricted, because the needs of an application are not known here. Nor is that of tiers that send to names in
-DNS, where a policy would have to know what they resolve to; endpoints that are listed by address are allowed by address
-and port.
+DNS, because a policy takes only addresses; endpoints that are listed by address are allowed by address and port.
 
 The controllers' admin port is only reachable within their pods, unless the file has it listen on all addresses: then
 all pods of the namespace may connect. Probes come from the machine that a pod is on, which no policy blocks.

@@ -4,9 +4,8 @@ A shell reads the supervisor's process groups from a pipe. When the pipe ends be
 supervisor died, and the shell kills what is left. PR_SET_PDEATHSIG would be shorter, but the kernel ties it to the
 *thread* that forked, and trio forks from worker threads that end when idle.
 
-Each process enters itself before it becomes what it is to be: it starts as a line of shell whose standard input is the
-guard's pipe. So at no moment does a process run without the guard knowing it; one that is killed before that has not
-started anything.
+Each process starts as a line of shell (`ENTER`), which writes its group to the guard's pipe and then executes the
+command. So no command runs whose group is not in the pipe; a shell that is killed earlier has not started anything.
 
 The guard itself may be killed, by the kernel for lack of memory or by hand. Another one is then started, which
 continues to read from the same pipe. The supervisor has both ends of the pipe, so that no line is lost meanwhile, and
@@ -60,7 +59,7 @@ class Guard:
     _ends: tuple[int, int] | None = attrs.field(default=None, init=False)
     """The ends of the pipe: the one that the guard reads, and the one that is written to without blocking."""
     _groups: set[int] = attrs.field(factory=set, init=False)
-    """The groups that run, as far as this process knows."""
+    """The groups that were entered and not removed."""
 
     async def __aenter__(self) -> "Guard":
         self._ends = reader, writer = os.pipe()

@@ -1,8 +1,8 @@
 """The processes of a cluster on this machine, by name: started, replaced and stopped as the topology changes.
 
 `grow` starts what a topology names and is not there, `shrink` stops what it does not name, `replace` starts a new
-process in a node's place while the old one still serves. When this is done is decided in controller/changes.py, which
-knows what the nodes have acknowledged.
+process in a node's place while the old one still serves. controller/changes.py decides when, by what the nodes have
+acknowledged.
 
 A node is retired before it is stopped: the controller has the tiers above send nothing more to it, and the node close
 idle connections after their responses. SIGTERM follows as soon as all nodes have that snapshot. A node without work in

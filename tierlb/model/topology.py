@@ -36,7 +36,7 @@ class Policy(enum.Enum):
 
 
 class Admin(enum.Enum):
-    """The admin state of a node or endpoint: what an operator wants, apart from its observed health.
+    """The admin state of a node or endpoint, set by an operator and independent of its observed health.
 
     READY: it gets its share. DRAIN: nothing new, what runs finishes. MAINTENANCE: nothing at all, not even checks.
     """

@@ -1,1 +1,1 @@
-"""Sockets, readiness and time, with no opinion about who gets what."""
+"""Sockets, readiness and time; no routing and no balancing."""

@@ -1,13 +1,13 @@
-"""Public listening sockets belong to whoever starts the nodes, and nodes borrow them.
+"""The process that starts the nodes keeps the public listening sockets, and nodes borrow them.
 
-A connection attempt waits in its listening socket's queue until somebody accepts. If each node opened its own, a node
-that ends would reset what waits in its queue. So the supervisor opens one socket for each public address and keeps
-it; a node asks for it over a socket pair and is sent a descriptor of the very same socket (SCM_RIGHTS). All nodes of a
-tier accept from one queue, and so does a process that takes over from another, or a tier that is put in front of
-another: whatever comes and goes, the queue stays.
+A connection attempt waits in its listening socket's queue until it is accepted. If each node opened its own, a node
+that ends would reset what waits in its queue. So the supervisor opens one socket for each public address and keeps it;
+a node asks for it over a socket pair and is sent a descriptor of the very same socket (SCM_RIGHTS). All nodes of a tier
+accept from one queue, and so does a process that takes over from another, or a tier that is put in front of another:
+whatever comes and goes, the queue stays.
 
-Before anything else the supervisor says there who the process is: neither arguments nor environment would be a place
-for a credential, as other users see the former and every child inherits the latter.
+The supervisor's first datagram there carries the process's credential. Arguments would show it to other users, and
+every child process would inherit it with the environment.
 
 A node asks seldom, when its snapshot changes, and waits for the answer: it takes some ten µs. Requests and answers are
 datagrams on a SOCK_SEQPACKET pair: `HOST:PORT`, answered with `HOST:PORT ok` and a descriptor, or with the reason why
@@ -40,7 +40,7 @@ class Broker:
         return cls(socket.socket(fileno=int(text))) if text.isdigit() else None
 
     def introduction(self) -> tuple[str, bytes]:
-        """The first thing that the supervisor says: this process's credential and its reception key. Raises OSError."""
+        """The supervisor's first datagram: this process's credential and its reception key. Raises OSError."""
         credential, _, reception = self._sock.recv(MAX_BYTES).decode("ascii").partition("\n")
         return credential, bytes.fromhex(reception)
 

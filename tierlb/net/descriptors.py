@@ -17,7 +17,7 @@ import resource
 from collections.abc import Iterator
 
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-"""Errors of a system call that say that this process or machine lacks something, not that a peer failed."""
+"""Errors of a system call for which this process or machine lacks descriptors or memory; no peer failed."""
 DESCRIPTORS_PER_CONNECTION = 2
 LEAST_RESERVE = 64
 LARGEST_RESERVE = 512

@@ -1,17 +1,17 @@
 """Accepts connections on a port that many can reach and only a few should use: the control port and the admin port.
 
-A connection is a stranger's until its task says that it is known (`Visit.settle`): a child that showed its token, a
-request that is being answered. Strangers are bounded, apart from those who are known. For one too many the oldest is
-dropped, of the address that has the most of them. So a probe, a scraper or a child always gets in, and has as long as a
-flood needs to fill all places. How long a connection that sends nothing may stay is for its task to bound.
+A connection is a stranger's until its task calls `Visit.settle`, for a child that showed its token or a request that is
+being answered. Strangers have a limit of their own. Beyond it, the address with the most loses its oldest. So a probe,
+a scraper or a child always gets in, and has the time that a flood takes to open that many connections. How long a
+connection that sends nothing may stay is for its task to bound.
 
-When descriptors run out, the oldest stranger gives its own back; without strangers, a few kept in reserve are used. The
-port is never left alone for it.
+When descriptors run out, a stranger is dropped in the same way; without one, a descriptor of the reserve is closed. The
+port goes on accepting.
 
-A task may also say until when its connection may last in its present state (`Visit.allow`). Then it is closed, even if
-the task shields what it waits for.
+A task may also set a deadline for its connection (`Visit.allow`). Then it is closed, even if the task shields what it
+waits for.
 
-Left out: what is said on a connection.
+Left out: the protocol on a connection.
 """
 
 import contextlib

@@ -26,8 +26,8 @@ Exhausted = Callable[[socket.socket], bool]
 
 
 def open_socket(listener: Listener, broker: Broker | None = None) -> socket.socket:
-    """Bind and listen, or borrow a public address's socket where there is somebody who keeps them. Raises OSError with
-    the address in its message."""
+    """Bind and listen, or borrow a public address's socket where a broker keeps it. Raises OSError with the address in
+    its message."""
     address = listener.address
     if broker is not None and is_kept(listener):
         return broker.listen(address)
@@ -49,20 +49,20 @@ def open_socket(listener: Listener, broker: Broker | None = None) -> socket.sock
 
 
 def bequeath(sock: socket.socket, address: Address) -> None:
-    """Set on a socket that is to listen there what those that it accepts inherit: no system call for each of them. A
-    client on another host may be gone some day; the kernel asks."""
+    """Set on a socket that is to listen there what those that it accepts inherit: no system call for each of them.
+    Keepalive notices when the machine of a client is gone."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if not is_here(address.host):
         ask_when_quiet(sock)
 
 
 def is_kept(listener: Listener) -> bool:
-    """Whether its socket is borrowed where somebody lends any; what waits there is accepted by others too."""
+    """Whether its socket is borrowed if there is a broker; other nodes then accept from it too."""
     return listener.shared and listener.address.port != 0
 
 
 class Acceptor:
-    """One listening socket. `room()` says how many connections may be taken now. When no descriptor is left for one,
+    """One listening socket. `room()` is how many connections may be taken now. When no descriptor is left for one,
     `on_exhausted` gets the listening socket; if it can do nothing about it either, the queue is left alone a while."""
 
     def __init__(

@@ -1,9 +1,8 @@
-"""Host names to addresses, asked of the system again and again, so that who comes and goes in DNS is noticed.
+"""Host names to addresses, looked up again and again, so that changes in DNS are noticed.
 
-The system's own resolver is asked (hosts file, search domains, what every other program sees). It does not say how long
-an answer holds, so it is asked every two seconds: as often as a change should be noticed, and cheap enough for a local
-resolver. An answer that cannot be had changes nothing, for a resolver that is away says nothing about whom it would
-name.
+The system's own resolver is asked (hosts file, search domains, what every other program sees). It gives no TTL, so it
+is asked every two seconds: as often as a change should be noticed, and cheap enough for a local resolver. A failed
+lookup changes nothing, because it does not show that an address is gone.
 
 The system's resolver blocks a thread for as long as it likes. Each name has one task that waits for it, so there is
 never more than one such thread for a name.
@@ -26,7 +25,7 @@ Resolve = Callable[[str], Awaitable[tuple[str, ...]]]
 
 
 async def resolve(host: str) -> tuple[str, ...]:
-    """The IP addresses of a host name, in order, each once; an IP address is its own. Empty if nobody can say now."""
+    """The IP addresses of a host name, in order, each once; an IP address is its own. Empty if the lookup fails."""
     try:
         found = await trio.socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
@@ -40,8 +39,8 @@ async def follow(
     on_silence: Callable[[], None],
     ask: Callable[[str], Awaitable[tuple[T, ...]]],
 ) -> None:
-    """Say where the name leads, at once and whenever that has changed; `on_silence` once where no answer can be had,
-    until one can. Until cancelled."""
+    """Call `on_change` with the answer, at once and whenever it has changed; `on_silence` once when lookups begin to
+    fail. Until cancelled."""
     known: tuple[T, ...] = ()
     silent = False
     while True:

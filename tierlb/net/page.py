@@ -1,6 +1,6 @@
 """Plain HTTP on a port for websockets: a page for clients that send a simple GET, such as a collector of metrics.
 
-One request, one answer, and the connection ends. Only a whole head shows whether the client wants a page or a
+One request, one answer, and the connection ends. Only a whole head shows whether the client requests a page or a
 websocket, so all heads are read here, by the strict parser of the data path. Any client can connect: the head's size is
 bounded here and the time by the caller, and a costly page should not be made anew for each request.
 

@@ -1,7 +1,7 @@
-"""Whether the host at the other end of a connection is still there.
+"""Whether the machine at the other end of a connection is still there.
 
-A host that loses power sends nothing, neither an end nor a reset. TCP finds out by what is not acknowledged, in one of
-two ways:
+A machine that loses power sends nothing, neither an end nor a reset. TCP finds out by what is not acknowledged, in one
+of two ways:
 
 * Nothing of ours is unacknowledged: keepalive asks (`ask_when_quiet`), and what it finds comes as any error does.
 * Something is: the kernel does not ask but sends it again, for a quarter of an hour (tcp_retries2). So an end
@@ -94,5 +94,5 @@ def has_answered(sock: socket.socket) -> bool:
 
 
 def vanished() -> OSError:
-    """What a connection is broken by whose host is gone."""
+    """The error of a connection whose other machine is gone."""
     return OSError(errno.ETIMEDOUT, "nothing is heard of the other end's host")

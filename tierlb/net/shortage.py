@@ -1,7 +1,7 @@
 """What this machine lacks, told apart from what a host does wrong.
 
-A connect can fail because no descriptor, no local port or no kernel memory is left here. That says nothing of the host
-it was meant for, so it counts against none; it is counted here, logged once per burst, and shown while it lasts.
+A connect can fail because no descriptor, no local port or no kernel memory is left here. The host is not to blame, so
+it counts against none; it is counted here, logged once per burst, and shown while it lasts.
 
 An IPv4 or IPv6 connect without `bind` shares a local port among all destinations (the kernel chooses it in connect(2)),
 so ports run out towards one destination at a time, and another host may still be reached. `bind` to more ports than
@@ -44,7 +44,7 @@ RESOURCES: dict[int, Resource] = {
 
 
 def is_own(code: int) -> bool:
-    """Whether a connect that failed with this errno failed for want of something here."""
+    """Whether a connect with this errno failed because one of RESOURCES ran out here."""
     return code in RESOURCES
 
 
@@ -76,7 +76,7 @@ def _silent(event: str, **context: object) -> None:
 
 
 class Shortages:
-    """Counts connects that failed for want of something here. `count` only grows."""
+    """Counts connects that failed because one of RESOURCES ran out. `count` only grows."""
 
     __slots__ = ("_bursts", "_tell", "count")
 

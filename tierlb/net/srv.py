@@ -2,9 +2,9 @@
 with the search domains of resolv.conf, read anew each time as the system does.
 
 The records of the lowest priority lead to level 0, those of the next to level 1 and so on: a level is used while none
-of those before it has an available endpoint. Their hosts are asked for in turn, unless the answer says where they are.
-A host that does not exist is left out. One of level 0 that cannot be resolved now makes the whole answer one that
-could not be had: without that host it would look as if an endpoint had left. One in reserve is left out then.
+of those before it has an available endpoint. Their hosts are asked for in turn, unless the answer has their addresses.
+A host that does not exist is left out. One of level 0 that cannot be resolved now makes the whole answer one that could
+not be had: without that host it would look as if an endpoint had left. One in reserve is left out then.
 """
 
 import contextlib
@@ -55,7 +55,7 @@ def _services(name: str) -> tuple[FoundEndpoint, ...]:
 
 
 def offered(records: Iterable[SRV]) -> tuple[SRV, ...]:
-    """By priority, the lowest first. The root as a host says that there is no such service."""
+    """By priority, the lowest first. The root as a host means that there is no such service."""
     return tuple(sorted((each for each in records if each.target != root), key=lambda record: record.priority))
 
 

@@ -1,6 +1,6 @@
 """A non-blocking socket in the reactor: what is read is handed on, what cannot be written yet is kept.
 
-Subclasses say what bytes mean. They see `on_data`, `on_eof` (the peer will send no more; it may still read),
+Subclasses interpret the bytes. They see `on_data`, `on_eof` (the peer will send no more; it may still read),
 `on_broken` (reset, timed out), `on_drained` (the backlog is written) and `on_deadline`, never a readiness mask. There
 is one deadline at a time; the phase that runs decides what it means.
 
@@ -333,11 +333,10 @@ class Stream:
 def dial(address: Address, *, speaks_first: bool = False) -> tuple[socket.socket, int]:
     """Begin a TCP connection; returns the socket and 0 or the errno of an immediate refusal.
 
-    Where our side `speaks_first`, the handshake's last ACK waits for the first bytes and travels with them: a
-    packet less (HAProxy does the same). It must not be used otherwise: the peer would wait 40 ms for that ACK.
-    The connection is made when the socket becomes writable and SO_ERROR is 0. Raises OSError (EMFILE…) where no
-    socket can be had. Of a host on another host the kernel notices when it is gone; one on loopback goes no
-    sooner than we, so it is spared the system calls.
+    Where our side `speaks_first`, the handshake's last ACK waits for the first bytes and travels with them: a packet
+    less (HAProxy does the same). It must not be used otherwise: the peer would wait 40 ms for that ACK. The connection
+    is made when the socket becomes writable and SO_ERROR is 0. Raises OSError (EMFILE…) where no socket can be made.
+    Keepalive notices that another machine is gone; loopback needs none, which saves the system calls.
     """
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK, 0)

@@ -1,7 +1,7 @@
 """TLS for the control channel: both ends show a certificate and demand one that the cluster's CA signed.
 
-What to do when it does not work is said in words, because `ssl` says it in OpenSSL's. Left out: reloading files that
-changed (restart the node), revocation lists, and system-wide trust: only the one CA that is named counts.
+Errors are explained with what to do, because the texts of `ssl` are OpenSSL's. Left out: reloading files that changed
+(restart the node), revocation lists, and system-wide trust: only the one CA that is named counts.
 """
 
 import ssl
@@ -14,7 +14,7 @@ class TlsProblem(Exception):  # noqa: N818 (the text is the whole message)
 
 
 def server_context(tls: Tls) -> ssl.SSLContext:
-    """For a parent: nobody without a certificate from the CA gets to speak. Raises TlsProblem."""
+    """For a parent: it refuses clients without a certificate from the CA. Raises TlsProblem."""
     context = _context(ssl.Purpose.CLIENT_AUTH, tls)
     context.verify_mode = ssl.CERT_REQUIRED
     return context

@@ -1,8 +1,8 @@
 """The child's end of a control connection: a websocket (RFC 6455) by trio-websocket, with a credential on the request.
 
-`Channel` narrows the library to what a child needs and knows one exception, `Disconnected`, for all ways in which a
-parent goes away. The credential travels as `Authorization: Bearer` (RFC 6750). With TLS the URL begins with wss://, and
-a child that has a certificate speaks nothing but TLS: a credential never travels in the clear by a mistake in a URL.
+`Channel` narrows the library to what a child needs, and raises one exception, `Disconnected`, however a parent goes
+away. The credential travels as `Authorization: Bearer` (RFC 6750). With TLS the URL begins with wss://, and a child
+that has a certificate speaks nothing but TLS: a credential never travels in the clear by a mistake in a URL.
 
 Some work is done here instead of by the library:
 * dialling and the TLS handshake, because the caller may choose among the addresses of a name, and because errors of TLS

@@ -1,12 +1,12 @@
 """The parent's side of very many quiet websockets: each child sends a few bytes, several times a second.
 
-A task that reads one websocket is woken for each message, and a wake-up of an idle process costs 70–170 µs, which
-for a hundred children is 3–7 % of a core spent on nothing. So all sockets are in one epoll set that one task reads in
-batches, at most every `gather_s`: what a report says is 250 ms old anyway before the next one comes. wsproto, without
-a socket, checks and takes the messages apart. What is sent is written at once, or kept until the peer reads on.
+A task that reads one websocket is woken for each message, and a wake-up of an idle process costs 70–170 µs, which for a
+hundred children is 3–7 % of a core spent on nothing. So all sockets are in one epoll set that one task reads in
+batches, at most every `gather_s`: a report is up to 250 ms old anyway before the next one comes. wsproto, without a
+socket, checks and takes the messages apart. What is sent is written at once, or kept until the peer reads on.
 
 Each connection still has a trio task of its own, which upgrades it, sleeps, and closes it. With TLS that task also
-reads and decrypts, as only trio knows how to, and costs what a task per connection costs.
+reads and decrypts, as only trio can, and costs what a task per connection costs.
 
 A client that asks for a page by plain HTTP instead gets it (page.py). Until it has shown a credential, the connection
 is a stranger's (door.py).
@@ -68,7 +68,7 @@ class Wire:
         self._drained = trio.Event()
 
     def write(self, data: bytes) -> str:
-        """Send or keep the bytes; a text says why that is not possible any more."""
+        """Send or keep the bytes; returns why that is not possible any more, or ""."""
         waiting = len(self._unsent)
         if waiting > MAX_UNSENT_BYTES:
             return DOES_NOT_READ
@@ -352,7 +352,7 @@ async def _turn_away(stream: ControlStream, ws: WSConnection) -> None:
 
 
 def _read_available(fd: int) -> bytes:
-    """What has arrived, which epoll says is something; an error is the peer's end."""
+    """What has arrived, after epoll reported the socket as readable; an error is the peer's end."""
     try:
         return os.read(fd, CONNECTION_READ_BYTES)
     except OSError:

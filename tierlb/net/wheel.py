@@ -32,7 +32,7 @@ class Wheel:
     __slots__ = ("_buckets", "_on_crash", "_tick")
 
     def __init__(self, now: float, on_crash: Callable[[Timed, Exception], None]) -> None:
-        """`on_crash` hears of exceptions from `on_deadline`; the other owners of that tick still fire."""
+        """`on_crash` gets exceptions from `on_deadline`; the other owners of that tick still fire."""
         self._on_crash = on_crash
         self._tick = int(now / WHEEL_TICK_S)
         self._buckets: dict[int, set[Timed]] = {}

@@ -39,7 +39,7 @@ class ReportSink(Protocol):
         """The child's control connection is gone; its data path may work."""
 
     def guide(self, child: str) -> Guidance | None:
-        """What the child should know of its siblings, if anything."""
+        """The child's guidance about its siblings, if any."""
 
 
 @attrs.define
@@ -123,7 +123,7 @@ class ReportingChild:
         return self.connection.caller.principal.role is Role.AGENT
 
     def watch(self, watch: Watch) -> None:
-        """Pass a watch on; an agent need not know how requests are explained."""
+        """Pass a watch on; an agent explains no requests and gets no nonce."""
         self.connection.send(attrs.evolve(watch, explain="") if self.is_agent else watch)
 
     def welcomed(self, now: float) -> None:
@@ -142,7 +142,7 @@ class ReportingChild:
             self._children.note_rows(rows, now)
 
     def look_after(self, now: float) -> None:
-        """Send it what it should know of its siblings, if that is due."""
+        """Send it guidance about its siblings, if that is due."""
         guidance = self._children.sink.guide(self.name)
         if guidance is not None and self._sent.is_due(now, guidance):
             self.connection.send(guidance)

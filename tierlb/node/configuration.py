@@ -48,7 +48,7 @@ class Configuration:
     _here: str = attrs.field(default="", init=False)
 
     def hello_of(self, hello: Hello, local_host: str) -> Hello:
-        """The hello with the addresses as others know them, which may depend on the host that the controller sees."""
+        """The hello with the addresses for others, which may depend on `local_host`."""
         self._here = local_host
         control = self.placement.control_name or str(self.placement.announced(parse_address(hello.control), self._here))
         return attrs.evolve(hello, data=self._data_address(), control=control)

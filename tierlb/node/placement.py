@@ -1,7 +1,7 @@
 """Where a node's ports are on its machine, and which addresses others get for them.
 
-A snapshot names the ports that clients know, and that there is one for parents. On which host they are opened, and
-where others find them, is a matter of this machine.
+A snapshot names the ports for clients, and that there is one for parents. This machine decides on which of its
+addresses they are opened, and where others find them.
 """
 
 import ipaddress
@@ -37,7 +37,7 @@ class Placement:
         return attrs.evolve(snapshot, listeners=tuple(map(self._localised, snapshot.listeners)), agent_check=check)
 
     def announced(self, address: Address, here: str) -> Address:
-        """The address as others know it; `here` is the host that the controller knows this node by."""
+        """The address for others; `here` is the IP address from which this node is connected to the controller."""
         if self.advertised or ipaddress.ip_address(address.host).is_unspecified:
             return attrs.evolve(address, host=self.advertised or here or address.host)
         return address

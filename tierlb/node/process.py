@@ -105,7 +105,7 @@ class Node:
             await self.uplink.run()
 
     async def leave(self) -> None:
-        """Announce that this node drains, and wait until parents and those that poll it can know."""
+        """Announce that this node drains, and wait until parents and pollers have noticed."""
         self.configuration.draining = True
         notice_s = self.plane.announce_drain()
         await self.uplink.leave()

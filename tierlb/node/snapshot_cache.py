@@ -30,7 +30,7 @@ from tierlb.wire.frames import (
 
 FILE = "last-good"
 MAGIC = b"tierlb last good 1\n"
-"""Another number for another format; a node that does not know it starts without."""
+"""Another format gets another number; a node that cannot read it starts without the file."""
 DIGEST_BYTES = hashlib.sha256().digest_size
 MAX_CACHE_BYTES = 2 * MAX_FRAME_BYTES
 
@@ -57,7 +57,7 @@ def save(directory: Path, good: SnapshotCache) -> None:
 
 def load(directory: Path, node: str, tier: str, cluster: str = "") -> tuple[SnapshotCache | None, str]:
     """What this node served last, or None and why it cannot be used ("": there is no file). Raises nothing. Without a
-    cluster the one in the file is taken: a node knows its cluster only from its snapshot."""
+    cluster the one in the file is taken: only the snapshot gives a node its cluster."""
     path = directory / FILE
     try:
         content = read_private(path, MAX_CACHE_BYTES + 1)

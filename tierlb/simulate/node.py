@@ -45,7 +45,7 @@ LONG_AGO = -60.0
 
 
 class SimulatedHost(CountedHost):
-    """One host as its parent knows it; `below` is what it really is."""
+    """One host as its parent sees it; `below` is the simulated node or endpoint."""
 
     __slots__ = ("below", "name", "parent", "peak", "sent_guidance", "share", "tally", "times_to_head", "weight")
 
@@ -81,7 +81,7 @@ class SimulatedHost(CountedHost):
         """All costs of its parent are worked out anew."""
         self.parent.settle(now)
 
-    def hear(self, report: tuple[SubtreeLoad, Echo]) -> None:
+    def receive(self, report: tuple[SubtreeLoad, Echo]) -> None:
         """The child's report has arrived."""
         self.estimate.receive(self.parent.agenda.now, *report)
         self.share = self.estimate.received.share.value
@@ -103,7 +103,7 @@ class Item:
 
 @attrs.define
 class SimulatedUplink:
-    """One parent as its child knows it."""
+    """A child's connection to one parent."""
 
     host: SimulatedHost
     pace: Pace
@@ -280,12 +280,12 @@ class SimulatedNode:
                 uplink.pace.sent(now, load)
                 self.reports += 1
                 report = (load, uplink.host.tally.echo())
-                self.agenda.at(now + self._report_delay_s, uplink.host.hear, report)
+                self.agenda.at(now + self._report_delay_s, uplink.host.receive, report)
 
     # Guidance.
 
     def _guide(self, _: Any) -> None:
-        """Tell the children what the others are doing, as far as they need to know now."""
+        """Send the children that report their guidance, if it is due."""
         now = self.agenda.now
         reporting = [
             (each, child) for each in self.hosts if (child := each.estimate.as_child(each.in_flight)) is not None

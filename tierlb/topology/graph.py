@@ -180,7 +180,7 @@ def _loop_faults(file: FileShape, edges: Edges) -> Iterator[Fault]:
     }
     for pool_name, pool in (file.pools or {}).items():
         for step, endpoint in _listed_names(pool):
-            tier_name = next((listening[address] for address in _heard_at(endpoint) if address in listening), None)
+            tier_name = next((listening[address] for address in _received_at(endpoint) if address in listening), None)
             if tier_name and pool_name in _reached([tier_name], edges):
                 message = f"tier {tier_name!r} listens here and sends to this pool: a loop"
                 yield Fault(("pools", pool_name, "endpoints", step), message)
@@ -194,7 +194,7 @@ def _listed_names(pool: PoolShape) -> Iterator[tuple[str | int, Address]]:
         yield from enumerate(pool.endpoints or ())
 
 
-def _heard_at(endpoint: Address) -> tuple[Address, ...]:
+def _received_at(endpoint: Address) -> tuple[Address, ...]:
     """Listen addresses that surely receive what is sent to the endpoint."""
     host = ipaddress.ip_address(endpoint.host)
     if not host.is_loopback:

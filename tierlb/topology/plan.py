@@ -65,8 +65,8 @@ class Plan:
 
 def describe(old: Topology, new: Topology, *, starts: bool = True, wanted: tuple[AdminChanged, ...] = ()) -> Plan:
     """What the change from `old` to `new` starts, stops, moves and means for connections. Where nodes are not started
-    from here (`starts`), their names are unknown: then it says how many there are to be. `wanted`: changes of admin
-    states of nodes and agents."""
+    from here (`starts`), their names are unknown: then the plan has their number. `wanted`: changes of admin states of
+    nodes and agents."""
     changes = (*differences(old, new), *wanted)
     unsupported = unsupported_of(changes)
     stages = 0 if unsupported else len(transition(old, new))

@@ -2,7 +2,7 @@
 
 ruamel.yaml's round trip writes the whole file anew: comments survive, but lists move to another indentation and empty
 values become `null`. So only its parser is used: text → parts with their offsets (`parts`) → splices of the text.
-`layout` knows which lines belong to a part, `excerpts` how it is written elsewhere.
+`layout` finds the lines that belong to a part, `excerpts` how it is written elsewhere.
 
 What an anchor shares between places is never changed in one of them: `Sheet.spliced` refuses.
 """

@@ -1,4 +1,4 @@
-"""What the keys of one mapping cannot say about it: values that exclude each other, dead routes, l7 keys at l4.
+"""What the form of each key alone does not rule out: values that exclude each other, dead routes, l7 keys at l4.
 
 Each rule yields the faults it finds. A mapping that lost a part to a fault is not reported for what the part may have
 held.

@@ -19,12 +19,12 @@ Two tiers that trade places (a → b becomes b → a) would make a circle in one
 blend and release, lowest of the new order first: what a tier is to send to has moved entirely by then and never leads
 back to it, so there is always one that can move.
 
-An address that passes from one tier to another is open all the time: the new tier opens it in *blend*, the old
-one closes it in *release*, and meanwhile both listen (SO_REUSEPORT), each with hosts of its own. A tier that
-moves to another address opens the new one and closes the old one at once, and if its old address passes to
-another tier, it does so in *release*. What cannot be had: two tiers that swap addresses, since a tier has one
-address at a time. An agent-check cannot be shared; one that comes where another tier had something, or to a tier that
-shrinks to one node, opens at the end.
+An address that passes from one tier to another is open all the time: the new tier opens it in *blend*, the old one
+closes it in *release*, and meanwhile both listen (SO_REUSEPORT), each with hosts of its own. A tier that moves to
+another address opens the new one and closes the old one at once, and if its old address passes to another tier, it does
+so in *release*. Two tiers that swap addresses leave a gap, since a tier has one address at a time. An agent-check
+cannot be shared; one that comes where another tier had something, or to a tier that shrinks to one node, opens at the
+end.
 
 Left out: when a stage is ready, deadlines and the way back (a transition from the stage reached to the old topology).
 """

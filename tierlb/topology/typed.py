@@ -34,7 +34,7 @@ class Scalar:
 
 @attrs.frozen(eq=False)
 class Form:
-    """How one kind of single value is read, what JSON Schema says of it, and how the file writes it.
+    """How one kind of single value is read, its JSON Schema, and how the file writes it.
 
     `read` raises ValueError with a sentence that says what to write.
     """

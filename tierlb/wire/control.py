@@ -70,7 +70,7 @@ class ParentSession:
 
     report_interval_s: float
     name: str = ""
-    """Of the parent, for a child that knows only the name of its tier."""
+    """Of the parent, for a child that has only the name of its tier."""
     hello: Hello | None = None
     accepted: bool = False
     closed: bool = False

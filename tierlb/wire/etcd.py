@@ -22,7 +22,8 @@ AUTH_TOKEN = re.compile(r"[!-~]{1,8192}")
 UNDECIDED_CODES = frozenset({1, 2, 4, 13, 14})
 """gRPC's cancelled, unknown, deadline exceeded, internal, unavailable: the operation may have been carried out."""
 UNAUTHENTICATED = ("user name is empty", "invalid auth token", "auth store is old")
-"""The caller is not logged in, or no longer. Recognised by etcd's words, because a refused watch says nothing else."""
+"""The caller is not logged in, or no longer. Recognised by etcd's text, because a refused watch carries nothing
+else."""
 DENIAL = (*UNAUTHENTICATED, "permission denied", "authentication failed", "CommonName of client")
 
 Plain = dict[str, Any]

@@ -22,7 +22,7 @@ from tierlb.wire.allowance import EXCEEDED, MAX_UNITS, Allowance
 from tierlb.wire.frames import MAX_CHILD_FRAME_BYTES
 
 CLOSE_CODE = 4000
-"""The private range (RFC 6455, 7.4.2): the reason says the rest."""
+"""The private range (RFC 6455, 7.4.2): the reason has the details."""
 MAX_REASON_BYTES = 120
 """A close frame has 125 bytes, two of them the code (RFC 6455, 5.5)."""
 WHOLE_BINARY = 0x82
@@ -45,8 +45,8 @@ def close_text(reason: str) -> str:
 
 
 class Framing:
-    """`ended` says why once nothing can be received any more; `answer` is to be sent after each `feed`. `gave_up`: it
-    ended because the child sent too much, of which more may be on its way."""
+    """`ended`: why nothing can be received any more, None until then; `answer` is to be sent after each `feed`.
+    `gave_up`: it ended because the child sent too much, of which more may be on its way."""
 
     __slots__ = (
         "_allowance",

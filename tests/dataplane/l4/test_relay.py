@@ -129,7 +129,7 @@ async def test_an_agents_maxconn_caps_connections(lab: Lab) -> None:
     endpoints = [await lab.endpoint(), await lab.endpoint()]
     await lab.serves(l4(*endpoints))
     for endpoint in endpoints:
-        lab.host(endpoint).agent_says(AgentReply(maxconn=1))
+        lab.host(endpoint).agent_replied(AgentReply(maxconn=1))
     for _ in endpoints:
         await (client := await lab.connects()).says(b"hello")
         await (voice := (await lab.accepts(*endpoints))[1]).hears(b"hello")

@@ -171,7 +171,7 @@ async def test_a_full_host_is_passed_over_and_when_all_are_full_the_answer_is_50
     endpoints = [await lab.endpoint(), await lab.endpoint()]
     await lab.serves(l7(*endpoints, balance=Policy.MAGLEV))
     for endpoint in endpoints:
-        lab.host(endpoint).agent_says(AgentReply(maxconn=1))
+        lab.host(endpoint).agent_replied(AgentReply(maxconn=1))
     clients = [await lab.connects() for _ in range(3)]
     voices = []
     for client in clients[:2]:

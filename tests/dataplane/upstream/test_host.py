@@ -201,7 +201,7 @@ def test_an_agents_words_take_effect_until_it_takes_them_back(
 ) -> None:
     a = harness.host_set(host_spec("a", weight=3.0), "b").hosts[0]
     for line in lines:
-        a.agent_says(parse_reply(line.encode() + b"\n"))
+        a.agent_replied(parse_reply(line.encode() + b"\n"))
     assert (a.availability.value, a.weight) == (availability, pytest.approx(3.0 * part))
     again = harness.host_set(host_spec("a", weight=5.0), "b").hosts[0]
     assert (again.availability.value, again.weight) == (availability, pytest.approx(5.0 * part))
@@ -209,11 +209,11 @@ def test_an_agents_words_take_effect_until_it_takes_them_back(
 
 def test_maxconn_is_how_many_items_a_member_works_on_at_a_time(harness: Harness) -> None:
     a = harness.host_set("a").hosts[0]
-    a.agent_says(parse_reply(b"maxconn:3\n"))
+    a.agent_replied(parse_reply(b"maxconn:3\n"))
     assert (a.estimate.slots.value, a.cap) == (3, 3)
-    a.agent_says(parse_reply(b"up\n"))
+    a.agent_replied(parse_reply(b"up\n"))
     assert (a.estimate.slots.value, a.cap) == (3, 3)
-    a.agent_says(parse_reply(b"maxconn:0\n"))
+    a.agent_replied(parse_reply(b"maxconn:0\n"))
     assert (a.estimate.slots.value, a.cap) == (3, NO_CAP)
 
 
@@ -223,28 +223,28 @@ CAPS = [(9, 1, 9), (9, 2, 4), (9, 4, 2), (9, 20, 1), (1, 1, 1)]
 @pytest.mark.parametrize(("maxconn", "parents", "cap"), CAPS)
 def test_parents_share_what_an_agent_allows(harness: Harness, maxconn: int, parents: int, cap: int) -> None:
     a = harness.host_set("a").hosts[0]
-    a.agent_says(parse_reply(b"maxconn:%d\n" % maxconn))
+    a.agent_replied(parse_reply(b"maxconn:%d\n" % maxconn))
     again = harness.host_set(host_spec("a", parents=parents)).hosts[0]
     assert (again is a, a.cap) == (True, cap)
 
 
 def test_an_operators_word_is_above_an_agents(harness: Harness) -> None:
     a = harness.host_set(host_spec("a", admin=Admin.DRAIN), "b").hosts[0]
-    a.agent_says(parse_reply(b"ready up 100%\n"))
+    a.agent_replied(parse_reply(b"ready up 100%\n"))
     assert a.availability.value == "draining"
 
 
 def test_changes_by_an_agent_are_told_once(harness: Harness) -> None:
     a = harness.host_set("a", "b").hosts[0]
     for line in (b"drain\n", b"drain\n", b"drain 40%\n"):
-        a.agent_says(parse_reply(line))
+        a.agent_replied(parse_reply(line))
     assert harness.changes == [("changed_by_agent", "a")]
 
 
 def test_what_an_agent_said_is_forgotten_with_the_agent(harness: Harness) -> None:
     host_set = harness.host_set("a", "b")
     a = host_set.hosts[0]
-    a.agent_says(parse_reply(b"down drain 10%\n"))
+    a.agent_replied(parse_reply(b"down drain 10%\n"))
     a.agent_gone()
     assert available(host_set) == ["a", "b"]
     assert a.weight == 1.0

@@ -84,8 +84,8 @@ def test_choosing_another_is_possible_as_long_as_somebody_is_left(harness: Harne
 def test_no_policy_sends_more_than_a_members_agent_allows(harness: Harness, policy: Policy) -> None:
     host_set = harness.host_set("a", "b", balance=policy)
     a, b = host_set.hosts
-    a.agent_says(parse_reply(b"maxconn:2\n"))
-    b.agent_says(parse_reply(b"maxconn:3\n"))
+    a.agent_replied(parse_reply(b"maxconn:2\n"))
+    b.agent_replied(parse_reply(b"maxconn:3\n"))
     items: list[ConnectionTicket[Host]] = []
     for number in range(5):
         host = host_set.choose(key=number * 7919)
@@ -106,7 +106,7 @@ def test_one_that_is_down_is_no_help_while_others_are_merely_full(harness: Harne
     host_set = harness.host_set("a", "b")
     a, b = host_set.hosts
     b.checked(False)
-    a.agent_says(parse_reply(b"maxconn:1\n"))
+    a.agent_replied(parse_reply(b"maxconn:1\n"))
     item = harness.connects(a)
     assert host_set.choose() is None
     assert host_set.why_none() == "no host of app can be used: 1 full, 1 unhealthy"
@@ -127,7 +127,7 @@ def test_a_reserve_gets_items_only_while_nobody_before_it_is_available(harness: 
     assert used() == {"a", "b"}
     a.checked(False)
     assert used() == {"b"}
-    b.agent_says(parse_reply(b"0%\n"))
+    b.agent_replied(parse_reply(b"0%\n"))
     assert used() == {"c", "d"}
     a.checked(True)
     assert used() == {"a"}
@@ -172,11 +172,11 @@ def test_a_snapshot_with_other_weights_takes_effect_at_once(harness: Harness, po
 def test_an_agents_percentage_takes_effect_under_every_policy(harness: Harness, policy: Policy) -> None:
     host_set = harness.host_set("a", "b", balance=policy)
     a = host_set.hosts[0]
-    a.agent_says(parse_reply(b"weight:25%\n"))
+    a.agent_replied(parse_reply(b"weight:25%\n"))
     assert share_of(harness, host_set, "a") == pytest.approx(0.2, abs=0.04)
-    a.agent_says(parse_reply(b"0%\n"))
+    a.agent_replied(parse_reply(b"0%\n"))
     assert share_of(harness, host_set, "a") == 0
-    a.agent_says(parse_reply(b"100%\n"))
+    a.agent_replied(parse_reply(b"100%\n"))
     assert share_of(harness, host_set, "a") == pytest.approx(0.5, abs=0.05)
 
 
@@ -195,7 +195,7 @@ def test_what_endpoints_say_of_their_capacity_counts_in_their_weights(harness: H
     says(120.0, 100.0, 100.0)
     assert [host.weight for host in host_set.hosts] == [1.0, 1.0, 0.5], "nearly the same is the same"
     says(400.0, 100.0, 400.0)
-    host_set.hosts[1].agent_says(parse_reply(b"50%\n"))
+    host_set.hosts[1].agent_replied(parse_reply(b"50%\n"))
     assert host_set.hosts[1].weight == 0.125
     harness.pass_time(STATED_FOR_S + 0.1)
     host_set.settle(harness.reactor.now)
@@ -246,9 +246,9 @@ def check_choice(policy: Policy, hosts: list[tuple[float, str]], key: int, tried
         elif state == "unhealthy":
             host.checked(False)
         elif state == "agent 0%":
-            host.agent_says(parse_reply(b"0%\n"))
+            host.agent_replied(parse_reply(b"0%\n"))
         elif state == "full":
-            host.agent_says(parse_reply(b"maxconn:1\n"))
+            host.agent_replied(parse_reply(b"maxconn:1\n"))
             harness.connects(host)
         elif state == "said":
             host.estimate.note_stated(harness.reactor.now, 1e12, 0.1, 10**6)

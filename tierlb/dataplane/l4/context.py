@@ -157,8 +157,8 @@ class L4Context:
         ticket.host.peak.observe(now, lasted_s)
 
     def give_up(self, client: socket.socket, caller: Caller, tried: tuple[Host, ...], reason: str) -> None:
-        """No host took the connection. There is no protocol to say so in: it is closed. Without a `reason` it is this
-        node that lacks something, which was logged already."""
+        """No host took the connection. It is closed, as TCP has no error answer. Without a `reason`, this node lacked a
+        resource, which was logged already."""
         if reason:
             self.log.warning("connection_dropped", reason=reason, tried=[host.name for host in tried])
         self.counters.errors += 1

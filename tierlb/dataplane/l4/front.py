@@ -59,7 +59,7 @@ class L4Front(L4Context):
         return self.connections.may_give_way
 
     def turn_away(self, sock: socket.socket, *, at_once: bool) -> None:
-        """The node is full. There is no protocol to say so in."""
+        """The node is full. TCP has no way to tell the client, so the connection is closed."""
         sock.close()
 
     def drain(self) -> None:
@@ -74,7 +74,7 @@ class L4Front(L4Context):
 
     @property
     def tunnels(self) -> tuple[Pipe, ...]:
-        """l4 cannot know which connections are upgraded."""
+        """An l4 node cannot see which connections are upgraded."""
         return ()
 
     @property

@@ -122,7 +122,7 @@ def relay(
     short: bool = False,
 ) -> None:
     """Give the client's connection to a host that was not `tried` yet; holds or closes it when there is none, and
-    closes it where that fails. `short`: it was for want of something here that the last try failed."""
+    closes it where that fails. `short`: the last try failed because descriptors, ports or memory ran out here."""
     try:
         _relay(context, client, caller, tried, short=short)
     except Exception:

@@ -1,8 +1,8 @@
 """Which relayed connections are in use: a bounded number of them is looked at with every tick, in turn.
 
-Those to endpoints that say nothing of themselves, for a node or an agent reports its requests. Nothing is noted per
-byte but when one last came from either end (`pipe.End.moved`). With 10 000 connections each is looked at every eight
-seconds, which costs 0.3 % of a CPU.
+Only connections to endpoints without an agent are watched: nodes and agents report their requests. Of each end only the
+time of its last byte is noted (`pipe.End.moved`). With 10 000 connections each is looked at every eight seconds, which
+costs 0.3 % of a CPU.
 """
 
 import random

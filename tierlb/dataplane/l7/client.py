@@ -77,7 +77,7 @@ class ClientConnection(KeptStream):
             if rest:
                 self._put_by(rest)
         else:
-            downstream.heard_at = self.reactor.now
+            downstream.received_at = self.reactor.now
             self._put_by(data)
 
     def _put_by(self, data: bytes) -> None:
@@ -239,7 +239,7 @@ class ClientConnection(KeptStream):
         elif downstream.body_left != 0:
             exchange.abandon()
             self.close()
-        elif downstream.reply is None and has_left(self.reactor.now, downstream.heard_at):
+        elif downstream.reply is None and has_left(self.reactor.now, downstream.received_at):
             downstream.has_left = True
             if self.front.config.snapshot.client_abort is ClientAbort.CANCEL:
                 exchange.abandon()

@@ -1,4 +1,4 @@
-"""Who sent the requests of one client connection, and whether its own fields about that are believed.
+"""Who sent the requests of one client connection, and whether its own fields about that are trusted.
 
 A client that connects by itself is known by its address. A connection from a parent begins with a PROXY header: an l4
 parent names the client's address, and an l7 parent names the clients in the requests themselves.

@@ -46,7 +46,7 @@ class FrontConfig:
     """`books` are the plans for clients that are not trusted, and for those that are. `identity` is what nodes of the
     cluster show each other, and `preface` is sent first to a child node. `hashing` is None unless the tier balances by
     consistent hashing. `quiet_s`: how long a host may owe a response before a look at it is due. `times_hosts`: the
-    policy wants the times of responses."""
+    policy uses the times of responses."""
 
     __slots__ = (
         "_actions",

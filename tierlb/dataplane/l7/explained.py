@@ -1,4 +1,4 @@
-"""An exchange that says in the response how its host was chosen: see dataplane/explanation.py."""
+"""An exchange that explains in the response how its host was chosen: see dataplane/explanation.py."""
 
 from tierlb.dataplane.explanation import RecordedHostSet, answered, recorded, response_fields
 from tierlb.dataplane.l7.downstream import Downstream
@@ -11,7 +11,7 @@ from tierlb.dataplane.upstream.host_set import HostSet
 
 
 class ExplainedExchange(Exchange):
-    """`lines` are the choices made here; those of nodes below come in the host's response. They are believed only where
+    """`lines` are the choices made here; those of nodes below come in the host's response. They are used only where
     nothing but a node of the cluster can have written them.
 
     A request for which no host could be found is explained in the answer that says so, and one that becomes a tunnel in

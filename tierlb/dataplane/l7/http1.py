@@ -21,7 +21,7 @@ class Http1Downstream(Http1Requests):
     __slots__ = ()
 
     def pass_interim(self, reply: Reply) -> None:
-        """HTTP/1.0 knows none."""
+        """HTTP/1.0 has none, so nothing is sent."""
         if self._plan.head.minor:
             self._send(reply.lines + b"\r\n")
 

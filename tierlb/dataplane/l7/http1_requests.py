@@ -24,8 +24,8 @@ from tierlb.wire.http_fields import Header
 class Http1Requests(Downstream):
     """`exchange` is that of the request under way, None between requests. `reply` is the head of the response that was
     passed on to it, None before. `body_left`: how many bytes of the request's body are still to come; None while it is
-    chunked. `keep_alive`: whether the last response left the connection open; False before the first. `heard_at`: when
-    bytes of the request under way, or behind it, last came."""
+    chunked. `keep_alive`: whether the last response left the connection open; False before the first. `received_at`:
+    when bytes of the request under way, or behind it, last came."""
 
     __slots__ = (
         "_connection",
@@ -34,8 +34,8 @@ class Http1Requests(Downstream):
         "_plan",
         "body_left",
         "exchange",
-        "heard_at",
         "keep_alive",
+        "received_at",
         "reply",
     )
 
@@ -48,7 +48,7 @@ class Http1Requests(Downstream):
         self.reply: Reply | None = None
         self.body_left: int | None = 0
         self.keep_alive = False
-        self.heard_at = 0.0
+        self.received_at = 0.0
         self._front = front
         self._connection = connection
         self._decoder: ChunkedDecoder | None = None
@@ -67,7 +67,7 @@ class Http1Requests(Downstream):
             return
         self._plan = plan
         self.keep_alive = plan.keep_alive
-        self.heard_at = now = front.reactor.now
+        self.received_at = now = front.reactor.now
         explains = plan.nonce is not None and front.explaining.covers(plan.nonce, now)
         exchange = (ExplainedExchange if explains else Exchange)(front, self, plan, action)
         self.exchange = exchange
@@ -94,7 +94,7 @@ class Http1Requests(Downstream):
         exchange, connection = self.exchange, self._connection
         assert exchange is not None
         assert exchange.request is not None
-        self.heard_at = now = self._front.reactor.now
+        self.received_at = now = self._front.reactor.now
         trailers: tuple[Header, ...] = ()
         if self._decoder is None:
             left = self.body_left or 0

@@ -20,7 +20,7 @@ class FinalRecipient:
     """The action of a request that may go no further."""
 
     def answer(self, head: RequestHead) -> Respond:
-        """What this node says in the place of a server."""
+        """This node's answer in the place of a server."""
         if head.method != b"TRACE":
             return Respond(200)
         lines = [b"TRACE %b HTTP/1.%d" % (head.target, head.minor)]

@@ -1,10 +1,10 @@
 """A connection to a host: made for one exchange, kept for the next.
 
-It carries bytes and hands everything that is a matter of HTTP to the exchange it serves. Between exchanges it
-lies in its host's `idle` stack (the freshest on top) and watches for the host to close it. Before it is used
-again, the exchange that takes it sees that no bytes wait in it. After an answer to HEAD, a 204 or a 304 that announces
-a body it is closed: some servers send that body all the same, a moment later. When the host's host is silent, all
-that lies there is given up with it: what is sent next is to find that out by a connect.
+It carries bytes and hands everything that is a matter of HTTP to the exchange it serves. Between exchanges it lies in
+its host's `idle` stack (the freshest on top) and watches for the host to close it. Before it is used again, the
+exchange that takes it sees that no bytes wait in it. After an answer to HEAD, a 204 or a 304 that announces a body it
+is closed: some servers send that body all the same, a moment later. When the host's machine does not answer, all idle
+connections are closed too, so that the next request has to connect.
 """
 
 import errno

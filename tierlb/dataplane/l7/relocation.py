@@ -34,7 +34,7 @@ class Candidate:
 
 
 class Relocation:
-    """`closing` says how many connections are to end, `movable` how many could. `gone` are processes that were parents
+    """`closing`: how many connections are to end, `movable`: how many could. `gone` are processes that were parents
     until lately: what they still place here ends soon."""
 
     __slots__ = ("_chosen_at", "_parents", "_response_s", "_rng", "closing", "gone", "movable")

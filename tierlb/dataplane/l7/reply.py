@@ -38,11 +38,11 @@ endpoint's lines on choices for a node's."""
 class Reply:
     """A response head, checked and ready to be sent on.
 
-    `length` is the body's length in bytes, CHUNKED or UNTIL_CLOSE, for a request that was not HEAD. `lines` is
-    the client's head without any framing of ours and without the last empty line; `whole` is the head for the
-    commonest case: an HTTP/1.1 client that stays connected. `blamed`: the host failed or is overloaded. `orca`: its
-    report of its load; such fields are for this node and go no further. `explained`: its lines on how hosts were
-    chosen, complete, for a node that wants and believes them (`explained`).
+    `length` is the body's length in bytes, CHUNKED or UNTIL_CLOSE, for a request that was not HEAD. `lines` is the
+    client's head without any framing of ours and without the last empty line; `whole` is the head for the commonest
+    case: an HTTP/1.1 client that stays connected. `blamed`: the host failed or is overloaded. `orca`: its report of its
+    load; such fields are for this node and go no further. `explained`: its lines on how hosts were chosen, complete,
+    used only by `ExplainedExchange`.
     """
 
     status: int
@@ -69,7 +69,7 @@ def make_reply(raw: bytes, orca_book: OrcaBook, max_headers: int = 100) -> Reply
 
 def _is_reusable(head: ResponseHead, length: int) -> bool:
     """Some servers send the body that they announced with 204 or 304, a moment later; it would be taken for the next
-    answer. HEAD is the exchange's to know."""
+    answer. The exchange handles HEAD."""
     return head.keep_alive and not (length == 0 and (head.chunked or head.content_length))
 
 
@@ -123,7 +123,7 @@ def client_head(head: ResponseHead) -> bytes:
 
 
 def _upgrade_required(head: ResponseHead) -> list[bytes]:
-    """RFC 9110 §15.5.22: a 426 says what to upgrade to, and the field is of this hop."""
+    """RFC 9110 §15.5.22: a 426 names the protocol to upgrade to, and the field is of this hop."""
     protocols = [field.value for field in head.fields if field.lower == b"upgrade"]
     return [b"Connection: upgrade\r\nUpgrade: %b\r\n" % b", ".join(protocols)] if protocols else []
 

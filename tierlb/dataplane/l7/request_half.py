@@ -3,9 +3,9 @@
 What came before a host was found is kept here, which is at most one read: the downstream is paused meanwhile. A body is
 counted, and framed anew for the host. Requests without a body have no such half: their head is all of them.
 
-If a body stops, that is due to the client where the host reads, and else to the host. Two suspicions are judged while
-it goes on: that the client sends too slowly (`body_rate`), and that the host is gone (`net.peer_liveness`). Left out:
-how the client framed the body (`downstream`).
+If a body stops, the client is at fault while the host reads, and else the host. Two suspicions are judged while it goes
+on: that the client sends too slowly (`body_rate`), and that the host is gone (`net.peer_liveness`). Left out: how the
+client framed the body (`downstream`).
 """
 
 from tierlb.dataplane.l7.body_rate import BodyRate

@@ -259,8 +259,8 @@ class Attempts(Carried):
         return HostFault.REPEATED if self.tried.repeated and self.tried.hosts else fault
 
     def refuse(self, status: int, reason: str, detail: str = "", *, retry_after: bool = False) -> None:
-        """Answer in the host's place. `detail`, the host's name and an errno, is for the log and for those who may have
-        requests explained: clients get the reason and the request's id."""
+        """Answer in the host's place. `detail`, the host's name and an errno, is for the log and for explained
+        requests: clients get the reason and the request's id."""
         front, request_id = self.front, self._request_id()
         front.counters.errors += 1
         self.abandon()

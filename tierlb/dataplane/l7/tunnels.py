@@ -1,6 +1,6 @@
 """Tunnels: connections whose protocol was switched by a 101 response. From there on two sockets are simply joined.
 
-A tunnel keeps the ticket of the request that it came of. Its time says nothing about how fast requests are answered.
+A tunnel keeps the ticket of the request that it came of. Its time does not count as the time of an answer.
 """
 
 import attrs

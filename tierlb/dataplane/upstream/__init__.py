@@ -1,1 +1,1 @@
-"""Whom a node sends to: hosts, sets of them, how their state is found out, and when they come and go."""
+"""What a node sends to: hosts, host sets, how their state is found out, and when they come and go."""

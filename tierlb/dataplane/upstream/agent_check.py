@@ -72,12 +72,12 @@ class AgentChecks:
             while True:
                 started_s = trio.current_time()
                 with barrier(self.on_crash):  # or an error over one agent's answer would end the questions to all
-                    says = await self._ask(address)
-                    if says is None:
+                    reply = await self._ask(address)
+                    if reply is None:
                         self.failed += 1
                     else:
                         self.answered += 1
-                        self.on_word(key, says)
+                        self.on_word(key, reply)
                 await trio.sleep_until(started_s + self.interval_s * self.rng.uniform(0.9, 1.1))
 
     async def _ask(self, address: Address) -> AgentReply | None:
@@ -93,7 +93,8 @@ class AgentChecks:
 
 
 async def _read_line(address: Address, agent_send: bytes) -> bytes:
-    """What the agent says up to its first line end, that included; without one where it ended or went on too long."""
+    """The agent's reply up to its first line end, that included; without one if the agent closed first or sent too
+    much."""
     async with await open_stream(address.host, address.port) as stream:
         if agent_send:
             await stream.send_all(agent_send)

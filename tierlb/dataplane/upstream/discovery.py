@@ -1,11 +1,11 @@
 """Endpoints of pools that are looked up in DNS, found by the node itself: they come and go without a controller.
 
-Each name is asked for at once and every two seconds (net/names.py). An answer that cannot be had, or an empty one,
-changes nothing; a name that takes the place of another does so with its first answer. An address that is not in an
-answer any more leaves with it: what is under way there finishes.
+Each name is asked for at once and every two seconds (net/names.py). A failed lookup or an empty answer changes nothing;
+a name that takes the place of another does so with its first answer. An address that is not in an answer any more
+leaves with it: what is under way there finishes.
 
-Left out: how long an answer says that it holds, and servers that name some of many endpoints in turn, which would make
-hosts come and go: ask such a server by a name for each part.
+Left out: TTLs, and name servers that answer with a rotating part of the endpoints, with which hosts would come and go:
+give each part a name of its own.
 """
 
 from collections.abc import Callable, Iterable

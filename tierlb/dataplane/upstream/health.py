@@ -1,10 +1,10 @@
-"""Active health checks: ask each endpoint whether it works, and tell when the answer changes.
+"""Active health checks: ask each endpoint whether it works, and report when the result changes.
 
 Plain trio beside the reactor, one task per endpoint: it checks, waits, and checks again, so checks never pile up. What
 results mean is in `balance.health`. A check is a TCP connect, or GET over a connection of its own (`net.http_client`).
 The response's body is read to its end, within bounds, since an endpoint that stops in the middle of it does not work.
 
-Only the endpoint is judged: where this node has no descriptor or port left, or woke up too late to hear an answer in
+Only the endpoint is judged: where this node has no descriptor or port left, or woke up too late to see an answer in
 time, there is no result. Left out: TLS to endpoints, and sharing results between nodes (each sees its own network).
 """
 
@@ -66,8 +66,8 @@ class _Round(Generic[K]):
 
 
 class HealthChecks(Generic[K]):
-    """Checks the endpoints of the last `replace`. `on_change(key, healthy, reason)` is told of each change; an endpoint
-    counts as healthy from the start, and again from when it is checked no more."""
+    """Checks the endpoints of the last `replace`. `on_change(key, healthy, reason)` is called at each change; an
+    endpoint counts as healthy from the start, and again from when it is checked no more."""
 
     def __init__(
         self, on_change: Callable[[K, bool, str], None], rng: random.Random, log: Any, probe: Probe | None = None
@@ -198,7 +198,7 @@ async def _connect_and_ask(sock: trio.socket.SocketType, address: Address, check
 
 
 def _failed(error: OSError, address: Address) -> Result:
-    """Of a check that ended with this error, which may say more of this machine than of the endpoint."""
+    """Of a check that ended with this error; `good` is None where this machine is the cause."""
     code = error.errno or 0
     own = is_own(code) and (code != errno.EADDRNOTAVAIL or has_route(address))
     return Result(None if own else False, os.strerror(code).lower() if code else str(error))

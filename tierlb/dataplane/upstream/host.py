@@ -24,8 +24,8 @@ from tierlb.net.shortage import Shortages
 from tierlb.wire.agent_check import AgentReply
 
 FIRST_REPORT_S = 5.0
-"""A node that joins others may have no endpoint yet. Its first report, which comes with its connection, says so. A node
-that has sent none after this time is used without."""
+"""A node that joins others may have no endpoint yet. Its first report, which comes with its connection, shows that. A
+node that has sent none after this time is used without."""
 NO_CAP = 1 << 62
 """`Host.cap` where nothing limits how many items a host may have."""
 
@@ -170,7 +170,7 @@ class Host(JudgedHost):
         else:
             self.assess(HostEvent.RESTORED if healthy else HostEvent.UNHEALTHY)
 
-    def agent_says(self, reply: AgentReply) -> None:
+    def agent_replied(self, reply: AgentReply) -> None:
         """Its agent-check answered."""
         if reply.maxconn is not None:
             self.estimate.slots.declare(reply.maxconn)
@@ -202,7 +202,7 @@ class Host(JudgedHost):
         self.assess(HostEvent.RESTORED)
 
     def assess(self, event: HostEvent | None = None) -> None:
-        """Work out the availability again and let those know that depend on it."""
+        """Compute the availability again and notify what depends on it."""
         before, condition, received = self.availability, self.condition, self.estimate.received
         ejected = self.reach.ejection.ejected or self.standing.ejected
         self.availability = condition.availability(self.spec, received, self.context.reactor.now, ejected=ejected)

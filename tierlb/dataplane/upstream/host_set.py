@@ -140,12 +140,12 @@ class HostSet(Dependent):
         self.refresh()
 
     def _weigh(self, parts: list[float] | None) -> None:
-        """What endpoints say of their capacities counts in their weights."""
+        """Scale each host's weight by its part of the stated capacities; None: all alike."""
         for host, part in zip(self.hosts, parts or [1.0] * len(self.hosts), strict=True):
             host.weigh(part)
 
     def guidance(self, host: Host, now: float) -> Guidance | None:
-        """What one of the hosts needs to know of the others, None if it does not report; worked out once for all."""
+        """The guidance for one of the hosts, None if it does not report; computed for all of them at once."""
         if now - self._guided_at >= GUIDANCE_S:
             self._guided_at = now
             reporting = [

@@ -83,7 +83,7 @@ class Reachability:
             self._on_change(HostEvent.EJECTED)
 
     def dial_failed(self, code: int) -> None:
-        """A connect failed with this errno. For what this machine lacks the host is not to blame."""
+        """A connect failed with this errno. The host is not to blame where this machine lacks a resource."""
         if is_own(code):
             self._context.shortages.note(code, self._context.reactor.now, self._spec.address)
         else:

@@ -1,10 +1,11 @@
-"""Whether an ejected host works again: this node asks it before any client's request has to find out.
+"""Whether an ejected host works again: this node checks that before it sends client requests there.
 
 A pool with a health check is asked by that check, within its timeout; any other by a connect, within the tier's connect
-timeout, so that what is slow to connect but in time for traffic comes back. Where the question could not be asked for
-want of something here, nothing is concluded.
+timeout, so that what is slow to connect but in time for traffic comes back. Where this machine lacks the descriptor,
+port or memory to ask, nothing is concluded.
 
-An answer is an errno: 0 if the host works, None if nothing was found out. A question that is closed has none.
+An answer is an errno: 0 if the host works, None if nothing was found out. A question that is closed early gives no
+answer.
 """
 
 import errno

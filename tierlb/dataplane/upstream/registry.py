@@ -32,13 +32,13 @@ from tierlb.telemetry.pace import is_news
 
 SHARE_S = 1.0
 KNOW_CAPACITY = (Policy.LOAD_AWARE, Policy.MAGLEV)
-"""Policies whose weights are left alone by what endpoints say of their capacities: the one goes by capacity anyway, and
-at the other each change moves keys."""
+"""Policies whose weights ignore the capacities that endpoints report: the one uses capacity anyway, and at the other
+each change moves keys."""
 
 
 @attrs.define
 class RequestsBelow:
-    """Requests that this node's children, which count them, got from it: what an l4 node knows of requests.
+    """Requests that this node's children, which count them, got from it: an l4 node sees no requests itself.
 
     `counted` is false where no child counts requests. `arrivals` only grows. `parked`: of those in flight.
     """
@@ -187,8 +187,8 @@ class HostRegistry:
         return any(host.estimate.received.connected for host in self._hosts.values())
 
     def tick(self, now: float) -> None:
-        """Learn from what happened and work out all costs anew; every `balance.load_estimate.TICK_S`. A part that fails
-        leaves the others as they are."""
+        """Learn from what happened and work out all costs anew; every `balance.load_estimate.LEARN_TICK_S`. A part that
+        fails leaves the others as they are."""
         dt_s, self._ticked_at = now - self._ticked_at, now
         self._try(self.context.shortages.tick, now)
         self._try(self._before_tick, now)
@@ -244,7 +244,7 @@ class HostRegistry:
                 host.settle_at_once(now)
 
     def guidance(self, name: str, now: float) -> Guidance | None:
-        """What a child needs to know of its siblings; None for one that is no host."""
+        """The guidance for a child; None for one that is no host."""
         for host in self.named(name):
             for host_set in self._sets_of[host]:
                 return host_set.guidance(host, now)

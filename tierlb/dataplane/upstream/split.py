@@ -4,8 +4,8 @@ Each share is drawn by its weight. Where the host set drawn has no host that wor
 shares: to those with an available host, else to those whose hosts may be tried at last. A share of weight 0 gets
 nothing, also when the others are empty. If no share is of use the drawn one answers, with the reason.
 
-A host may be down before the node knows it. An item that failed there, and may be tried again, goes to another share
-where its own has no other host (`other`).
+A host may be down before the node has noticed it. An item that failed there, and may be tried again, goes to another
+share where its own has no other host (`other`).
 """
 
 import random
