@@ -26,7 +26,7 @@ GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
 @attrs.define
 class Front:
-    """Notes what it is to heed."""
+    """Notes the guidance that it gets."""
 
     registry: HostRegistry
     name: str = "web-1"
