@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from tierlb.agent.figures import AppFigures, BadFigures, read_figures
 from tierlb.agent.reporter import Counts
-from tierlb.wire.orca import OrcaReport
+from tierlb.wire.orca_report import OrcaReport
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from tierlb.agent.cpu import ProcessorTime
 from tierlb.agent.figures import AppFigures
 from tierlb.agent.leaf import Leaf, SlotCapacity, SlotUse, Smoothed, Totals
 from tierlb.agent.reporter import Counts
-from tierlb.wire.orca import OrcaReport
+from tierlb.wire.orca_report import OrcaReport
 
 
 class Clock:

@@ -15,16 +15,7 @@ from tierlb.channel.watching import WatchRelay
 from tierlb.model.snapshot import Snapshot
 from tierlb.model.topology import Kind
 from tierlb.net.websocket import Disconnected
-from tierlb.wire.frames import (
-    Ack,
-    Hello,
-    ParentAddress,
-    Refuse,
-    ReportTo,
-    Welcome,
-    decode_frame,
-    encode_frame,
-)
+from tierlb.wire.frames import Ack, Hello, ParentAddress, Refuse, ReportTo, Welcome, decode_frame, encode_frame
 
 URL = "ws://192.0.2.1:7000"
 EDGE = ParentAddress("edge-1", "ws://192.0.2.2:7001")

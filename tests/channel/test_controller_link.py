@@ -15,16 +15,7 @@ from tierlb.channel.uplink import Uplink
 from tierlb.channel.watching import WatchRelay
 from tierlb.model.load import Guidance
 from tierlb.net.websocket import Disconnected
-from tierlb.wire.frames import (
-    Ack,
-    Configure,
-    Hello,
-    Leaving,
-    Refuse,
-    Report,
-    ReportTo,
-    Welcome,
-)
+from tierlb.wire.frames import Ack, Configure, Hello, Leaving, Refuse, Report, ReportTo, Welcome
 
 
 async def test_it_says_who_it_is_and_nothing_more_before_it_is_welcomed(uplink, net, autojump_clock):

@@ -9,13 +9,7 @@ from tierlb.channel.controller_link import LEAVE_NOTICE_S
 from tierlb.channel.report_schedule import CONTROLLER_AS_PARENT, SIGN_OF_LIFE_S
 from tierlb.model.load import Echo, Guidance, NodeLoad, NodeRow, SubtreeLoad
 from tierlb.net.websocket import Disconnected
-from tierlb.wire.frames import (
-    Leaving,
-    Report,
-    ReportTo,
-    Watch,
-    Welcome,
-)
+from tierlb.wire.frames import Leaving, Report, ReportTo, Watch, Welcome
 
 
 async def test_nobody_hears_reports_before_it_is_decided_who_the_parents_are(uplink, net, plane, autojump_clock):

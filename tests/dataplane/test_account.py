@@ -16,7 +16,8 @@ from tierlb.dataplane.upstream.host import load_of
 from tierlb.model.load import Echo, SubtreeLoad
 from tierlb.model.topology import Admin, Kind, Policy
 from tierlb.telemetry.sketch import Sketch
-from tierlb.wire.frames import MAX_COUNT, MAX_NUMBER, Report, decode_frame, encode_frame
+from tierlb.wire.frame_fields import MAX_COUNT, MAX_NUMBER
+from tierlb.wire.frames import Report, decode_frame, encode_frame
 
 
 class Books(Harness):

@@ -18,14 +18,15 @@ from tierlb.model.snapshot import HostSpec
 from tierlb.model.topology import Orca
 from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.telemetry.sketch import Sketch
-from tierlb.wire.orca import ORCA_RESPONSE_FIELD, OrcaBook, OrcaReport
+from tierlb.wire.orca import ORCA_RESPONSE_FIELD, OrcaBook
+from tierlb.wire.orca_report import OrcaReport
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 @attrs.define
 class Front:
-    """Notes what it is to heed."""
+    """Notes the guidance that it gets."""
 
     registry: HostRegistry
     name: str = "web-1"

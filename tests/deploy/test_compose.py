@@ -1,13 +1,12 @@
-"""The compose file: who reaches whom is what the topology says, and nobody may more than it needs."""
+"""The compose file: it says what the topology says, and no service may do more than it needs."""
 
 import shutil
 import subprocess
-from pathlib import Path
 
-import attrs
 import compose_spec
 import pytest
 
+from tests.deploy.compose_files import EVERYTHING, EXAMPLES, IMAGE, ROOT, TOPOLOGIES, everything, option, rendered
 from tierlb.balance.stop_times import stop_whole_s
 from tierlb.cli.main import main
 from tierlb.deploy.compose import (
@@ -16,131 +15,17 @@ from tierlb.deploy.compose import (
     DEFINITION_LABEL,
     Rendering,
     TlsFiles,
-    compose_document,
     compose_warnings,
     faults,
     text,
 )
 from tierlb.deploy.project import Project, lay_out
-from tierlb.model.topology import Forward, Kind
+from tierlb.model.topology import Kind
 from tierlb.topology.load import load_file, load_text
 
-ROOT = Path(__file__).parents[2]
-EXAMPLES = sorted((ROOT / "topology").glob("*.yaml"))
-IMAGE = "tierlb:test"
 TLS = TlsFiles("pki/node.pem", "../node.key", "/etc/pki/ca.pem")
-
-EVERYTHING = """\
-cluster: shop
-admin: {listen: 127.0.0.1:7911}
-store: etcd://10.0.0.5:2379/shop
-tiers:
-  edge: {kind: l4, listen: "127.0.0.1:443", to: web, resources: {cpus: 0.5, memory: 128MiB}}
-  direct: {kind: l7, listen: "[::1]:8081", agent_check: "127.0.0.1:9777", to: joining}
-  web:
-    kind: l7
-    replicas: 3
-    routes:
-      - {match: {path_prefix: /api}, to: [api, joining]}
-      - {match: {path_prefix: /far}, to: far}
-      - {to: app}
-  far: {kind: l7, replicas: 2, to: remote}
-pools:
-  app: {run: {command: "tierlb demo-backend --host {host} --port {port}", replicas: 4}}
-  api:
-    run:
-      command: serve --at {host}:{port} --price '5$'
-      image: registry.example.com/team/api:1.2
-      resources: {cpus: 2, memory: 1GiB}
-  joining: {agents: true}
-  remote: {dns: "api.internal:8000"}
-"""
 NODE_TOKENS = {f"node-token-{tier}" for tier in ("edge", "direct", "web", "far")}
 TOKENS = {"join-token", "admin-token", "agent-token-joining", *NODE_TOKENS}
-
-
-def alone(topology):
-    """One container of each tier that publishes a port: with more of them the example cannot be had."""
-    tiers = {
-        name: attrs.evolve(tier, replicas=1) if tier.listen or tier.agent_check else tier
-        for name, tier in topology.tiers.items()
-    }
-    return attrs.evolve(topology, tiers=tiers)
-
-
-def everything():
-    return load_text(EVERYTHING, "shop.yaml")
-
-
-TOPOLOGIES = [pytest.param(alone(load_file(path)), id=path.stem) for path in EXAMPLES]
-TOPOLOGIES.append(pytest.param(everything(), id="everything"))
-
-
-def rendered(topology, **more):
-    assert faults(topology) == ()
-    return compose_document(Rendering(topology, IMAGE, **more))
-
-
-def senders(topology, name):
-    """Who sends there, found the slow way."""
-    return {
-        tier.name
-        for tier in topology.tiers.values()
-        for route in tier.routes
-        if isinstance(route.action, Forward)
-        for share in route.action.shares
-        if name in share.targets
-    }
-
-
-def inside(file, network):
-    return {name for name, service in file["services"].items() if network in service["networks"]}
-
-
-def outside(topology, name):
-    return bool(topology.pools[name].endpoints or topology.pools[name].dns)
-
-
-@pytest.mark.parametrize("topology", TOPOLOGIES)
-def test_a_network_has_whom_it_leads_to_and_those_that_send_there(topology):
-    file = rendered(topology)
-    expected = {f"to-{name}": {name, "controller", *senders(topology, name)} for name in topology.tiers}
-    for name, pool in topology.pools.items():
-        if not outside(topology, name):
-            expected[f"to-{name}"] = {"controller" if pool.agents else name, *senders(topology, name)}
-    found = {network: inside(file, network) for network in file["networks"] if network.startswith("to-")}
-    assert found == expected
-    assert all(file["networks"][network]["internal"] for network in found)
-
-
-@pytest.mark.parametrize("topology", TOPOLOGIES)
-def test_a_way_out_is_for_one_service_that_needs_it(topology):
-    file = rendered(topology)
-    need = {
-        name
-        for name, tier in topology.tiers.items()
-        if tier.listen
-        or tier.agent_check
-        or any(name in senders(topology, pool) and outside(topology, pool) for pool in topology.pools)
-    }
-    ways = {network: inside(file, network) for network in file["networks"] if not network.startswith("to-")}
-    assert ways == {f"out-{name}": {name} for name in [*need, "controller"]}
-    assert not any("internal" in file["networks"][network] for network in ways)
-
-
-@pytest.mark.parametrize("topology", TOPOLOGIES)
-def test_a_node_joins_by_a_name_that_its_own_network_alone_has(topology):
-    file = rendered(topology)
-    for tier in topology.tiers:
-        alias = option(file["services"][tier], "--join").removeprefix("ws://").removesuffix(":7901")
-        where = [
-            network
-            for network, named in file["services"]["controller"]["networks"].items()
-            if alias in named.get("aliases", ())
-        ]
-        assert where == [f"to-{tier}"]
-        assert alias not in file["services"]
-        assert option(file["services"][tier], "--control-name") == f"{tier}:7946"
 
 
 @pytest.mark.parametrize("topology", TOPOLOGIES)
@@ -229,6 +114,7 @@ def test_another_image_runs_the_whole_command_as_its_own_user():
 
 
 def test_limits_are_written_as_compose_has_them():
+    assert "resources: {cpus: 0.5, memory: 128MiB}" in EVERYTHING
     services = rendered(everything())["services"]
     assert [services["edge"][key] for key in ("cpus", "mem_limit")] == [0.5, "128m"]
     assert [services["api"][key] for key in ("cpus", "mem_limit")] == [2.0, "1g"]
@@ -366,11 +252,6 @@ def test_the_head_says_how_agents_join():
     assert "#   tierlb agent --pool joining --join ws://controller-joining:7901 --token-file FILE ..." in head
     assert "# with the token in secrets/agent-token-joining." in head
     assert all(line.startswith("#") or not line for line in lines[: len(head) + 1])
-
-
-def option(service, name):
-    command = service["command"]
-    return command[command.index(name) + 1]
 
 
 def definition(service):

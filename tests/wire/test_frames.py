@@ -11,11 +11,9 @@ from tierlb.model.address import Address
 from tierlb.model.load import Echo, Guidance, HostLoad, NodeLoad, NodeRow, SubtreeLoad
 from tierlb.model.snapshot import Destination, HostSpec, Listener, PoolSettings, Rule, Send, Snapshot
 from tierlb.model.topology import HealthCheck, Kind, Match, Policy, Redirect, Respond
+from tierlb.wire.frame_fields import MAX_COUNT, MAX_NUMBER, MAX_ROWS
 from tierlb.wire.frames import (
-    MAX_COUNT,
     MAX_FRAME_BYTES,
-    MAX_NUMBER,
-    MAX_ROWS,
     Ack,
     Configure,
     Frame,

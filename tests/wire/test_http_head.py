@@ -1,25 +1,19 @@
 """Heads: what is read, and every way of smuggling that must be refused."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import pytest
 
-from tierlb.wire import http_head
+from tierlb.wire.http_fields import HOP_BY_HOP, BadHead, HeaderField
 from tierlb.wire.http_head import (
-    HOP_BY_HOP,
     LENGTH_LIMIT,
-    LINES_BUDGET_BYTES,
     OPTIONS_LIMIT,
-    BadHead,
-    HeaderField,
     RequestHead,
     ResponseHead,
     find_head_end,
     parse_request_head,
     parse_response_head,
-    read_field,
 )
-from tierlb.wire.memo import Memo
 
 
 def request(*fields: bytes, line: bytes = b"GET / HTTP/1.1", host: bytes = b"Host: a") -> RequestHead:
@@ -34,11 +28,6 @@ def request(*fields: bytes, line: bytes = b"GET / HTTP/1.1", host: bytes = b"Hos
 
 def response(*fields: bytes, line: bytes = b"HTTP/1.1 200 OK") -> ResponseHead:
     return parse_response_head(b"\r\n".join([line, *fields, b"", b""]))
-
-
-def once(*fields: bytes) -> RequestHead:
-    """Parse a request one time only."""
-    return parse_request_head(b"\r\n".join([b"GET / HTTP/1.1", b"Host: a", *fields, b"", b""]))
 
 
 def _outcome(head: bytes) -> RequestHead | BadHead:
@@ -71,19 +60,6 @@ def test_a_block_seen_before_is_not_read_again_and_its_version_counts() -> None:
 
 def test_headers_are_the_fields_as_sent_in_order() -> None:
     assert request(b"X-b:1", b"x-A: 2 ").headers == ((b"Host", b"a"), (b"X-b", b"1"), (b"x-A", b"2"))
-
-
-@pytest.mark.parametrize(
-    "name",
-    sorted(
-        HOP_BY_HOP
-        | {b"host", b"content-length", b"expect", b"forwarded", b"x-request-id"}
-        | {b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host"}
-    ),
-)
-def test_fields_that_a_proxy_reads_or_writes_are_special(name: bytes) -> None:
-    assert read_field(name.title() + b": 1").special
-    assert not read_field(b"X-Not-" + name + b": 1").special
 
 
 def test_get_finds_the_first_value_whatever_the_case() -> None:
@@ -525,34 +501,6 @@ def test_the_end_of_a_head_is_found_from_any_start_before_it() -> None:
     buffer = b"GET / HTTP/1.0\r\n\r\nrest\r\n\r\n"
     assert [find_head_end(buffer, start) for start in (0, 14, 15)] == [18, 18, len(buffer)]
     assert all(find_head_end(buffer[:size]) == -1 for size in range(18))
-
-
-@pytest.fixture
-def lines(monkeypatch: pytest.MonkeyPatch) -> Mapping[bytes, object]:
-    """The lines that are known, at first none."""
-    kept = http_head.FieldLines()
-    monkeypatch.setattr(http_head, "known_lines", Memo(LINES_BUDGET_BYTES, kept))
-    monkeypatch.setattr(http_head, "_make_field", kept.__getitem__)
-    return kept
-
-
-def test_lines_are_remembered_from_their_second_sight_on(lines: Mapping[bytes, object]) -> None:
-    for number in range(3):
-        once(b"X-Same: 1", b"X-Number: %d" % number)
-    assert [line for line in lines if line.startswith(b"X-")] == [b"X-Same: 1"]
-
-
-def test_credentials_are_not_remembered(lines: Mapping[bytes, object]) -> None:
-    for number in range(3):
-        once(b"Authorization: Basic c2VjcmV0", b"Cookie: s=c2VjcmV0", b"X-Ordinary: c2VjcmV0", b"X: %d" % number)
-        response(b"Set-Cookie: s=c2VjcmV0", b"X: %d" % number)
-    assert [line for line in lines if b"c2VjcmV0" in line] == [b"X-Ordinary: c2VjcmV0"]
-
-
-def test_long_lines_are_not_remembered(lines: Mapping[bytes, object]) -> None:
-    for number in range(3):
-        once(b"X-Long: " + b"x" * 300, b"X: %d" % number)
-    assert not any(line.startswith(b"X-Long") for line in lines)
 
 
 @pytest.mark.parametrize("read", [request, response])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tierlb.wire.http_head import BadHead
+from tierlb.wire.http_fields import BadHead
 from tierlb.wire.http_start import check_request_start, why_no_response
 
 

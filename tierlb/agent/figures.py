@@ -10,7 +10,8 @@ from typing import Any
 
 import attrs
 
-from tierlb.wire.orca import BadOrca, OrcaReport, parse_json
+from tierlb.wire.orca import parse_json
+from tierlb.wire.orca_report import BadOrca, OrcaReport
 
 MAX_FIGURES_BYTES = 64 * 1024
 LARGEST_FIGURE = 1e15

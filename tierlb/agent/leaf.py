@@ -24,7 +24,7 @@ from tierlb.agent.figures import AppFigures
 from tierlb.model.load import Echo, NodeLoad, NodeRow, SubtreeLoad
 from tierlb.telemetry.utilisation import LEAST_LOOP_BUSY, USABLE
 from tierlb.telemetry.window import Window
-from tierlb.wire.orca import OrcaReport
+from tierlb.wire.orca_report import OrcaReport
 
 SMOOTHED_S = 1.0
 """Time constant of all estimates of capacity."""

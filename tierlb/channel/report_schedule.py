@@ -19,7 +19,8 @@ import trio
 from tierlb.channel.watching import WatchRelay
 from tierlb.model.load import REPORT_INTERVAL_S, Echo, Guidance, NodeRow, SubtreeLoad
 from tierlb.telemetry.pace import LEAST_GAP_S, Pace
-from tierlb.wire.frames import MAX_ROWS, Report
+from tierlb.wire.frame_fields import MAX_ROWS
+from tierlb.wire.frames import Report
 
 SIGN_OF_LIFE_S = 10.0
 CONTROLLER_AS_PARENT = ""

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable
 import attrs
 
 from tierlb.model.load import NodeRow
-from tierlb.wire.frames import MAX_NONCE_CHARACTERS, MAX_ROWS, MAX_WATCH_S, Watch
+from tierlb.wire.frame_fields import MAX_NONCE_CHARACTERS, MAX_ROWS, MAX_WATCH_S
+from tierlb.wire.frames import Watch
 
 WORTH_S = 0.5
 """A watch that ends less than this later than the one in force is the same one by another way."""

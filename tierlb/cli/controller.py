@@ -26,7 +26,7 @@ from tierlb.net.tls import TlsProblem, admin_context
 from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.topology.uses import Use
 from tierlb.wire.credentials import SCHEME
-from tierlb.wire.frames import is_calling_place
+from tierlb.wire.frame_fields import is_calling_place
 
 ADMIN_TOKEN_BYTES = 32
 

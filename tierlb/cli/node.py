@@ -27,7 +27,7 @@ from tierlb.node.placement import LOOPBACK, Placement
 from tierlb.node.process import Node, run_node
 from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.wire.credentials import Principal, Role, parse_credential
-from tierlb.wire.frames import is_calling_place
+from tierlb.wire.frame_fields import is_calling_place
 
 COLLECT_AFTER_ALLOCATIONS = 50_000
 """Finished exchanges are freed by their reference counts; the collector is only needed for cycles after errors."""

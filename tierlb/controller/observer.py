@@ -15,7 +15,8 @@ from tierlb.controller.node_record import NodeRecord
 from tierlb.controller.registry import NodeRegistry
 from tierlb.controller.status import ClusterStatus, State
 from tierlb.model.load import NodeRow
-from tierlb.wire.frames import MAX_WATCH_S, Watch
+from tierlb.wire.frame_fields import MAX_WATCH_S
+from tierlb.wire.frames import Watch
 
 NONCE_BYTES = 12
 OBSERVE_S = 5.0

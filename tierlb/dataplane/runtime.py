@@ -10,8 +10,7 @@ from typing import Any, Protocol
 import attrs
 
 from tierlb.balance.drain import BELOW_S, DrainState, Remainder
-from tierlb.dataplane.connection_cap import CappedFront as Capped
-from tierlb.dataplane.connection_cap import ConnectionCap
+from tierlb.dataplane.connection_cap import CappedFront, ConnectionCap
 from tierlb.dataplane.counters import Counters
 from tierlb.dataplane.l4.front import L4Front
 from tierlb.dataplane.l7.front import L7Front
@@ -29,7 +28,7 @@ from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.telemetry.sketch import Sketch
 
 
-class CappedFront(Served, Capped, Protocol):
+class Front(Served, CappedFront, Protocol):
     """What an l4 and an l7 front have in common."""
 
     @property
@@ -134,7 +133,7 @@ class Runtime(Serving):
         descriptors: int,
     ) -> None:
         kind = L4Front if snapshot.kind is Kind.L4 else L7Front
-        self.front: CappedFront = kind(identity.name, reactor, rng, log, identity)
+        self.front: Front = kind(identity.name, reactor, rng, log, identity)
         super().__init__(identity.name, errors, self.front.counters)
         self.snapshot = snapshot
         self.upkeep = Upkeep(self.front, reactor, rng, log, errors)

@@ -27,13 +27,14 @@ from tierlb.model.topology import Orca
 from tierlb.net.reactor import Reactor
 from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.telemetry.sketch import Sketch
-from tierlb.wire import orca
+from tierlb.wire.orca import ORCA_RESPONSE_FIELD, encode_orca
+from tierlb.wire.orca_report import OrcaReport, node_report
 
 GUIDANCE_FOR_S = 12.0
 """A parent repeats its guidance every four seconds. It holds for this long after the last time."""
 LOAD_EVERY_S = 0.25
 """How often the node's load is worked out for headers and agent checks."""
-NOTHING_TO_SAY = orca.OrcaReport()
+NOTHING_TO_SAY = OrcaReport()
 """Of an idle node. An empty report would be one that cannot be read: fields end before the blanks at their end."""
 
 
@@ -136,8 +137,8 @@ class Upkeep:
 
     def _orca_field(self, load: SubtreeLoad, form: Orca) -> bytes:
         recent = self.account.recent
-        report = orca.node_report(load, recent.done_per_s, recent.errors_per_s)
+        report = node_report(load, recent.done_per_s, recent.errors_per_s)
         if report == NOTHING_TO_SAY:
             return b""
-        value = orca.encode_orca(report, form)
-        return b"%b: %b\r\n" % (orca.ORCA_RESPONSE_FIELD, value)
+        value = encode_orca(report, form)
+        return b"%b: %b\r\n" % (ORCA_RESPONSE_FIELD, value)

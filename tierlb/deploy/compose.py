@@ -1,10 +1,6 @@
 """A topology as a compose file: one service per tier, one per pool with `run`, and the controller.
 
-Networks decide which services reach each other. Each tier and pool has a network `to-NAME` without a way out, shared
-with those that send to it, and no service is in a network that it does not need. The controller is in the networks of
-all that join it, in each under an alias of its own, `controller-NAME`: a node joins by the alias that exists only in
-its own network, so that the local address of that connection is the one by which its parents reach it. A service that
-publishes a port or sends to endpoints elsewhere also has a network `out-NAME`, alone.
+Which services share a network, and so reach each other, is decided in `compose_network.py`.
 
 The result uses only what both docker-compose 1.29 and the Compose Specification have. Left out: several machines (use
 Kubernetes, or `tierlb node` by hand), and endpoints without `run`, which compose does not start.
@@ -21,6 +17,14 @@ from typing import Any
 import attrs
 
 from tierlb.balance.stop_times import stop_whole_s
+from tierlb.deploy.compose_network import (
+    CONTROLLER_SERVICE,
+    WAY_OUT,
+    joined_networks,
+    network_alias,
+    networks,
+    published,
+)
 from tierlb.deploy.container import (
     ADMIN_PORT,
     CONTROL_PORT,
@@ -38,13 +42,11 @@ from tierlb.deploy.container import (
     tls_options,
 )
 from tierlb.deploy.yaml_text import dump
-from tierlb.model.address import Address
 from tierlb.model.topology import Pool, Resources, Run, Tier, Topology
 from tierlb.wire.credentials import Principal, Role
 
 Document = dict[str, Any]
 
-CONTROLLER_SERVICE = "controller"
 JOIN_TOKEN, ADMIN_TOKEN = "join-token", "admin-token"
 """The join token is the cluster's secret, from which those of nodes and agents follow: it is for the controller alone.
 """
@@ -60,7 +62,6 @@ CONTROLLER_STOP_S = 15
 """The controller drains nothing; this allows for a busy engine."""
 HEALTH_TIMES: Document = {"interval": "3s", "timeout": "5s", "retries": 3, "start_period": "30s"}
 """A check costs about 30 ms of CPU time, nearly all of it the engine's."""
-WAY_OUT = "out-"
 COMPOSE_CLUSTER_LABEL = "tierlb.cluster"
 DEFINITION_LABEL = "tierlb.definition"
 """Hash of the container's definition, to recognise containers that have to be recreated. Networks and replicas are not
@@ -128,7 +129,7 @@ def compose_warnings(topology: Topology) -> tuple[str, ...]:
 def compose_document(rendering: Rendering) -> Document:
     """The compose file as plain data. There must be no `faults`."""
     topology = rendering.topology
-    members = networks(topology)
+    all_networks = networks(topology)
     services = {CONTROLLER_SERVICE: _controller_service(rendering)}
     services |= {tier.name: _tier_services(rendering, tier) for tier in topology.tiers.values()}
     services |= {pool.name: _pool_service(rendering, pool, pool.run) for pool in topology.pools.values() if pool.run}
@@ -137,8 +138,10 @@ def compose_document(rendering: Rendering) -> Document:
     source = {"source": rendering.source} if rendering.source else {}
     return {
         "x-tierlb": {"cluster": topology.cluster, "image": rendering.image, **source},
-        "services": {name: service | {"networks": _joined(members, name)} for name, service in services.items()},
-        "networks": {name: _service_network(topology, name) for name in members},
+        "services": {
+            name: service | {"networks": joined_networks(all_networks, name)} for name, service in services.items()
+        },
+        "networks": {name: _service_network(topology, name) for name in all_networks},
         "volumes": {"state": {}},
         "secrets": {name: {"file": f"./secrets/{name}"} for name in _secrets(rendering)},
     }
@@ -148,34 +151,6 @@ def text(rendering: Rendering) -> str:
     """The compose file."""
     comments = "".join(f"# {line}".rstrip() + "\n" for line in _header(rendering))
     return f"{comments}\n{dump(compose_document(rendering))}"
-
-
-def networks(topology: Topology) -> dict[str, dict[str, tuple[str, ...]]]:
-    """The services of each network, with their aliases there."""
-    found: dict[str, dict[str, tuple[str, ...]]] = {_way_out(CONTROLLER_SERVICE): {CONTROLLER_SERVICE: ()}}
-    for tier in topology.tiers.values():
-        found[f"to-{tier.name}"] = {
-            CONTROLLER_SERVICE: (_alias(tier.name),),
-            tier.name: (),
-            **_sender_services(topology, tier.name),
-        }
-    for pool in topology.pools.values():
-        if pool.agents:  # their operator attaches them
-            found[f"to-{pool.name}"] = {
-                CONTROLLER_SERVICE: (_alias(pool.name),),
-                **_sender_services(topology, pool.name),
-            }
-        elif pool.run is not None:
-            found[f"to-{pool.name}"] = {pool.name: (), **_sender_services(topology, pool.name)}
-    for tier in topology.tiers.values():
-        if published(tier) or any(_is_outside(topology, target) for target in tier.targets):
-            found[_way_out(tier.name)] = {tier.name: ()}
-    return found
-
-
-def published(tier: Tier) -> tuple[Address, ...]:
-    """The addresses at which the tier is reached from outside."""
-    return tuple(address for address in (tier.listen, tier.agent_check) if address is not None)
 
 
 def _header(rendering: Rendering) -> Iterator[str]:
@@ -197,7 +172,7 @@ def _header(rendering: Rendering) -> Iterator[str]:
 
 
 def _name_faults(topology: Topology) -> Iterator[str]:
-    aliases = {_alias(name) for name in [*topology.tiers, *topology.pools]}
+    aliases = {network_alias(name) for name in [*topology.tiers, *topology.pools]}
     for place, names in (("tiers", topology.tiers), ("pools", topology.pools)):
         for name in names:
             if name == CONTROLLER_SERVICE or name in aliases:
@@ -331,31 +306,8 @@ def _definition(service: Document) -> str:
     return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _joined(members: Mapping[str, Mapping[str, tuple[str, ...]]], service: str) -> Document:
-    inside = {network: names[service] for network, names in members.items() if service in names}
-    return {network: {"aliases": list(aliases)} if aliases else {} for network, aliases in inside.items()}
-
-
-def _sender_services(topology: Topology, name: str) -> dict[str, tuple[str, ...]]:
-    return {tier.name: () for tier in topology.parents(name)}
-
-
-def _is_outside(topology: Topology, name: str) -> bool:
-    """Whether it is a pool whose endpoints are in no network of this cluster."""
-    pool = topology.pools.get(name)
-    return pool is not None and bool(pool.endpoints or pool.dns)
-
-
-def _alias(name: str) -> str:
-    return f"{CONTROLLER_SERVICE}-{name}"
-
-
 def _join_url(rendering: Rendering, name: str) -> str:
-    return f"{'wss' if rendering.tls else 'ws'}://{_alias(name)}:{CONTROL_PORT}"
-
-
-def _way_out(service: str) -> str:
-    return f"{WAY_OUT}{service}"
+    return f"{'wss' if rendering.tls else 'ws'}://{network_alias(name)}:{CONTROL_PORT}"
 
 
 def _secrets(rendering: Rendering) -> tuple[str, ...]:

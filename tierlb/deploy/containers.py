@@ -13,7 +13,8 @@ from typing import Any
 
 import attrs
 
-from tierlb.deploy.compose import CONTROLLER_SERVICE, DEFINITION_LABEL, Document
+from tierlb.deploy.compose import DEFINITION_LABEL, Document
+from tierlb.deploy.compose_network import CONTROLLER_SERVICE
 from tierlb.deploy.container import NODE_DATA_PORT, POOL_PORT
 
 DATA_PORTS = frozenset({NODE_DATA_PORT, POOL_PORT})

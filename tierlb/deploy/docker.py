@@ -17,7 +17,8 @@ from typing import Any
 
 import attrs
 
-from tierlb.deploy.compose import COMPOSE_CLUSTER_LABEL, CONTROLLER_SERVICE, DEFINITION_LABEL, Document
+from tierlb.deploy.compose import COMPOSE_CLUSTER_LABEL, DEFINITION_LABEL, Document
+from tierlb.deploy.compose_network import CONTROLLER_SERVICE
 from tierlb.deploy.container import PYTHON
 from tierlb.deploy.containers import Container, ContainerLink, Decline, Growth, Scene, awaited, decline, growth, in_use
 from tierlb.topology.units import LONGEST_DURATION_S

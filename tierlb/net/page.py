@@ -13,7 +13,8 @@ from http import HTTPStatus
 import attrs
 import trio
 
-from tierlb.wire.http_head import BadHead, find_head_end, parse_request_head
+from tierlb.wire.http_fields import BadHead
+from tierlb.wire.http_head import find_head_end, parse_request_head
 
 MAX_PAGE_HEAD_BYTES = 16 * 1024
 PAGE_READ_BYTES = 16 * 1024

@@ -21,10 +21,9 @@ back to it, so there is always one that can move.
 
 An address that passes from one tier to another is open all the time: the new tier opens it in *blend*, the old one
 closes it in *release*, and meanwhile both listen (SO_REUSEPORT), each with hosts of its own. A tier that moves to
-another address opens the new one and closes the old one at once, and if its old address passes to another tier, it does
-so in *release*. Two tiers that swap addresses leave a gap, since a tier has one address at a time. An agent-check
-cannot be shared; one that comes where another tier had something, or to a tier that shrinks to one node, opens at the
-end.
+another address opens the new one and closes the old one at once. If its old address passes to another tier, it does so
+in *release*. Two tiers that swap addresses leave a gap, since a tier has one address at a time. An agent-check cannot
+be shared; one that comes where another tier had something, or to a tier that shrinks to one node, opens at the end.
 
 Left out: when a stage is ready, deadlines and the way back (a transition from the stage reached to the old topology).
 """

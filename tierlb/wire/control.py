@@ -18,9 +18,9 @@ import attrs
 from tierlb.model.load import Guidance
 from tierlb.model.snapshot import Snapshot
 from tierlb.wire.allowance import EXCEEDED, FRAME_UNIT_BYTES, Allowance
+from tierlb.wire.frame_fields import MAX_TEXT_CHARACTERS
 from tierlb.wire.frames import (
     MAX_CHILD_FRAME_BYTES,
-    MAX_TEXT_CHARACTERS,
     PROTOCOL_VERSION,
     Ack,
     Configure,

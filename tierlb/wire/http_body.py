@@ -11,7 +11,7 @@ Left out: content codings, and bodies framed by length or by the end of the conn
 import enum
 import re
 
-from tierlb.wire.http_head import BadHead, Header, HeaderField, read_field
+from tierlb.wire.http_fields import BadHead, Header, HeaderField, read_field
 from tierlb.wire.identity import is_identity
 
 CHUNK_LINE_LIMIT_BYTES = 1024

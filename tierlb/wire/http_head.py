@@ -6,9 +6,9 @@ names are tokens, there is one Host, at most one framing field, and one coding (
 llhttp read the same way; the tests compare them.
 
 It is written by hand because llhttp calls back for every field and has fewer rules. Bytes are split into lines by the
-interpreter's C code, and bytes that were seen before are one look-up in a bounded memo of valid ones. There are two
-memos: of single lines, and of the whole block after a request line, because a client sends the same block again and
-again and only the request line changes.
+interpreter's C code, single lines are read by `http_fields.py`, and the whole block after a request line that was seen
+before is one look-up in a bounded memo of valid ones, because a client sends the same block again and again and only
+the request line changes.
 
 Left out on purpose: obs-fold, leading empty lines, CONNECT, h2c (a tunnel past every route), transfer codings other
 than chunked. Whether a message has a body also depends on the request it answers (HEAD, 1xx, 204, 304), which only the
@@ -16,31 +16,29 @@ caller knows.
 """
 
 import re
-from collections.abc import Iterable
-from typing import NamedTuple, TypeAlias
 
 import attrs
 
 from tierlb.wire.host import host_name
-from tierlb.wire.identity import is_identity
+from tierlb.wire.http_fields import (
+    FIELD_BYTES,
+    HOP_BY_HOP,
+    NOT_IN_VALUE,
+    BadHead,
+    Header,
+    HeaderField,
+    is_token,
+    read_field,
+    read_fields,
+)
 from tierlb.wire.memo import Memo
-
-Header: TypeAlias = tuple[bytes, bytes]
 
 LENGTH_LIMIT = 2**63 - 1  # what other implementations keep in a signed 64-bit integer
 OPTIONS_LIMIT = 32  # of Connection; browsers and proxies send one or two
-MEMO_LINE_BYTES = 256
-LINES_BUDGET_BYTES = 1024 * 1024
 BLOCKS_BUDGET_BYTES = 1024 * 1024
 SMALL_BUDGET_BYTES = 128 * 1024
 """The budget of hosts, status lines and Connection fields each: a few hundred of the usual ones."""
 
-HOP_BY_HOP = frozenset(
-    {b"connection", b"proxy-connection", b"keep-alive", b"te", b"transfer-encoding", b"upgrade"}
-)  # RFC 9110 §7.6.1
-
-_HEAD_TOKEN = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_NOT_IN_VALUE = re.compile(rb"[^\t -~\x80-\xff]")
 _NOT_IN_TARGET = re.compile(rb"[^!\"$-~]")
 _ORDINARY_LINE = re.compile(
     rb"(GET|HEAD|POST|PUT|DELETE|OPTIONS|PATCH) (/[!\"$-~]*) HTTP/1\.([01])"
@@ -50,38 +48,8 @@ _STATUS = re.compile(rb"[1-9][0-9][0-9]")
 _ABSOLUTE = re.compile(rb"https?://([^/?]*)(.*)", re.IGNORECASE)
 
 BLOCK_BYTES = 1000
-FIELD_BYTES = 330
-"""The memory of the objects besides their characters (CPython 3.11: a tuple of five and four bytes objects)."""
-
-_MEANINGFUL = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade", b"te"})
-_OF_THIS_HOP = HOP_BY_HOP | _MEANINGFUL | {b"x-request-id"}
-_PLAIN_NAME = b"abcdefghijklmnopqrstuvwxyz0123456789-"
-_NOT_ALPHANUMERIC = re.compile(rb"[^a-z0-9]")
-_LISTS = frozenset({b"connection", b"upgrade", b"expect", b"te"})  # several lines mean one list, RFC 9110 §5.2
+"""The memory of a block's objects besides its fields and their characters (CPython 3.11)."""
 _NEVER_HOP_BY_HOP = frozenset({b"host", b"content-length"})
-_SECRET = frozenset({b"authorization", b"cookie", b"proxy-authorization", b"set-cookie"})
-
-
-class BadHead(ValueError):  # noqa: N818 (a verdict on the input, as in "raise BadHead")
-    """A head that must not be forwarded: `status` to answer with (400, 414, 431, 501, 505) and why."""
-
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
-        self.reason = reason
-
-
-class HeaderField(NamedTuple):
-    """One field: name as sent, value without surrounding blanks, name in lower case, and `name: value` for sending.
-
-    `special` marks the fields that a proxy reads, writes or withholds itself; all others pass.
-    """
-
-    name: bytes
-    value: bytes
-    lower: bytes
-    line: bytes
-    special: bool
 
 
 class _Lookup:
@@ -233,7 +201,7 @@ def _read_block(rest: bytes, minor: int, max_headers: int) -> Block:
     """The block in the bytes after the request line, from the memo if it was seen before."""
     if rest.count(b"\r\n") - 1 > max_headers:
         raise BadHead(431, f"more than {max_headers} header fields")
-    fields, meaning = _read_fields(_lines(b"\r\n" + rest)[1:])
+    fields, meaning = read_fields(_lines(b"\r\n" + rest)[1:])
     host = meaning.get(b"host", b"")
     name = host_name(host)
     if name is None:
@@ -256,7 +224,7 @@ def parse_response_head(head: bytes, max_headers: int = 100) -> ResponseHead:
         raise BadHead(431, f"more than {max_headers} header fields")
     lines = _lines(head)
     minor, status, reason = _status_line(lines.pop(0))
-    fields, meaning = _read_fields(lines)
+    fields, meaning = read_fields(lines)
     length, chunked = _body_framing(meaning, minor)
     keep_alive, upgrade, dropped = _connection(meaning.get(b"connection"), meaning.get(b"upgrade"), minor)
     return ResponseHead(status, reason, minor, fields, length, chunked, keep_alive, upgrade, dropped)
@@ -267,63 +235,10 @@ def check_request_line(line: bytes) -> None:
     _request_line(line)
 
 
-def read_field(line: bytes) -> HeaderField:
-    """One field line without its CRLF. Raises BadHead."""
-    name, colon, value = line.partition(b":")
-    if not colon or not is_token(name):
-        folded = line.startswith((b" ", b"\t"))
-        raise BadHead(400, "a line starts with whitespace" if folded else "a field name is not a token and a colon")
-    if _NOT_IN_VALUE.search(value):
-        raise BadHead(400, "a field value holds a control character")
-    lower = name.lower()
-    if lower.translate(None, _PLAIN_NAME) and _is_special(_NOT_ALPHANUMERIC.sub(b"-", lower)):
-        raise BadHead(400, "a field name becomes another one where `_` and `-` are the same (CGI)")
-    value = value.strip(b" \t")
-    return HeaderField(name, value, lower, b"%b: %b" % (name, value), _is_special(lower))
-
-
-def _is_special(name: bytes) -> bool:
-    return name in _OF_THIS_HOP or is_identity(name)
-
-
-def is_token(text: bytes) -> bool:
-    """RFC 9110 §5.6.2."""
-    return bool(text) and not text.translate(None, _HEAD_TOKEN)
-
-
-class FieldLines(dict[bytes, HeaderField]):
-    """Reads a line that is not in the memo; a hit is one look-up without a Python call."""
-
-    def __missing__(self, line: bytes) -> HeaderField:
-        field = read_field(line)
-        if len(line) <= MEMO_LINE_BYTES and field.lower not in _SECRET:
-            known_lines.offer(line, field, FIELD_BYTES + 4 * len(line))
-        return field
-
-
-known_lines: Memo[HeaderField] = Memo(LINES_BUDGET_BYTES, FieldLines())
-"""Valid field lines and their fields."""
-_make_field = known_lines.kept.__getitem__
-
-
 def _lines(head: bytes) -> list[bytes]:
     if not head.endswith(b"\r\n\r\n"):
         raise BadHead(400, "the head does not end with an empty line")
     return head[:-4].split(b"\r\n")
-
-
-def _read_fields(lines: Iterable[bytes]) -> tuple[tuple[HeaderField, ...], dict[bytes, bytes]]:
-    fields = tuple(map(_make_field, lines))
-    meaning: dict[bytes, bytes] = {}
-    for _, value, name, _, special in fields:
-        if special and name in _MEANINGFUL:
-            if name not in meaning:
-                meaning[name] = value
-            elif name in _LISTS:
-                meaning[name] += b", " + value
-            else:
-                raise BadHead(400, f"more than one {name.decode()} field")
-    return fields, meaning
 
 
 def _request_line(line: bytes) -> tuple[bytes, bytes, int]:
@@ -376,7 +291,7 @@ def _read_status_line(line: bytes) -> tuple[int, int, bytes]:
     status, _, reason = rest.partition(b" ")
     if not _STATUS.fullmatch(status):
         raise BadHead(400, "the status is not three digits from 100 on")
-    if _NOT_IN_VALUE.search(reason):
+    if NOT_IN_VALUE.search(reason):
         raise BadHead(400, "the reason holds a control character")
     return minor, int(status), reason
 

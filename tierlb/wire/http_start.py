@@ -6,7 +6,8 @@ Each byte is checked once, as it arrives; complete heads are checked by http_hea
 
 import re
 
-from tierlb.wire.http_head import BadHead, check_request_line
+from tierlb.wire.http_fields import BadHead
+from tierlb.wire.http_head import check_request_line
 
 SHOWN_BYTES = 16
 

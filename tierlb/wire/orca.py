@@ -4,76 +4,41 @@
 xds.data.orca.v3.OrcaLoadReport>`; gRPC's `endpoint-load-metrics-bin` holds the base64 alone. Sources: Envoy's
 source/common/orca/orca_parser.cc, cncf/xds's orca_load_report.proto, gRPC proposals A51, A58 and A64.
 
-A value of zero counts as missing: protobuf cannot distinguish the two, and an endpoint that serves this very response
-is not idle. One wrong number makes the whole report wrong, as in Envoy; unknown names are errors in TEXT and JSON (as
-in Envoy) and skipped in BIN (as protobuf requires). Named metrics and request costs belong to the application: they
-need only be finite.
+Unknown names are errors in TEXT and JSON (as in Envoy) and skipped in BIN (as protobuf requires). The same report comes
+with many responses, so repeated values are read once (`OrcaBook`).
 
-The message is read and written here: it is one message of doubles and maps, and importing the protobuf runtime would
-cost every node 50 ms and 7 MiB. Left out: groups (deprecated, refused), out-of-band reports, and the use of the
-figures.
+Left out: which figures are accepted (`orca_report.py`), the message behind BIN (`orca_protobuf.py`), out-of-band
+reports, and the use of the figures.
 """
 
 import base64
 import binascii
 import json
-import math
 import re
-import struct
-from collections.abc import Iterator, Mapping
-from types import MappingProxyType
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import attrs
 
-from tierlb.model.load import SubtreeLoad
 from tierlb.model.topology import Orca
 from tierlb.wire.memo import Memo
+from tierlb.wire.orca_protobuf import read_message, write_message
+from tierlb.wire.orca_report import (
+    MAX_METRICS,
+    BadOrca,
+    OrcaReport,
+    checked_entry,
+    checked_load,
+    finished_report,
+    metric_name,
+)
 
 ORCA_RESPONSE_FIELD = b"endpoint-load-metrics"
 BIN_FIELD = b"endpoint-load-metrics-bin"
 MAX_VALUE_BYTES = 4096
-MAX_METRICS = 64
-MAX_METRIC_CHARACTERS = 128
-HUGE = 1e12
-"""No utilisation or request rate is that high: such a number is a mistake or malicious."""
-SLOTS_METRIC = "slots"
-"""The named metric with the number of requests that an endpoint works on at the same time."""
 
 _TEXT, _JSON, _BIN = b"TEXT ", b"JSON ", b"BIN "
-_NOTHING: Mapping[str, float] = MappingProxyType({})
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_./-]+")
-
-
-class BadOrca(ValueError):  # noqa: N818 (a verdict on the input, like BadHead)
-    """The field's value is no load report, and why."""
-
-
-@attrs.frozen
-class OrcaReport:
-    """One report. 0 means missing; utilisations are fractions and may exceed 1."""
-
-    cpu: float = 0.0
-    memory: float = 0.0
-    application: float = 0.0
-    rps: float = 0.0
-    eps: float = 0.0
-    named: Mapping[str, float] = _NOTHING
-    request_cost: Mapping[str, float] = _NOTHING
-    utilization: Mapping[str, float] = _NOTHING
-
-    @property
-    def busy(self) -> float:
-        """The utilisation that counts: the application's own figure where there is one, else the processor's (A58)."""
-        return self.application or self.cpu
-
-    @property
-    def slots(self) -> int:
-        """How many requests it works on at a time, by its named metric (0: missing)."""
-        slots = self.named.get(SLOTS_METRIC, 0.0)
-        return int(slots) if 1.0 <= slots <= 1e6 else 0
-
-
 _LOADS = {
     "cpu_utilization": "cpu",
     "mem_utilization": "memory",
@@ -82,7 +47,6 @@ _LOADS = {
     "eps": "eps",
 }
 _MAPS = {"named_metrics": "named", "request_cost": "request_cost", "utilization": "utilization"}
-_OPAQUE = ("named", "request_cost")
 _ATTRIBUTES = {name.encode(): attribute for name, attribute in _LOADS.items()}
 _PREFIXES = {b"named_metrics": "named", b"utilization": "utilization"}  # the maps that TEXT has a form for
 
@@ -105,19 +69,6 @@ def parse_bin(value: bytes) -> OrcaReport:
     return parse_orca(_BIN + value)
 
 
-def node_report(load: SubtreeLoad, rps: float, eps: float) -> OrcaReport:
-    """The report of a node on its subtree, with its recent rates of items done and of errors.
-
-    Readers weight by the rate over the utilisation (A58, Envoy's client_side_weighted_round_robin), so the utilisation
-    is such that this gives the capacity. Parked items are left out everywhere. Four digits: more would only make each
-    value a new one.
-    """
-    busy = rps / load.capacity if load.capacity > 0 else load.utilisation
-    application, rate, errors = (float(f"{min(figure, HUGE):.4g}") for figure in (busy, rps, eps))
-    named = {"in_flight": float(load.queued)} if load.queued else {}
-    return OrcaReport(application=application, rps=rate, eps=errors, named=named)
-
-
 def encode_orca(report: OrcaReport, form: Orca) -> bytes:
     """The value of `endpoint-load-metrics` for `report`, exactly.
 
@@ -130,7 +81,7 @@ def encode_orca(report: OrcaReport, form: Orca) -> bytes:
         case Orca.JSON:
             return _JSON + json.dumps(_as_json(report), separators=(",", ":")).encode()
         case Orca.BIN:
-            return _BIN + base64.b64encode(_write_message(report))
+            return _BIN + base64.b64encode(write_message(report))
 
 
 ORCA_BUDGET_BYTES = 512 * 1024
@@ -168,6 +119,15 @@ def _try_parse(value: bytes) -> OrcaReport | None:
         return None
 
 
+def _parse_base64(text: bytes) -> OrcaReport:
+    padding = b"=" * (-len(text) % 4)  # gRPC's writers leave it out
+    try:
+        message = binascii.a2b_base64(text + padding, strict_mode=True)
+    except binascii.Error:
+        raise BadOrca("not base64") from None
+    return read_message(message)
+
+
 # TEXT: comma-separated NAME=NUMBER (Envoy used to write NAME:NUMBER, and reads both)
 
 
@@ -180,7 +140,7 @@ def _parse_text(body: bytes) -> OrcaReport:
         if attribute is None or attribute in fields:
             rest.append(part)
         else:
-            fields[attribute] = _checked_load(_text_number(number), name)
+            fields[attribute] = checked_load(_text_number(number), name)
     return _with_rest(fields, rest) if rest else OrcaReport(**fields)
 
 
@@ -191,7 +151,7 @@ def _with_rest(fields: dict[str, Any], parts: list[bytes]) -> OrcaReport:
     for part in parts:
         name, number = _split(part)
         if name in _ATTRIBUTES:
-            _note(fields, _ATTRIBUTES[name], _checked_load(_text_number(number), name), name)
+            _note(fields, _ATTRIBUTES[name], checked_load(_text_number(number), name), name)
         elif name or number:
             _note_in_map(fields, name, _text_number(number))
     return OrcaReport(**fields)
@@ -209,8 +169,8 @@ def _note_in_map(fields: dict[str, Any], name: bytes, value: float) -> None:
     attribute = _PREFIXES.get(prefix)
     if attribute is None:
         raise BadOrca(f"no metric is called {_shown(name)}")
-    text = _name(key)
-    _note(fields.setdefault(attribute, {}), text, _entry(attribute, value, text), name)
+    text = metric_name(key)
+    _note(fields.setdefault(attribute, {}), text, checked_entry(attribute, value, text), name)
 
 
 def _note(fields: dict[str, float], key: str, value: float, name: bytes) -> None:
@@ -263,7 +223,7 @@ def parse_json(body: bytes) -> OrcaReport:
     for key, value in document.items():
         if value is not None:  # which stands for the default
             _note_json(fields, str(_CAMEL.get(key, key)), value)
-    return _with_old_rate(fields)
+    return finished_report(fields)
 
 
 def _note_json(fields: dict[str, Any], name: str, value: Any) -> None:
@@ -274,10 +234,10 @@ def _note_json(fields: dict[str, Any], name: str, value: Any) -> None:
     if key in fields:
         raise BadOrca(f"{name} twice")
     if name not in _MAPS:
-        fields[key] = _checked_load(_json_number(value), name)
+        fields[key] = checked_load(_json_number(value), name)
     elif isinstance(value, dict) and len(value) <= MAX_METRICS:
-        named = ((_name(each.encode("utf-8", "surrogatepass")), number) for each, number in value.items())
-        fields[key] = {each: _entry(key, _json_number(number), each) for each, number in named}
+        named = ((metric_name(each.encode("utf-8", "surrogatepass")), number) for each, number in value.items())
+        fields[key] = {each: checked_entry(key, _json_number(number), each) for each, number in named}
     else:
         raise BadOrca(f"{name} is not a map of at most {MAX_METRICS} numbers")
 
@@ -305,154 +265,3 @@ def _as_json(report: OrcaReport) -> dict[str, Any]:
     loads = {name: getattr(report, attribute) for name, attribute in _LOADS.items()}
     maps = {name: dict(getattr(report, attribute)) for name, attribute in _MAPS.items()}
     return {name: value for name, value in (loads | maps).items() if value}
-
-
-# BIN: the protobuf message. Fields may come in any order and again; the last one counts.
-
-_DOUBLES = {1: "cpu", 2: "memory", 6: "rps", 7: "eps", 9: "application"}
-_RPS_WHOLE = 3
-_ENTRIES = {4: "request_cost", 5: "utilization", 8: "named"}
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_DOUBLE = struct.Struct("<d")
-
-
-def _parse_base64(text: bytes) -> OrcaReport:
-    padding = b"=" * (-len(text) % 4)  # gRPC's writers leave it out
-    try:
-        message = binascii.a2b_base64(text + padding, strict_mode=True)
-    except binascii.Error:
-        raise BadOrca("not base64") from None
-    return _read_message(message)
-
-
-def _read_message(message: bytes) -> OrcaReport:
-    fields: dict[str, Any] = {}
-    for number, kind, value in _protobuf_fields(message):
-        if kind == _FIXED64 and number in _DOUBLES:
-            name = _DOUBLES[number]
-            fields[name] = _checked_load(_DOUBLE.unpack(value)[0], name)
-        elif kind == _VARINT and number == _RPS_WHOLE:
-            fields["rps_whole"] = _checked_load(float(value), "rps")
-        elif kind == _BYTES and number in _ENTRIES:
-            attribute = _ENTRIES[number]
-            key, metric = _read_entry(value)
-            fields.setdefault(attribute, {})[key] = _entry(attribute, metric, key)
-    if sum(len(fields.get(attribute, ())) for attribute in _ENTRIES.values()) > MAX_METRICS:
-        raise BadOrca(f"more than {MAX_METRICS} metrics")
-    return _with_old_rate(fields)
-
-
-def _read_entry(message: bytes) -> tuple[str, float]:
-    key, metric = b"", 0.0
-    for number, kind, value in _protobuf_fields(message):
-        if (number, kind) == (1, _BYTES):
-            key = value
-        elif (number, kind) == (2, _FIXED64):
-            metric = _DOUBLE.unpack(value)[0]
-        else:  # protobuf's runtimes disagree on whether the entry then counts
-            raise BadOrca("a metric has more than a name and a number")
-    return _name(key), metric
-
-
-def _protobuf_fields(message: bytes) -> Iterator[tuple[int, int, Any]]:
-    """Number, wire type and value of each field: an int for a varint, bytes for the others."""
-    at = 0
-    while at < len(message):
-        tag, at = _varint(message, at)
-        number, kind = tag >> 3, tag & 7
-        if not 0 < number < 1 << 29:
-            raise BadOrca("not a protobuf message")
-        if kind == _VARINT:
-            value, at = _varint(message, at)
-            yield number, kind, value
-            continue
-        if kind == _BYTES:
-            size, at = _varint(message, at)
-        elif kind in (_FIXED64, _FIXED32):
-            size = 8 if kind == _FIXED64 else 4
-        else:
-            raise BadOrca("not a protobuf message")
-        if size > len(message) - at:
-            raise BadOrca("the message is cut short")
-        yield number, kind, message[at : at + size]
-        at += size
-
-
-def _varint(message: bytes, at: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        if at >= len(message):
-            raise BadOrca("the message is cut short")
-        byte = message[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value & (1 << 64) - 1, at
-    raise BadOrca("not a protobuf message")
-
-
-def _write_message(report: OrcaReport) -> bytes:
-    parts = []
-    for number, attribute in _DOUBLES.items():
-        if value := getattr(report, attribute):
-            parts.append(_tag(number, _FIXED64) + _DOUBLE.pack(value))
-    for number, attribute in _ENTRIES.items():
-        for key, value in getattr(report, attribute).items():
-            entry = _sized(1, key.encode()) + _tag(2, _FIXED64) + _DOUBLE.pack(value)
-            parts.append(_sized(number, entry))
-    return b"".join(parts)
-
-
-def _sized(number: int, content: bytes) -> bytes:
-    return _tag(number, _BYTES) + _write_varint(len(content)) + content
-
-
-def _tag(number: int, kind: int) -> bytes:
-    return _write_varint(number << 3 | kind)
-
-
-def _write_varint(value: int) -> bytes:
-    written = bytearray()
-    while value >= 0x80:
-        written.append(value & 0x7F | 0x80)
-        value >>= 7
-    written.append(value)
-    return bytes(written)
-
-
-# Judgement, the same for all forms
-
-
-def _checked_load(value: float, name: object) -> float:
-    if 0.0 <= value <= HUGE:
-        return value
-    raise BadOrca(f"{_plain(name)} is negative, huge or not a number")
-
-
-def _entry(attribute: str, value: float, name: str) -> float:
-    if attribute not in _OPAQUE:
-        return _checked_load(value, name)
-    if not math.isfinite(value):
-        raise BadOrca(f"{name} is not a number")
-    return value
-
-
-def _name(key: bytes) -> str:
-    try:
-        text = key.decode()
-    except UnicodeDecodeError:
-        raise BadOrca("a metric's name is not UTF-8") from None
-    if 0 < len(text) <= MAX_METRIC_CHARACTERS:
-        return text
-    raise BadOrca("a metric's name is empty or too long")
-
-
-def _with_old_rate(fields: dict[str, Any]) -> OrcaReport:
-    """`rps`, deprecated and whole, counts where there is no `rps_fractional`."""
-    whole = fields.pop("rps_whole", 0.0)
-    fields["rps"] = fields.get("rps") or whole
-    return OrcaReport(**fields)
-
-
-def _plain(name: object) -> str:
-    return name.decode("latin-1")[:40] if isinstance(name, bytes) else str(name)[:40]

@@ -12,7 +12,7 @@ from tierlb.dataplane.l7.exchange import Exchange
 from tierlb.dataplane.l7.http1 import Http1Downstream
 from tierlb.dataplane.l7.reply import Reply
 from tierlb.net.wheel import NEVER
-from tierlb.wire.http_head import Header
+from tierlb.wire.http_fields import Header
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n"

@@ -26,7 +26,8 @@ from tierlb.model.topology import Limits, Orca, Policy, Timeouts
 from tierlb.net.peer_liveness import GONE, LOOK_S, vanished
 from tierlb.net.wheel import NEVER, WHEEL_TICK_S
 from tierlb.wire.http_body import CHUNKS_A_CALL, STRETCH_CHUNKS
-from tierlb.wire.orca import OrcaReport, encode_orca
+from tierlb.wire.orca import encode_orca
+from tierlb.wire.orca_report import OrcaReport
 from tierlb.wire.proxy_protocol import DATA_KEY_TLV, PARENT, PROCESS
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"

@@ -3,7 +3,7 @@
 import pytest
 
 from tierlb.dataplane.l7.heads import request_head_end
-from tierlb.wire.http_head import BadHead
+from tierlb.wire.http_fields import BadHead
 
 HEAD = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 LIMIT = 100

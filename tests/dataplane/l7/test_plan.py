@@ -16,8 +16,9 @@ from tierlb.dataplane.l7 import plan as plans
 from tierlb.dataplane.l7.plan import NO_KIND, PlanBook, RequestPlan
 from tierlb.model.snapshot import Rule
 from tierlb.model.topology import Limits, Match, Respond
-from tierlb.wire import http_head
-from tierlb.wire.http_head import BadHead, Block, parse_request_head
+from tierlb.wire import http_fields, http_head
+from tierlb.wire.http_fields import BadHead
+from tierlb.wire.http_head import Block, parse_request_head
 from tierlb.wire.memo import Memo
 
 
@@ -253,9 +254,9 @@ def test_heads_that_are_all_different_take_no_more_memory_than_the_budgets(
     monkeypatch.setattr(plans, "PLANS_BUDGET_BYTES", PLANS_BUDGET_BYTES)
     blocks: tuple[Memo[Block], Memo[Block]] = (Memo(PLANS_BUDGET_BYTES), Memo(PLANS_BUDGET_BYTES))
     monkeypatch.setattr(http_head, "_blocks", blocks)
-    monkeypatch.setattr(http_head, "known_lines", Memo(PLANS_BUDGET_BYTES, http_head.known_lines.kept))
+    monkeypatch.setattr(http_fields, "known_lines", Memo(PLANS_BUDGET_BYTES, http_fields.known_lines.kept))
     monkeypatch.setattr(http_head, "_options", Memo(PLANS_BUDGET_BYTES))
-    http_head.known_lines.kept.clear()
+    http_fields.known_lines.kept.clear()
     UNIQUE[kind](0)  # what it needs itself
     book = PlanBook(l7(), trusted=False)
     gc.collect()
@@ -269,7 +270,7 @@ def test_heads_that_are_all_different_take_no_more_memory_than_the_budgets(
     finally:
         tracemalloc.stop()
     assert bool(book.known) is (times > 1)
-    memos = sum(len(memo) > 1 for memo in (book.known, blocks[1].kept, http_head.known_lines.kept))
+    memos = sum(len(memo) > 1 for memo in (book.known, blocks[1].kept, http_fields.known_lines.kept))
     assert grown < (1 + memos) * PLANS_BUDGET_BYTES if times > 1 else grown < PLANS_BUDGET_BYTES // 4
 
 

@@ -12,8 +12,9 @@ from tierlb.dataplane.l7.reply import (
     with_lines,
 )
 from tierlb.model.topology import Orca
-from tierlb.wire.http_head import BadHead
-from tierlb.wire.orca import OrcaBook, OrcaReport, encode_orca
+from tierlb.wire.http_fields import BadHead
+from tierlb.wire.orca import OrcaBook, encode_orca
+from tierlb.wire.orca_report import OrcaReport
 
 LENGTHS = [
     (b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n", 7),

@@ -5,7 +5,8 @@ import pytest
 from tierlb.dataplane.l7.routes import QUERY_FIELDS, Routes
 from tierlb.model.snapshot import Rule
 from tierlb.model.topology import Match, Paths, Respond
-from tierlb.wire.http_head import BadHead, parse_request_head
+from tierlb.wire.http_fields import BadHead
+from tierlb.wire.http_head import parse_request_head
 
 
 def matches(match: Match, target: str, *fields: str, method: str = "GET", host: str = "a.example") -> bool:

@@ -19,7 +19,7 @@ from tierlb.dataplane.l7.lifetime import count_end
 from tierlb.dataplane.l7.reply import own_answer
 from tierlb.model.topology import ClientAbort
 from tierlb.net.wheel import NEVER
-from tierlb.wire.http_head import BadHead
+from tierlb.wire.http_fields import BadHead
 from tierlb.wire.proxy_protocol import BadProxyHeader
 
 HEADS_A_TURN = 8

@@ -12,7 +12,7 @@ import socket
 
 from tierlb.dataplane.l7.client_identity import ClientIdentity
 from tierlb.dataplane.l7.reply import Reply
-from tierlb.wire.http_head import Header
+from tierlb.wire.http_fields import Header
 
 
 class Downstream:

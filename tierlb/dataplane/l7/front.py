@@ -83,7 +83,7 @@ class L7Front(FrontState):
         return self.config.draining
 
     def note_guidance(self, now: float, load: SubtreeLoad, guidance: Guidance) -> None:
-        """Follow the parents' guidance."""
+        """Follow the guidance of the parents."""
         self.relocation.follow(now, load, guidance)
 
     def move(self, now: float) -> None:

@@ -1,6 +1,7 @@
 """Where the head of a request ends in what has come so far. Pure."""
 
-from tierlb.wire.http_head import BadHead, find_head_end
+from tierlb.wire.http_fields import BadHead
+from tierlb.wire.http_head import find_head_end
 from tierlb.wire.http_start import check_request_start
 
 

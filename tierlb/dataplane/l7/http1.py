@@ -10,7 +10,7 @@ from tierlb.dataplane.l7.http1_requests import Http1Requests
 from tierlb.dataplane.l7.reply import Reply, frame_for, own_answer
 from tierlb.net.wheel import NEVER
 from tierlb.wire.http_body import encode_chunk, last_chunk
-from tierlb.wire.http_head import Header
+from tierlb.wire.http_fields import Header
 
 RETRY_AFTER = b"Retry-After: 1\r\n"
 

@@ -18,7 +18,7 @@ from tierlb.dataplane.l7.rule_answers import rule_answer
 from tierlb.dataplane.upstream.host_set import HostSet
 from tierlb.net.wheel import NEVER
 from tierlb.wire.http_body import BadBody, ChunkedDecoder
-from tierlb.wire.http_head import Header
+from tierlb.wire.http_fields import Header
 
 
 class Http1Requests(Downstream):

@@ -7,7 +7,8 @@ A TRACE is answered with the request as it came, without what could hold a secre
 import attrs
 
 from tierlb.model.topology import Respond
-from tierlb.wire.http_head import BadHead, RequestHead, read_field
+from tierlb.wire.http_fields import BadHead, read_field
+from tierlb.wire.http_head import RequestHead
 
 MAX_FORWARDS = b"max-forwards"
 METHODS = frozenset({b"OPTIONS", b"TRACE"})

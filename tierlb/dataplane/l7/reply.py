@@ -14,7 +14,8 @@ from tierlb.dataplane.l7.date import date_line
 from tierlb.wire import orca
 from tierlb.wire.http_head import ResponseHead, parse_response_head
 from tierlb.wire.memo import Memo
-from tierlb.wire.orca import OrcaBook, OrcaReport
+from tierlb.wire.orca import OrcaBook
+from tierlb.wire.orca_report import OrcaReport
 
 REPLIES_BUDGET_BYTES = 1024 * 1024
 REPLY_BYTES = 2000

@@ -22,7 +22,7 @@ from tierlb.dataplane.l7.states import (
 from tierlb.net import peer_liveness
 from tierlb.net.wheel import NEVER
 from tierlb.wire.http_body import encode_chunk, last_chunk
-from tierlb.wire.http_head import Header
+from tierlb.wire.http_fields import Header
 
 
 class RequestHalf:

@@ -16,7 +16,7 @@ from tierlb.dataplane.l7.states import (
     after_response_event,
 )
 from tierlb.wire.http_body import BadBody, ChunkedDecoder
-from tierlb.wire.http_head import BadHead, Header
+from tierlb.wire.http_fields import BadHead, Header
 from tierlb.wire.http_start import why_no_response
 
 MOST_INTERIMS = 16

@@ -18,7 +18,8 @@ import attrs
 from tierlb.model.snapshot import Rule
 from tierlb.model.topology import Match, Paths
 from tierlb.wire import http_path
-from tierlb.wire.http_head import BadHead, RequestHead
+from tierlb.wire.http_fields import BadHead
+from tierlb.wire.http_head import RequestHead
 from tierlb.wire.http_path import BadPath
 
 Check = Callable[[RequestHead, bytes], bool]
