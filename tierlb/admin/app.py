@@ -1,8 +1,8 @@
 """The admin API: what the cluster is and does, and the verbs that change it, for people, programs and health checks.
 
-What can be asked is listed in operations.py, which requests are answered in access.py. Here the list becomes a handler
-of requests that gives every refusal the same form, and is served on a socket. It listens where the topology file says,
-by default on loopback.
+operations.py lists what can be requested, access.py decides which requests are answered. Here the list becomes a
+request handler with one form for refusals, served on a socket. The topology file gives its address; the default is on
+loopback.
 """
 
 import socket

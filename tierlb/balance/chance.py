@@ -8,9 +8,9 @@ more.
 
 The variation is that of the means of ticks, not of single times: items of one tick wait for the same thing, so that a
 hundred of them are no more evidence than one. Means also vary for some seconds at a host that becomes slow; the median
-host therefore decides. After a change at all hosts (a step of the load, a pause) the bound is higher for some seconds,
-and a host that becomes up to three times as slow during these is avoided later. Where single times vary so much that
-the means of ticks do, such a host counts as equal for good: the bound does not become narrower with evidence.
+host therefore decides. After a change at all hosts (a step of the load, a pause) the bound is higher for some seconds.
+A host that becomes up to three times as slow during these is avoided later. Where single times vary so much that the
+means of ticks do, such a host counts as equal for good: the bound does not become narrower with evidence.
 
 In virtual time, routes of 2 and 200 ms over eight endpoints of four slots at a load of 85 %, arrivals as those of
 least-requests in each of 24 seeds: p99 of the short ones is 1.25 times that of least-requests if `ALIKE` alone decides,

@@ -19,7 +19,7 @@ from tierlb.balance.ticket import ItemCounts
 from tierlb.balance.under_way import look
 
 SAMPLES_PER_TICK = 4
-"""Items of a host per tick whose times tell of its slots. A window needs some 50 of a second."""
+"""Items of a host per tick from whose times its slots are learnt. A window needs some 50 of a second."""
 MOST_SAMPLED = 32
 """Of them, those that wait for their answers."""
 
@@ -78,7 +78,7 @@ class CountedHost(ItemCounts):
         estimate.advance(now, area_s, self.answers, overdue=self.overdue, parked=self.parked)
 
     def _learn_slots(self) -> None:
-        """Take the times of sampled items that were answered. Failed and parked items tell nothing."""
+        """Take the times of sampled items that were answered. Failed and parked items are not used."""
         waiting = []
         for ticket, here in self.sampled:
             if ticket.sent < 0:
@@ -90,8 +90,8 @@ class CountedHost(ItemCounts):
 
 
 def learn_together(siblings: Sequence[CountedHost], dt_s: float) -> None:
-    """What hosts that do the same work tell only together, after each has learnt: how slow they are in the middle,
-    how much parked items hold up the others, and how many items they work on at once."""
+    """Learn from all hosts that do the same work together, after each has learnt alone: their median slowness, how much
+    parked items hold up the others, and how many items they work on at once."""
     estimates = [host.estimate for host in siblings]
     known = [estimate.speed.slowness.value for estimate in estimates if estimate.speed.known]
     middle, usual_slowness = (median(known), median_low(known)) if known else (1.0, 1.0)

@@ -41,5 +41,5 @@ class StatedCapacity:
 
 
 def stated_items_per_s(rate: float, busy: float) -> float | None:
-    """From a rate and a utilisation (0..1) of one window; None where they say nothing."""
+    """From a rate and a utilisation (0..1) of one window; None where the window is too quiet."""
     return rate / busy if rate > 0 and busy >= LEAST_STATED_BUSY else None

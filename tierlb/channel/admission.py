@@ -111,7 +111,7 @@ def by_ticket(receptions: Sequence[bytes]) -> Admit:
 
 
 def mismatch(principal: Principal, hello: Hello, role: Role) -> str:
-    """Why a connection that proved the principal cannot join as its hello says; "" if it can."""
+    """Why a connection with the principal's credential cannot join with this hello; "" if it can."""
     claimed = Principal(role, hello.tier, hello.node, hello.boot_id)
     if principal.covers(claimed):
         return ""

@@ -48,7 +48,7 @@ def meanwhile(before: AdminStates, after: AdminStates, topology: Topology, *, nu
 
 
 def changes_between(before: AdminStates, after: AdminStates) -> tuple[AdminChanged, ...]:
-    """A value for each node or agent of which something else is wanted."""
+    """A value for each node or agent whose admin state differs."""
     was, now = ({(each.group, each.name): each.state for each in states} for states in (before, after))
     pairs = ((key, was.get(key, Admin.READY), now.get(key, Admin.READY)) for key in sorted(was.keys() | now.keys()))
     return tuple(AdminChanged(*key, one.value, other.value) for key, one, other in pairs if one != other)

@@ -21,7 +21,7 @@ end by what started it."""
 
 @attrs.define
 class Elsewhere:
-    """What a change needs counts until its stage is reached; afterwards an engine may scale as it likes."""
+    """The node counts of a change apply until its stage is reached; afterwards an engine may scale freely."""
 
     controller: Controller
     replaces: bool = False

@@ -1,6 +1,6 @@
 """What starts and stops the processes of a cluster, as changes use it.
 
-`local/process_manager.py` does it on this machine. Where an engine does it, `elsewhere.py` stands in its place.
+`local/process_manager.py` does it on this machine. Where an engine does it, `elsewhere.py` replaces that.
 """
 
 from collections.abc import Collection, Iterable

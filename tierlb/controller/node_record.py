@@ -21,8 +21,8 @@ MAX_WATCHES = 16
 
 @attrs.define(eq=False)
 class Link:
-    """One accepted control connection: `wake` is set when there is something to send, or it is replaced.
-    `caller` is who opened it.
+    """One accepted control connection: `wake` is set when there is something to send, or it is replaced. `caller`: the
+    client that opened it.
 
     `watches` wait to be sent; a node that does not read misses the earliest.
     """

@@ -1,4 +1,4 @@
-"""A node's replies to agent checks: balancers that are no tierlb ask it at the address that the snapshot names."""
+"""A node's replies to agent checks of other balancers, at the address that the snapshot names."""
 
 from collections.abc import Callable
 from functools import partial

@@ -46,7 +46,7 @@ SCORES: dict[Policy, Callable[[Host], float]] = {
     Policy.WEIGHTED: _weight,
     Policy.MAGLEV: _weight,
 }
-"""What each policy goes by, lower being better; the others go by nothing."""
+"""The score by which each policy chooses, lower being better; other policies have none."""
 
 
 @attrs.define

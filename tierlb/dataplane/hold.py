@@ -25,7 +25,7 @@ RESUME_EVERY_S = 0.0001
 
 
 class Held:
-    """One that waits. `sock`: what to close if the node ends first, where `again` alone knows the socket."""
+    """One that waits. `sock`: what to close if the node ends first, where only `again` holds the socket."""
 
     __slots__ = ("again", "deadline", "filed", "hold", "sock")
 

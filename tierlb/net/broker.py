@@ -3,11 +3,11 @@
 A connection attempt waits in its listening socket's queue until it is accepted. If each node opened its own, a node
 that ends would reset what waits in its queue. So the supervisor opens one socket for each public address and keeps it;
 a node asks for it over a socket pair and is sent a descriptor of the very same socket (SCM_RIGHTS). All nodes of a tier
-accept from one queue, and so does a process that takes over from another, or a tier that is put in front of another:
+accept from one queue. So does a process that takes over from another, or a tier that is put in front of another:
 whatever comes and goes, the queue stays.
 
-The supervisor's first datagram there carries the process's credential. Arguments would show it to other users, and
-every child process would inherit it with the environment.
+The supervisor's first datagram there carries the process's credential. Other users can see arguments, and every child
+process inherits the environment.
 
 A node asks seldom, when its snapshot changes, and waits for the answer: it takes some ten µs. Requests and answers are
 datagrams on a SOCK_SEQPACKET pair: `HOST:PORT`, answered with `HOST:PORT ok` and a descriptor, or with the reason why

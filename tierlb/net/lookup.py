@@ -1,7 +1,7 @@
 """What a pool's name in DNS leads to: NAME:PORT to the name's addresses, a name of SRV records to hosts with ports.
 
-An endpoint may have an IPv4 and an IPv6 address. Taken for two it would get twice its part and fail twice, so only one
-family counts: IPv4 where there is any.
+An endpoint may have an IPv4 and an IPv6 address. Counted as two, it would get twice its share and fail twice, so only
+one family is used: IPv4 where there is any.
 """
 
 import importlib

@@ -4,8 +4,8 @@ The system's own resolver is asked (hosts file, search domains, what every other
 is asked every two seconds: as often as a change should be noticed, and cheap enough for a local resolver. A failed
 lookup changes nothing, because it does not show that an address is gone.
 
-The system's resolver blocks a thread for as long as it likes. Each name has one task that waits for it, so there is
-never more than one such thread for a name.
+The system's resolver blocks a thread for an unbounded time. Each name has one task that waits for it, so there is never
+more than one such thread for a name.
 
 Left out: SRV records (net/srv.py), and what is done with the addresses.
 """

@@ -40,7 +40,7 @@ _LAST_DATA = struct.Struct("=44xI4xI")
 
 
 def ask_when_quiet(sock: socket.socket) -> None:
-    """Have the kernel ask a peer from which nothing comes."""
+    """Turn on keepalive, for a peer from which nothing comes."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, round(LOOK_S))
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, ASK_EVERY_S)
@@ -48,7 +48,7 @@ def ask_when_quiet(sock: socket.socket) -> None:
 
 
 def is_here(host: str) -> bool:
-    """Whether it is on loopback: such a peer goes no sooner than we."""
+    """Whether it is on loopback: such a peer cannot vanish while this machine runs."""
     return host.startswith("127.") or host == "::1"
 
 

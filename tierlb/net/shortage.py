@@ -1,4 +1,4 @@
-"""What this machine lacks, told apart from what a host does wrong.
+"""Connects that fail because this machine lacks a resource, as opposed to faults of a host.
 
 A connect can fail because no descriptor, no local port or no kernel memory is left here. The host is not to blame, so
 it counts against none; it is counted here, logged once per burst, and shown while it lasts.

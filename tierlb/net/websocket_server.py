@@ -1,7 +1,7 @@
 """The parent's side of very many quiet websockets: each child sends a few bytes, several times a second.
 
-A task that reads one websocket is woken for each message, and a wake-up of an idle process costs 70–170 µs, which for a
-hundred children is 3–7 % of a core spent on nothing. So all sockets are in one epoll set that one task reads in
+A task that reads one websocket is woken for each message, and a wake-up of an idle process costs 70–170 µs. For a
+hundred children that is 3–7 % of a core spent on nothing. So all sockets are in one epoll set that one task reads in
 batches, at most every `gather_s`: a report is up to 250 ms old anyway before the next one comes. wsproto, without a
 socket, checks and takes the messages apart. What is sent is written at once, or kept until the peer reads on.
 

@@ -81,7 +81,7 @@ class ItemKind:
     """The body takes as long as the client takes to read it."""
 
     route: str = attrs.field(default=attrs.Factory(lambda self: self.name, takes_self=True))
-    """The route, which nodes know before the item is answered."""
+    """The route, which nodes see before the item is answered."""
 
     @property
     def held_s(self) -> float:

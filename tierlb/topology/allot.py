@@ -1,7 +1,7 @@
 """Which node listens where and sends to what: from the desired topology and the nodes that exist to one node's
 snapshot.
 
-Pure. What a node opens follows from the topology alone (`listeners_of`); where its parents find it is what it said.
+Pure. What a node opens follows from the topology alone (`listeners_of`); where its parents find it, the node announced.
 Endpoints that are looked up in DNS are added by the node itself (`discovered`).
 """
 

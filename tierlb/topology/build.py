@@ -1,8 +1,8 @@
 """The file's shape → the model's values. All was checked before; what is left is defaults and other names.
 
-A mapping with a `MODEL` becomes a value of that class, key by key, so a new key of a tier needs nothing here to be read
-and planned. A key that nodes act by also goes through model/snapshot.py and topology/allot.py, and topology/inherit.py
-if `tier add` is to copy it.
+A mapping with a `MODEL` becomes a value of that class, key by key. So reading and planning need nothing here for a new
+key of a tier. A key that nodes act by also goes through model/snapshot.py and topology/allot.py, and
+topology/inherit.py if `tier add` is to copy it.
 """
 
 from typing import Any

@@ -21,10 +21,9 @@ back to it, so there is always one that can move.
 
 An address that passes from one tier to another is open all the time: the new tier opens it in *blend*, the old one
 closes it in *release*, and meanwhile both listen (SO_REUSEPORT), each with hosts of its own. A tier that moves to
-another address opens the new one and closes the old one at once, and if its old address passes to another tier, it does
-so in *release*. Two tiers that swap addresses leave a gap, since a tier has one address at a time. An agent-check
-cannot be shared; one that comes where another tier had something, or to a tier that shrinks to one node, opens at the
-end.
+another address opens the new one and closes the old one at once. If its old address passes to another tier, it does so
+in *release*. Two tiers that swap addresses leave a gap, since a tier has one address at a time. An agent-check cannot
+be shared; one that comes where another tier had something, or to a tier that shrinks to one node, opens at the end.
 
 Left out: when a stage is ready, deadlines and the way back (a transition from the stage reached to the old topology).
 """
@@ -66,7 +65,7 @@ def transition(old: Topology | None, new: Topology) -> tuple[Topology, ...]:
     """The desired topologies on the way from `old` to `new`, the last being `new`; none if they are equal.
 
     Without an `old` the cluster starts with `new`. Raises ValueError if there is a change that a running cluster cannot
-    make; `plan.describe` tells them apart.
+    make; `plan.describe` reports such changes.
     """
     if old is None:
         return (new,)
@@ -168,7 +167,7 @@ def _tier_in_phase(old: Topology, new: Topology, name: str, phase: Phase) -> Tie
 
 
 def _listens_from(old: Topology, new: Topology, name: str) -> Phase:
-    """When the tier goes over to its new listen address, be it to none."""
+    """In which phase the tier changes to its new listen address, or to none."""
     before = old.tiers[name].listen if name in old.tiers else None
     after = new.tiers[name].listen
     if after is None or before == after:

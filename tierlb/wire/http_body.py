@@ -3,7 +3,7 @@
 Chunk framing is the second way to make proxies disagree, so the decoder accepts one spelling: only CRLF ends a line, a
 size is 1 to 16 hexadecimal digits, and extensions must follow the grammar (with the blanks that it allows, BWS). No
 recipient may rely on extensions, so they are never passed on. What has to be held back (one unfinished line) is
-bounded, as is what is skipped: the size of a body says nothing about the memory it takes.
+bounded, as is what is skipped: the memory that a body takes does not depend on its size.
 
 Left out: content codings, and bodies framed by length or by the end of the connection, which need no decoder.
 """

@@ -45,7 +45,7 @@ class Caller:
         self.settled = False
 
     def tlvs(self) -> bytes:
-        """What a child is to know of it; as much of the explanation as a header holds."""
+        """The TLVs for a child; as much of the explanation as a header holds."""
         processes = encode_tlv(VIA, self.processes) if self.processes else b""
         if not self.explained:
             return processes

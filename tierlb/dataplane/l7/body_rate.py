@@ -1,7 +1,7 @@
 """The least rate of a request body: one that trickles would hold a connection here and one to an endpoint for hours.
 
 Bytes are counted in windows of WINDOW_S in which the node reads. Time in which it does not, because the endpoint does
-not, is left out. A body may pause within a window, and be as slow as it likes in what is left of it: short bodies are
+not, is left out. A body may pause within a window, and its last, unfinished window is not judged: short bodies are
 never judged.
 
 Left out: bodies whose answer has begun (both sides then talk at their own pace), and tunnels.

@@ -1,4 +1,4 @@
-"""Who sent the requests of one client connection, and whether its own fields about that are trusted.
+"""The client identity of one connection's requests, and whether its own fields about that are trusted.
 
 A client that connects by itself is known by its address. A connection from a parent begins with a PROXY header: an l4
 parent names the client's address, and an l7 parent names the clients in the requests themselves.
@@ -53,7 +53,7 @@ def is_in(address: str, networks: Sequence[Network]) -> bool:
 @attrs.frozen
 class ParentHeader:
     """What a parent's PROXY header holds. `length`: its bytes. `client`: the address of the client that an l4 parent
-    speaks for, None from an l7 parent."""
+    announces, None from an l7 parent."""
 
     length: int
     client: str | None

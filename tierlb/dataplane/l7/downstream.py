@@ -1,8 +1,8 @@
 """What an exchange needs of whatever framed its request: today one connection of HTTP/1 (`http1`).
 
-The exchange hands over a response as values, a head, pieces of the body and the end, and knows nothing of framing. In
-the other direction the downstream takes the request's body apart and hands on plain pieces (`RequestHalf.take`). So a
-stream of HTTP/2 can be a downstream as well.
+The exchange hands over a response as values, a head, pieces of the body and the end, without any framing. In the other
+direction the downstream takes the request's body apart and hands on plain pieces (`RequestHalf.take`). So a stream of
+HTTP/2 can be a downstream as well.
 
 Backpressure goes both ways. `pause` and `resume` stop and continue the reading of the request's body. A downstream that
 `is_behind` could not write what it was given, and calls `Exchange.on_downstream_drained` when it has.
@@ -16,8 +16,8 @@ from tierlb.wire.http_fields import Header
 
 
 class Downstream:
-    """The side of an exchange that a client is on. `identity`: who the client is. `has_left`: it ended its side after
-    having waited (`abort`)."""
+    """The side of an exchange that a client is on. `identity`: the client's. `has_left`: it ended its side after having
+    waited (`abort`)."""
 
     __slots__ = ("has_left", "identity")
 

@@ -277,7 +277,7 @@ class Exchange(Attempts):
         return self.connection is not None and self.connection.response.state is BODY
 
     def _cut_off(self, reason: str) -> None:
-        """The response has begun, so all that is left is not to make its cut look like an end. The host is to blame,
+        """The response has begun, so it can only be cut in a way that does not look like an end. The host is to blame,
         unless its ticket was settled before."""
         front = self.front
         if self.ticket is not None:
@@ -288,7 +288,7 @@ class Exchange(Attempts):
         self.downstream.cut()
 
     def withdraw(self) -> None:
-        """The host is in maintenance and is to have nothing any more, for which it is not to blame."""
+        """The host is in maintenance and may have no more items. It is not to blame."""
         ticket = self.ticket
         assert ticket is not None
         ticket.done(self.front.reactor.now)

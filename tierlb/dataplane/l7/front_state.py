@@ -32,8 +32,8 @@ class ExchangeContext:
 
 class FrontState:
     """`config` is set before the first connection comes, and swapped with each snapshot. `load_field` is a complete
-    header line that tells of this node's load, or empty. `full`: the node holds as many connections as it may, so
-    responses end their connections."""
+    header line with this node's load, or empty. `full`: the node holds as many connections as it may, so responses end
+    their connections."""
 
     config: FrontConfig
 

@@ -1,7 +1,7 @@
 """HTTP/1 towards a client: how responses are framed, in the order of their requests.
 
-A response whose end only the close of the host's connection tells is chunked for HTTP/1.1 clients, so that a cut is
-never mistaken for an end.
+A response that ends with the close of the host's connection is chunked for HTTP/1.1 clients, so that a cut is never
+mistaken for an end.
 """
 
 import socket
@@ -59,7 +59,7 @@ class Http1Downstream(Http1Requests):
 
     @property
     def _is_chunked(self) -> bool:
-        """Whether the body that goes on is chunked for the client: its head could not tell its length."""
+        """Whether the body that goes on is chunked for the client: its head has no length."""
         return self.reply is not None and self.reply.length < 0 and self._plan.head.minor > 0
 
     def _send(self, data: bytes) -> None:

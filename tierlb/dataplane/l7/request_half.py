@@ -94,7 +94,7 @@ class RequestHalf:
     # While the body goes on.
 
     def await_more(self, connection: PooledConnection) -> None:
-        """A look at the host that is due stays due, since what the client sends tells nothing about the host."""
+        """A look at the host that is due stays due, since bytes from the client are no sign of life of the host."""
         attempts = self._attempts
         seconds, downstream = attempts.front.config.timeouts.stream, attempts.downstream
         self._sent_at = now = attempts.front.reactor.now

@@ -1,8 +1,8 @@
 """What came of the response on one connection to a host: heads and body, read from HTTP/1 bytes. Pure.
 
 Each connection has one for as long as it lasts. It begins anew with every request that the connection carries
-(`states.RESPONSE_TABLE`). Bodies are never trusted to be as long as their heads say: what lies behind the end of a
-response is found here, and such a connection carries no further request.
+(`states.RESPONSE_TABLE`). Bodies may be longer than their heads announce: what lies behind the end of a response is
+found here, and such a connection carries no further request.
 
 Left out: what is done with a response (`exchange`), and how it is framed for the client (`downstream`).
 """

@@ -228,7 +228,7 @@ class Attempts(Carried):
                 raise
 
     def abandon(self) -> None:
-        """No response is wanted any more, or none can be had. For that the host is not to blame."""
+        """No response is wanted any more, or none can be had. The host is not to blame."""
         if self.ticket is not None:
             self.ticket.give_back(self.front.reactor.now)
         self.release()

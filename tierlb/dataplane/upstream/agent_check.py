@@ -4,7 +4,7 @@ Plain trio beside the reactor: a question every two seconds is not worth a state
 task of its own that waits for the answer before it asks again, so checks never pile up. As at HAProxy, an agent that
 cannot be reached changes nothing: its last answer holds, because whether the host works is found out elsewhere.
 
-Left out: what the words lead to (balance/), and TLS.
+Left out: the effects of a reply (balance/), and TLS.
 """
 
 import random

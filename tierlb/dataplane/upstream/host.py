@@ -2,7 +2,7 @@
 
 A `Host` is one name and address. It survives changes of configuration, and with it its counts, open connections and
 what was learnt (`balance.load_estimate`). Errors, connects, health checks, agents and reports all end in `assess`,
-which works out its availability and tells those that depend on it: the host sets that it is in.
+which computes its availability and notifies the host sets that it is in.
 """
 
 from collections.abc import Callable, Mapping
@@ -156,7 +156,7 @@ class Host(JudgedHost):
             ):
                 self.assess()
 
-    # What others observe or say.
+    # Observations and reports.
 
     def checked(self, healthy: bool | None) -> None:
         """The result of active checks (None: it is not checked)."""

@@ -2,7 +2,8 @@
 
 An endpoint's good items are not counted one by one: they are what is done less what failed, so that only errors cost
 anything. Detection is for endpoints. A node below answers with 5xx on behalf of its endpoints, whose state it reports,
-and to eject it for that would blame the messenger; a node that is gone or silent is found by connects and by reports.
+and ejection would hit the node instead of the endpoint; a node that is gone or silent is found by connects and by
+reports.
 
 An ejected endpoint returns when its time is over, on probation: one more error in a row, and it goes for twice as long.
 """
@@ -201,7 +202,7 @@ class Outliers:
 
     def _take_back(self, runs: Runs, now: float) -> bool:
         """Whether the errors only moved here from an endpoint that was ejected for them; that one returns then, and
-        runs tell nothing for a while."""
+        runs are not judged for a while."""
         moved = [
             host
             for host in self._ejected
@@ -219,8 +220,8 @@ class Outliers:
         return bool(moved)
 
     def _error_share_of_others(self, standing: Standing) -> float:
-        """The larger of that during the run, which tells a burst that hits all, and that of lately, which tells what
-        always fails at some rate."""
+        """The larger of that during the run, which shows a burst that hits all, and that of lately, which shows a
+        constant rate of failures."""
         others = self._surveyed - standing.surveyed
         lately = others - (self._before - standing.before)
         return max((others - standing.runs.since).error_share, lately.error_share)

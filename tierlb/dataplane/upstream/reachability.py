@@ -1,4 +1,4 @@
-"""Whether one host can be connected to: connects that fail eject it, and it is asked before clients' traffic returns.
+"""Whether one host can be connected to: connects that fail eject it, and it is checked before clients' traffic returns.
 
 `balance.ejection` has the rule, `recovery` asks. Where this machine lacks a port or a descriptor, nothing is concluded
 about the host, and it is asked again a little later.

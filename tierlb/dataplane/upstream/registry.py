@@ -50,7 +50,7 @@ class RequestsBelow:
 
     def take(self, before: Echo, echo: Echo, *, first: bool) -> None:
         """A child's echo after that of its last report. Counters that went back mean that it has restarted. The `first`
-        one may tell of all that this node sent there before it restarted, or before the child was a host again."""
+        one may count items that this node sent there before it restarted, or before the child was a host again."""
         self.counted = True
         if not first:
             self.arrivals += echo.arrivals - before.arrivals if echo.arrivals >= before.arrivals else echo.arrivals
