@@ -155,7 +155,7 @@ async def test_a_pool_whose_name_leads_nowhere_is_told_and_serves_as_soon_as_it_
         await traffic.visit()
         (failure,) = traffic.failures
         assert "app has no member" in failure
-        assert "no endpoint" in cluster.log.read_text()
+        assert "dns_lookup_empty" in cluster.log.read_text()
         site.leads_to("a")
         async with traffic.flowing(kept=1, fresh=0):
             await traffic.until("a answers", lambda: site.endpoints["a"].answered > 3)
