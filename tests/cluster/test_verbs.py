@@ -83,7 +83,8 @@ class Site:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + DEADLINE_S):
                 said = await self.run("down", "small.yaml")
                 time = said.partition("under way have up to ")[2].partition(";")[0]
-                assert f"work in progress has up to {time};" in (self.directory / ".tierlb" / "small" / "log").read_text()
+                log = (self.directory / ".tierlb" / "small" / "log").read_text()
+                assert f"work in progress has up to {time};" in log
 
 
 def site(directory: Path) -> Site:
