@@ -141,6 +141,17 @@ async def close_reason(channel):
         return str(gone)
 
 
+async def test_the_controller_has_a_limit_of_its_own_for_connections(monkeypatch, controller, nursery):
+    monkeypatch.setattr(reception_module, "MOST_NODES", 1)
+    url = f"ws://{await controller_port(nursery, controller, admit, LOCAL)}"
+    with trio.fail_after(DEADLINE_S):
+        async with connect(url, "secret") as channel:
+            await channel.send(encode_frame(HELLO))
+            await receive(channel)
+            async with connect(url, "secret") as other:
+                assert await close_reason(other) == "there are 1 children already"
+
+
 async def test_a_child_is_welcomed_and_configured(url):
     with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as channel:

@@ -71,16 +71,20 @@ class ServerPort:
         return reason
 
 
-@pytest.fixture
-async def port(nursery):
+async def started(nursery, **options):
     handlers, crashes = [], []
 
     def greet(connection):
         handlers.append(ConnectionHandler(connection))
         return handlers[-1]
 
-    address = await nursery.start(WebsocketServer(greet, admit, crashes.append).serve, LISTEN)
+    address = await nursery.start(WebsocketServer(greet, admit, crashes.append, **options).serve, LISTEN)
     return ServerPort(f"ws://{address}", address, handlers, crashes)
+
+
+@pytest.fixture
+async def port(nursery):
+    return await started(nursery)
 
 
 @asynccontextmanager
@@ -326,8 +330,8 @@ async def test_a_connection_on_which_the_server_itself_fails_is_ended_and_others
     assert [type(error) for error in port.crashes] == [ValueError, *[AttributeError] * end_fails]
 
 
-async def test_more_connections_than_allowed_are_not_taken(port, monkeypatch):
-    monkeypatch.setattr(server_module, "MAX_CONNECTIONS", 1)
+async def test_more_connections_than_allowed_are_not_taken(nursery):
+    port = await started(nursery, most=1)
     with trio.fail_after(DEADLINE_S):
         async with connect(port.url, "secret") as channel:
             await channel.send(b"x")

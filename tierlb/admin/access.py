@@ -52,8 +52,8 @@ class Access:
     token: str | None
 
     def admit(self, request: HttpRequest) -> bool:
-        """Whether the request comes from this machine or shows the token. Raises Refused for one that does not mean
-        this host, comes from a page that is not ours, or from elsewhere without the token."""
+        """Whether the request comes from this machine or shows the token. Raises RequestRefused for one that does not
+        mean this host, comes from a page that is not ours, or from elsewhere without the token."""
         given = request.values("host")
         host = given[0].lower() if len(given) == 1 else ""
         if not self.hosts.means_here(host_of_field(host), request.server):
@@ -95,7 +95,7 @@ def shows_token(request: HttpRequest, token: str) -> bool:
 
 
 def demand_token(request: HttpRequest, token: str) -> None:
-    """Raises Refused unless an Authorization field holds the token."""
+    """Raises RequestRefused unless an Authorization field holds the token."""
     if not shows_token(request, token):
         raise _token_needed(request, "changes and explanations need the token")
 

@@ -14,7 +14,7 @@ MAX_REQUEST_BODY_BYTES = MAX_FILE_BYTES + 64 * 1024
 
 
 def read_typed_json(kind: Any, data: object) -> Any:
-    """A value of the kind from parsed JSON. Raises Refused, which names all that is wrong, each with its path."""
+    """A value of the kind from parsed JSON. Raises RequestRefused, which names each fault with its path."""
     reading = read_typed(kind, data)
     if reading.faults:
         pairs = ((path_text(fault.path), fault.message) for fault in reading.faults)
@@ -24,7 +24,7 @@ def read_typed_json(kind: Any, data: object) -> Any:
 
 
 async def read_body(request: HttpRequest, kind: Any) -> Any:
-    """A value of the kind. Raises Refused."""
+    """A value of the kind. Raises RequestRefused."""
     types = request.values("content-type") or [""]
     if types[0].partition(";")[0].strip().lower() != "application/json":
         raise RequestRefused(415, "request", "send JSON, with Content-Type: application/json")

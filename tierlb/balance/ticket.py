@@ -1,7 +1,7 @@
 """One item at one host: a ticket counts it from its beginning to its end, exactly once.
 
-`host.begin` returns the ticket of an item, and `done`, `failed` or `give_back` ends it. Every count that goes up at the
-one goes down at the other, here and nowhere else: what is in flight, what is over, and what is parked
+`host.begin` returns the ticket of an item. `done`, `answered_whole`, `failed` or `give_back` ends it. Every count that
+goes up at the one goes down at the other, here and nowhere else: what is in flight, what is over, and what is parked
 (balance/parking.py) at the host and in the tally of the connection on which the item came. The first call that ends a
 ticket counts and any further one does nothing, so that clear-up code may always give a ticket back. Counts are settled
 before anything else learns of the end, so that no error there can leave an item in flight.

@@ -48,7 +48,7 @@ class Conversation:
         async with trio.open_nursery() as nursery:
             for part in (self._receive, self._report, *more):
                 nursery.start_soon(run, part)
-        return reasons[0]
+        return reasons[0] if reasons else "the conversation is over"
 
     async def send(self, effects: Sequence[Effect]) -> None:
         """Carry out what the session asks for; raises Disconnected after a close, and when the parent does not read."""

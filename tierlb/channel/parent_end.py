@@ -24,7 +24,7 @@ from tierlb.model.address import Address
 from tierlb.model.load import REPORT_INTERVAL_S
 from tierlb.net.keep_going import keep_going
 from tierlb.net.page import Pages
-from tierlb.net.websocket_server import BATCH_GAP_S, ServerConnection, WebsocketServer
+from tierlb.net.websocket_server import BATCH_GAP_S, MOST_CONNECTIONS, ServerConnection, WebsocketServer
 from tierlb.net.websocket_upgrade import Admit, ProvenPeer
 from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.wire.control import ChildFrame, Close, Effect, ParentFrame, ParentSession, Transmit
@@ -136,7 +136,7 @@ class ChildConnection:
 class ParentEnd:
     """`serve` accepts children; `take_in` makes the handler of one that sent its hello, or gives the reason why it may
     not join. `name` is sent to children that have only the name of its tier. While `unready` gives a reason, every
-    connection is closed with it."""
+    connection is closed with it. `most` children may be connected at a time."""
 
     take_in: Callable[[ChildConnection, Hello], ChildHandler | str]
     log: Log
@@ -144,6 +144,7 @@ class ParentEnd:
     name: str = ""
     report_interval_s: float = REPORT_INTERVAL_S
     gather_s: float = BATCH_GAP_S
+    most: int = MOST_CONNECTIONS
     unready: Callable[[], str] = str
     connections: set[ChildConnection] = attrs.field(factory=set, init=False)
 
@@ -159,7 +160,7 @@ class ParentEnd:
         """Accept children that show a credential, until cancelled; `task_status` gets the address bound. `pages` answer
         plain requests."""
         crashed = partial(self.errors.note, BARRIER)
-        server = WebsocketServer(self._accept, admit, crashed, tls, pages, self._note_drop, self.gather_s)
+        server = WebsocketServer(self._accept, admit, crashed, tls, pages, self._note_drop, self.gather_s, self.most)
         async with trio.open_nursery() as nursery:
             address = await nursery.start(server.serve, listen)
             nursery.start_soon(keep_going, self.errors, "control connections", self._look_after_all)

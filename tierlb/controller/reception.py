@@ -35,6 +35,8 @@ from tierlb.wire.frames import Configure, Hello, ParentAddress, ReportTo
 STARTING = "this controller is starting"
 NODE_SEND_TIMEOUT_S = 10.0
 """A node that takes nothing for so long is stuck: a healthy one reads a snapshot in milliseconds."""
+MOST_NODES = 65_536
+"""Nodes and agents at a time. File descriptors set a lower limit on most machines."""
 CONTROL_BATCH_GAP_S = 0.005
 """Nodes report to the controller rarely, and a rollout waits for their answers."""
 
@@ -51,7 +53,14 @@ class Reception:
     _senders: trio.Nursery = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._end = ParentEnd(self._take_in, self.log, self.errors, gather_s=CONTROL_BATCH_GAP_S, unready=self.unready)
+        self._end = ParentEnd(
+            self._take_in,
+            self.log,
+            self.errors,
+            gather_s=CONTROL_BATCH_GAP_S,
+            unready=self.unready,
+            most=MOST_NODES,
+        )
 
     async def serve(
         self,

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 import attrs
 
 from tierlb.balance.availability import Availability
-from tierlb.balance.counted_host import CountedHost as CountedHost
+from tierlb.balance.counted_host import CountedHost
 from tierlb.dataplane.counters import Counters
 from tierlb.dataplane.upstream.host import Host
 from tierlb.dataplane.upstream.registry import HostRegistry

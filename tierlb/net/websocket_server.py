@@ -42,7 +42,8 @@ FAREWELL_S = 1.0
 """For what is still unsent when a connection is closed: the reason is the last of it."""
 MAX_UNSENT_BYTES = 256 * 1024
 """A peer for which more than this is waiting gets no further message; one message may exceed it."""
-MAX_CONNECTIONS = 4096
+MOST_CONNECTIONS = 4096
+"""Of a server, unless it is given another number."""
 STOPPED = "this parent stops"
 DOES_NOT_READ = "the child does not read"
 INTERNAL_ERROR = "an internal error of the parent"
@@ -206,6 +207,7 @@ class WebsocketServer:
         pages: Pages | None = None,
         on_drop: Callable[[str], object] = say_nothing,
         gather_s: float = BATCH_GAP_S,
+        most: int = MOST_CONNECTIONS,
     ) -> None:
         self._greet = greet
         self._admit = admit
@@ -214,6 +216,7 @@ class WebsocketServer:
         self._pages = pages
         self._door = Door(on_crash, on_drop)
         self._gather_s = gather_s
+        self._most = most
         self._epoll = select.epoll()
         self._by_descriptor: dict[int, tuple[ServerConnection, SocketWire]] = {}
         self._count = 0
@@ -279,8 +282,8 @@ class WebsocketServer:
         async with accepted_stream(visit.stream, self._tls) as stream:
             ws, caller = await self._upgrade(stream)
             visit.settle()
-            if self._count >= MAX_CONNECTIONS:
-                await _turn_away(stream, ws)
+            if self._count >= self._most:
+                await _turn_away(stream, ws, self._most)
                 return
             self._count += 1
             try:
@@ -345,8 +348,8 @@ class WebsocketServer:
             connection.end(STOPPED)
 
 
-async def _turn_away(stream: ControlStream, ws: WSConnection) -> None:
-    await stream.send_all(Framing(ws).close(f"there are {MAX_CONNECTIONS} children already"))
+async def _turn_away(stream: ControlStream, ws: WSConnection, most: int) -> None:
+    await stream.send_all(Framing(ws).close(f"there are {most} children already"))
     if isinstance(stream, trio.SocketStream):
         await say_goodbye(stream)
 
