@@ -97,7 +97,7 @@ class ClientConnection(KeptStream):
             return
         self._pumping = True
         work = 0
-        while self._is_free and self.buffer:
+        while self.buffer and self._is_free:
             if work >= HEADS_A_TURN:
                 self.reactor.ready.add(self)
                 break
