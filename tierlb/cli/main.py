@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 import tierlb
-from tierlb.cli.verbs import COMMANDS, TopologyPath, reading_a_cluster
+from tierlb.cli.verbs import COMMANDS, CommandFunction, TopologyPath, reading_a_cluster
 
 if TYPE_CHECKING:
     from tierlb.cli.client import AdminAccess
@@ -19,6 +19,32 @@ if TYPE_CHECKING:
 StatePath = click.Path(file_okay=False, path_type=Path)
 JoinPath = click.Path(file_okay=False, path_type=Path)
 TokenPath = click.Path(dir_okay=False, path_type=Path)
+
+
+_JOINING = (
+    click.option(
+        "--join", default="", metavar="URL[,URL]", help="URLs of the controllers: ws://HOST:PORT, or wss:// with TLS."
+    ),
+    click.option(
+        "--token-file", type=TokenPath, metavar="FILE", help="File with its token, from `tierlb token`; with --join."
+    ),
+    click.option(
+        "--token-fd", type=click.IntRange(0), metavar="N", help="Descriptor from which the token is read instead."
+    ),
+    click.option(
+        "--join-file",
+        type=JoinPath,
+        metavar="DIR",
+        help="Directory with URL and token instead, such as .tierlb/CLUSTER.",
+    ),
+)
+
+
+def _joining_options(command: CommandFunction) -> CommandFunction:
+    """The options by which a process joins a cluster, the same for nodes and agents."""
+    for option in reversed(_JOINING):
+        command = option(command)
+    return command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -164,18 +190,7 @@ def controller(**options: Any) -> None:
 @click.option(
     "--name", default="", help="Name that stays the same after a restart, such as web-1.  [default: TIER-HOSTNAME]"
 )
-@click.option(
-    "--join", default="", metavar="URL[,URL]", help="URLs of the controllers: ws://HOST:PORT, or wss:// with TLS."
-)
-@click.option(
-    "--token-file", type=TokenPath, metavar="FILE", help="File with its token, from `tierlb token`; with --join."
-)
-@click.option(
-    "--token-fd", type=click.IntRange(0), metavar="N", help="Descriptor from which the token is read instead."
-)
-@click.option(
-    "--join-file", type=JoinPath, metavar="DIR", help="Directory with URL and token instead, such as .tierlb/CLUSTER."
-)
+@_joining_options
 @click.option("--host", default="", help="Address of every port: 0.0.0.0 in a container.  [default: as in the file]")
 @click.option(
     "--control-listen", default="", metavar="HOST:PORT", help="Address for reports of children.  [default: any port]"
@@ -243,18 +258,7 @@ def token(role: str, tier: str, pool: str, name: str, token_file: Path, output: 
 @click.option(
     "--name", default="", help="Name that stays the same after a restart, such as app-1.  [default: POOL-HOSTNAME]"
 )
-@click.option(
-    "--join", default="", metavar="URL[,URL]", help="URLs of the controllers: ws://HOST:PORT, or wss:// with TLS."
-)
-@click.option(
-    "--token-file", type=TokenPath, metavar="FILE", help="File with its token, from `tierlb token`; with --join."
-)
-@click.option(
-    "--token-fd", type=click.IntRange(0), metavar="N", help="Descriptor from which the token is read instead."
-)
-@click.option(
-    "--join-file", type=JoinPath, metavar="DIR", help="Directory with URL and token instead, such as .tierlb/CLUSTER."
-)
+@_joining_options
 @click.option("--address", required=True, metavar="HOST:PORT", help="Address at which the application takes traffic.")
 @click.option("--url", default="", help="URL of the application's counters: the reporter's JSON, or ORCA as JSON.")
 @click.option("--pid", type=click.IntRange(1), help="Process whose CPU time is read.")
