@@ -2,7 +2,7 @@
 
 The parent is a process with a real data plane (an l4 node over so many hosts) and a real listener for its
 children; the children are real sessions over real sockets in a second process. Measured is the parent's CPU with no
-child connected and with all of them, so that what it does anyway is told apart. Beside the parent's end in use, which
+child connected and with all of them, so that its CPU without children can be subtracted. Beside the parent's end in use, which
 reads all connections from one epoll set, trio-websocket's server is measured, which has tasks for each connection.
 
 Run as `python -m scripts.benchmarks.reports parent COUNT SERVER` or `… children URL COUNT` it is one of the two.

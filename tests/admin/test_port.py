@@ -1,4 +1,4 @@
-"""One port, whoever is the active controller."""
+"""One port, whichever controller is active."""
 
 import socket
 

@@ -482,7 +482,7 @@ def test_when_all_hosts_become_slower_alike_they_stay_as_they_were_beside_each_o
 @settings(max_examples=10)
 @given(st.floats(0.02, 5), st.integers(0, 1000))
 def test_in_a_world_where_all_takes_longer_the_hosts_compare_alike(factor: float, seed: int) -> None:
-    """Times are told to hosts directly, so that only how they are judged is scaled."""
+    """Times are passed to hosts directly, so that only their assessment is scaled."""
     values = []
     for unit in (1.0, factor):
         rng, kinds, work = random.Random(seed), Kinds(), Work()

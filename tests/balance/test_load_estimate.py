@@ -1,4 +1,4 @@
-"""What a node believes of one host, by tables: an endpoint that is silent, one that states figures, a reporter."""
+"""The load estimate of one host, by tables: a silent endpoint, one that states figures, one that reports."""
 
 import math
 from collections.abc import Callable

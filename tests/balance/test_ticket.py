@@ -56,7 +56,7 @@ def test_an_item_is_counted_from_its_begin_to_its_end() -> None:
 
 
 ENDS = [
-    # how it ends -> counts as done, who is blamed
+    # how it ends -> counts as done, and whether the host is blamed
     ("done", (), 1, []),
     ("failed", (HostFault.GATEWAY,), 1, [(HostFault.GATEWAY, 0)]),
     ("failed", (HostFault.REPEATED,), 1, [(HostFault.REPEATED, 0)]),

@@ -39,7 +39,7 @@ SNAPSHOT = Snapshot(1, "shop", "web", Kind.L7, (), ())
 
 @attrs.define(eq=False)
 class KeptChild:
-    """Keeps what it gets; fails where it is told to."""
+    """Keeps what it gets; fails where the test asks for it."""
 
     connection: object
     hello: Hello

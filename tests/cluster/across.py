@@ -141,7 +141,7 @@ class Site:
         return nodes_in(await self.read("/v1/status"))
 
     async def figures(self, name: str, figure: str) -> dict[str, float]:
-        """What the node on that host says of each of its hosts in `tierlb_member_FIGURE` of its metrics."""
+        """The node's value for each of its hosts in `tierlb_member_FIGURE` of its metrics."""
         _, page = await self.host(name).get(self.at(name, REPORTS), "/metrics")
         families = text_string_to_metric_families(page.decode())
         samples = [sample for each in families if each.name == f"tierlb_member_{figure}" for sample in each.samples]

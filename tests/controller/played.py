@@ -60,7 +60,7 @@ class PromptFile(KeptFile):
 
 @attrs.define(eq=False)
 class Played:
-    """Machines whose processes join after a moment and serve whatever they are told; but for those named in `habits`,
+    """Machines whose processes join after a moment and serve what they are sent; but for those named in `habits`,
     which crash, stay mute (they serve nothing), refuse, or are empty (they have no endpoint below)."""
 
     controller: Controller
@@ -172,7 +172,7 @@ class Site:
         assert await self.over(progress) == "done"
 
     async def is_as(self, text):
-        """Whether everything is what this text says: topology, history, file, store and processes."""
+        """Whether topology, history, file, store and processes all agree with this text."""
         topology, stored = load_text(text, "f"), (await self.changes.state.store.load()).stored
         expected = sorted(name for tier in topology.tiers.values() for name in node_names(tier))
         return (

@@ -42,7 +42,7 @@ class Unread(trio.abc.Stream):
 
 @attrs.define
 class Member:
-    """Answers every request, as long as it has answers; then it says nothing."""
+    """Answers every request, as long as it has answers; then it is silent."""
 
     answers: list[bytes]
     came: int = 0

@@ -108,7 +108,7 @@ class Voice:
                 await self.stream.send_all(piece)
 
     def says_now(self, piece: bytes) -> None:
-        """And neither the node nor anybody else has its turn meanwhile."""
+        """And neither the node nor anything else has its turn meanwhile."""
         send_now(self.stream, piece)
 
     async def _more(self) -> bytes:

@@ -20,7 +20,7 @@ from tierlb.telemetry.tally import Tally
 
 
 class Harness:
-    """`changes` is what the registry told of its endpoints, `crashes` what went wrong on a deadline."""
+    """`changes` is the events of its endpoints, `crashes` what went wrong on a deadline."""
 
     def __init__(self, before_tick: Callable[[float], object] = lambda now: None) -> None:
         self.changes: list[tuple[str, str]] = []

@@ -156,7 +156,7 @@ async def test_a_member_in_maintenance_is_asked_nothing(lab: Lab) -> None:
 
 @attrs.define
 class Agent:
-    """Says its line to whoever asks."""
+    """Sends its line to every connection."""
 
     line: bytes
     heard: list[bytes] = attrs.field(factory=list)
@@ -184,7 +184,7 @@ async def test_an_agents_word_takes_effect(lab: Lab) -> None:
         (b"maint\n", "maintenance", 503),
         (b"ready 0%\n", "weight 0", 503),
         (b"50% maxconn:3\n", "available", 200),
-        (b"down\n", "unhealthy", 200),  # the only one: who says that nobody works is not believed
+        (b"down\n", "unhealthy", 200),  # the only endpoint: an agent cannot take it out of use
     ]:
         agent.line = line
         await lab.until(lambda state=state: states(lab) == [state])

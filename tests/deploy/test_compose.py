@@ -1,4 +1,4 @@
-"""The compose file: it says what the topology says, and no service may do more than it needs."""
+"""The compose file: it agrees with the topology, and no service may do more than it needs."""
 
 import shutil
 import subprocess

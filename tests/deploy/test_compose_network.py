@@ -1,4 +1,4 @@
-"""Who reaches whom is what the topology says."""
+"""A service reaches those that the topology names, and no others."""
 
 import pytest
 

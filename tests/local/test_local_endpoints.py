@@ -26,7 +26,7 @@ async def test_what_was_started_is_told(manager, autojump_clock):
 
 
 async def test_an_endpoint_that_is_to_go_counts_only_while_it_serves(manager, autojump_clock):
-    """What is broken can be replaced: nobody waits for it."""
+    """A broken node can be replaced: no change waits for it."""
     await grown(manager, with_app(replicas=2))
     serves, broken = manager.endpoints.pools["app"]
     serves.status = attrs.evolve(serves.status, state=State.SERVING, pid=7)

@@ -389,7 +389,7 @@ def receivers(topology: Topology) -> set[str]:
 
 
 def has_circle(topology: Topology) -> bool:
-    """By taking away whoever sends to nobody that is left, until nothing can be taken."""
+    """By removing each tier that sends to none that is left, until none can be removed."""
     left = {name: set(tier.targets) & set(topology.tiers) for name, tier in topology.tiers.items()}
     while True:
         ends = {name for name, targets in left.items() if not targets & set(left)}

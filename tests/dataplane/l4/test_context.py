@@ -1,4 +1,4 @@
-"""A connection counts as open from its arrival until it is dropped or its relay is over, and a child is told of it."""
+"""A connection counts as open from its arrival until it is dropped or its relay is over, and a child gets the count."""
 
 import socket
 from typing import Any

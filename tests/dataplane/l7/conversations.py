@@ -76,7 +76,7 @@ async def say_much(voice: Voice, head: bytes, size: int) -> None:
 
 
 class Looks:
-    """Stands in for looking at a connection: counts, and finds what it is told to."""
+    """Stands in for looking at a connection: counts, and finds what the test sets."""
 
     def __init__(self) -> None:
         self.count = 0

@@ -1,4 +1,4 @@
-"""Who a client is, by its address, by a parent, and by what a trusted peer says."""
+"""The identity of a client: by its address, by a parent, and by the fields of a trusted peer."""
 
 import pytest
 import trio

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from tests.dataplane.conftest import Lab, l7
+from tests.dataplane.conftest import Lab, Voice, l7
 from tierlb.dataplane.l7.client_identity import ClientIdentity
 from tierlb.dataplane.l7.downstream import Downstream
 from tierlb.dataplane.l7.exchange import Exchange
@@ -84,6 +84,17 @@ def begin(lab: Lab, head: bytes) -> tuple[Stream, Exchange]:
     return stream, Exchange(lab.front, stream, plan, action)
 
 
+async def asked(lab: Lab) -> tuple[Stream, Exchange, Voice]:
+    """A request without a body that came to an endpoint, which has not answered yet."""
+    endpoint = await lab.endpoint()
+    await lab.serves(l7(endpoint))
+    stream, exchange = begin(lab, GET)
+    exchange.start()
+    voice = await endpoint.accepts()
+    await voice.hears_head()
+    return stream, exchange, voice
+
+
 async def test_a_response_is_handed_over_as_values(lab: Lab) -> None:
     endpoint = await lab.endpoint()
     await lab.serves(l7(endpoint))
@@ -99,12 +110,7 @@ async def test_a_response_is_handed_over_as_values(lab: Lab) -> None:
 
 
 async def test_a_chunked_response_is_handed_over_without_its_framing(lab: Lab) -> None:
-    endpoint = await lab.endpoint()
-    await lab.serves(l7(endpoint))
-    stream, exchange = begin(lab, GET)
-    exchange.start()
-    voice = await endpoint.accepts()
-    await voice.hears_head()
+    stream, _, voice = await asked(lab)
     await voice.says(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
     await lab.until(lambda: b"abc" in stream.events)
     await voice.says(b"1\r\nd\r\n0\r\nX-Sum: 1\r\n\r\n")
@@ -132,12 +138,7 @@ async def test_a_body_is_taken_in_plain_pieces(lab: Lab, head: bytes, framed: by
 
 
 async def test_a_downstream_that_is_behind_stops_the_host(lab: Lab) -> None:
-    endpoint = await lab.endpoint()
-    await lab.serves(l7(endpoint))
-    stream, exchange = begin(lab, GET)
-    exchange.start()
-    voice = await endpoint.accepts()
-    await voice.hears_head()
+    stream, exchange, voice = await asked(lab)
     stream.behind = True
     await voice.says(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nabc")
     await lab.until(lambda: b"abc" in stream.events)
@@ -151,12 +152,7 @@ async def test_a_downstream_that_is_behind_stops_the_host(lab: Lab) -> None:
 
 
 async def test_a_response_that_breaks_off_is_cut(lab: Lab) -> None:
-    endpoint = await lab.endpoint()
-    await lab.serves(l7(endpoint))
-    stream, exchange = begin(lab, GET)
-    exchange.start()
-    voice = await endpoint.accepts()
-    await voice.hears_head()
+    stream, _, voice = await asked(lab)
     await voice.says(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nabc")
     await voice.leaves()
     await lab.until(lambda: "cut" in stream.events)

@@ -1,4 +1,4 @@
-"""Request heads turned into what the endpoint is told. Pure tables."""
+"""Request heads and the heads that are sent to endpoints for them. Pure tables."""
 
 import base64
 import gc

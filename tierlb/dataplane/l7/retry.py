@@ -264,7 +264,7 @@ class Attempts(Carried):
         front, request_id = self.front, self._request_id()
         front.counters.errors += 1
         self.abandon()
-        if detail:  # without one the client is told everything, and a shortage is logged once per burst
+        if detail:  # without one the answer has the whole reason, and a shortage is logged once per burst
             front.log.warning("request_failed", id=request_id, status=status, reason=reason, host=detail)
         text, extra = f"{reason}\nrequest id: {request_id}", self.explained(status, reason, detail)
         self.downstream.answer_error(status, text, retry_after=retry_after, extra=extra)
