@@ -1,9 +1,9 @@
 """What reports cost a parent: the CPU of a node to which a hundred children report, four times a second each.
 
 The parent is a process with a real data plane (an l4 node over so many hosts) and a real listener for its
-children; the children are real sessions over real sockets in a second process. Measured is the parent's CPU with no
-child connected and with all of them, so that its CPU without children can be subtracted. Beside the parent's end in use, which
-reads all connections from one epoll set, trio-websocket's server is measured, which has tasks for each connection.
+children; the children are real sessions over real sockets in a second process. Measured is the parent's CPU without
+children and with all of them; the difference is what their reports cost. Beside the parent's end in use, which reads
+all connections from one epoll set, trio-websocket's server is measured, which has tasks for each connection.
 
 Run as `python -m scripts.benchmarks.reports parent COUNT SERVER` or `… children URL COUNT` it is one of the two.
 """
