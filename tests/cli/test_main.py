@@ -10,12 +10,13 @@ import tierlb
 from tests.cli.conftest import GOOD, run
 from tierlb.demo import endpoint as demo_backend
 from tierlb.demo.endpoint import Workers
+from tierlb.model.build import BUILD
 from tierlb.model.topology import Orca
 
 
 def test_version():
     result = run("--version")
-    assert (result.exit_code, tierlb.__version__ in result.output) == (0, True)
+    assert (result.exit_code, result.output) == (0, f"tierlb, version {tierlb.__version__} ({BUILD})\n")
 
 
 def test_up_starts_nothing_from_a_bad_file(write):

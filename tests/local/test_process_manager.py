@@ -46,7 +46,7 @@ async def test_a_node_is_told_who_it_is_and_how_to_join(manager, happened, autoj
     await grown(manager, secured)
     child = manager.nodes["web-2"]
     assert child.argv == (
-        *(sys.executable, "-m", "tierlb", "node"),
+        *(sys.executable, "-P", "-m", "tierlb", "node"),
         *("--name", "web-2", "--tier", "web", "--join", "ws://127.0.0.1:7000"),
         *("--tls-certificate", "node.pem", "--tls-key", "node.key", "--tls-ca", "ca.pem"),
     )

@@ -90,7 +90,18 @@ def _times_s(directory: Path) -> tuple[float, float]:
 def _start_detached(file: Path, directory: Path, watch: bool, log: Path) -> tuple[str, "subprocess.Popen[bytes]"]:
     """The URL of the cluster's admin API once it serves, or nothing, and its process."""
     ours, theirs = os.pipe()
-    command = [sys.executable, "-m", "tierlb", "up", str(file), "--state", str(directory), "--ready-fd", str(theirs)]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "tierlb",
+        "up",
+        str(file),
+        "--state",
+        str(directory),
+        "--ready-fd",
+        str(theirs),
+    ]
     try:
         descriptor = open_private(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     except OSError as error:

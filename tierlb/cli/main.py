@@ -12,6 +12,7 @@ from click.core import ParameterSource
 
 import tierlb
 from tierlb.cli.verbs import COMMANDS, CommandFunction, TopologyPath, reading_a_cluster
+from tierlb.model.build import BUILD
 
 if TYPE_CHECKING:
     from tierlb.cli.client import AdminAccess
@@ -48,7 +49,7 @@ def _joining_options(command: CommandFunction) -> CommandFunction:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(tierlb.__version__, prog_name="tierlb")
+@click.version_option(tierlb.__version__, prog_name="tierlb", message=f"%(prog)s, version %(version)s ({BUILD})")
 def main() -> None:
     """A load balancer made to be stacked: load flows up, intent flows down."""
 

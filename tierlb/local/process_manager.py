@@ -153,7 +153,7 @@ class ProcessManager:
         return [process for process in processes if names is None or process.name in names]
 
     def _start_node(self, topology: Topology, tier: Tier, name: str) -> ManagedProcess:
-        argv: tuple[str, ...] = (sys.executable, "-m", "tierlb", "node", "--name", name, "--tier", tier.name)
+        argv: tuple[str, ...] = (sys.executable, "-P", "-m", "tierlb", "node", "--name", name, "--tier", tier.name)
         argv += ("--join", self.join_credentials.url, *_tls_options(topology.tls))
         if self.state is not None:
             argv += ("--state", str(self.state / name))

@@ -131,7 +131,7 @@ class Acceptor:
         if self.watching:
             self.watching = False
             self.reactor.modify(self._fd, 0)
-        if seconds is not NEVER:
+        if seconds != NEVER:
             self.deadline = self.reactor.now + seconds
             self.reactor.wheel.file(self)
 

@@ -50,7 +50,7 @@ class Wheel:
         self._take_out(owner)
 
     def _take_out(self, owner: Timed) -> None:
-        if owner.filed is NEVER:
+        if owner.filed == NEVER:
             return
         tick = round(owner.filed / WHEEL_TICK_S)
         bucket = self._buckets.get(tick)
@@ -76,7 +76,7 @@ class Wheel:
             owner.filed = NEVER
         for owner in owners:
             if owner.deadline > now:
-                if owner.deadline is not NEVER and owner.filed is NEVER:
+                if owner.deadline != NEVER and owner.filed == NEVER:
                     self.file(owner)
             else:
                 owner.deadline = NEVER

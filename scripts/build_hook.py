@@ -1,0 +1,57 @@
+"""Builds wheels with machine code where TIERLB_COMPILE=1 says so; without it, and for editable installs, all is pure.
+
+`[tool.tierlb] compiled` in pyproject.toml lists the modules of the hot path. mypyc makes one group of them, so that
+they call each other directly. They are built in a temporary directory: a module's library beside its source would hide
+later edits of the source. Both are in the wheel; Python prefers the library, and tracebacks quote the source.
+"""
+
+import os
+import tempfile
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+COMPILERS = ["mypy>=1.18", "setuptools>=70"]
+
+
+class CompiledModules(BuildHookInterface):  # type: ignore[type-arg]
+    """hatchling finds this class by its base."""
+
+    def dependencies(self) -> list[str]:
+        """What the build needs beside hatchling. mypy reads the types of what tierlb imports."""
+        return [*COMPILERS, *self.metadata.core.dependencies] if self._compiles else []
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Build what is to be compiled, and have it in the wheel."""
+        if not self._compiles or version == "editable":
+            return
+        self._directory = tempfile.TemporaryDirectory(prefix="tierlb-build-")
+        for library in self._build(Path(self._directory.name)):
+            build_data["force_include"][str(library)] = str(library.relative_to(self._directory.name))
+        build_data["pure_python"], build_data["infer_tag"] = False, True
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        """The wheel is written."""
+        if hasattr(self, "_directory"):
+            self._directory.cleanup()
+
+    @property
+    def _compiles(self) -> bool:
+        return self.target_name == "wheel" and os.environ.get("TIERLB_COMPILE") == "1"
+
+    def _build(self, directory: Path) -> list[Path]:
+        from mypyc.build import mypycify
+        from setuptools import Distribution
+
+        with open(Path(self.root, "pyproject.toml"), "rb") as file:
+            modules = tomllib.load(file)["tool"]["tierlb"]["compiled"]
+        paths = [f"{module.replace('.', '/')}.py" for module in modules]
+        with tempfile.TemporaryDirectory() as generated:
+            extensions = mypycify(paths, group_name="tierlb", target_dir=generated)
+            build = Distribution({"name": "tierlb", "ext_modules": extensions}).get_command_obj("build_ext")
+            build.build_lib, build.build_temp = str(directory), generated
+            build.ensure_finalized()
+            build.run()
+        return [Path(library) for library in build.get_outputs()]
