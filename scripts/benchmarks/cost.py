@@ -89,7 +89,7 @@ def _names(context: click.Context, parameter: click.Parameter, value: str) -> fr
 def main(rounds: int, seconds: int, only: frozenset[str], before: Path | None) -> None:
     """Measure, print, write JSON and PNG; exit code 1 if a cell is invalid."""
     need("nginx", "wrk")
-    peers = _present([peer for peer in PEERS if _chosen(peer.name, only, [p.name for p in PEERS])])
+    peers = present([peer for peer in PEERS if _chosen(peer.name, only, [p.name for p in PEERS])])
     if before is not None:
         peers.append(_of_checkout(before))
     measures = [each for each in MEASURES if _chosen(each.name, only, [m.name for m in MEASURES])]
@@ -119,7 +119,8 @@ def _chosen(name: str, only: frozenset[str], family: Sequence[str]) -> bool:
     return name in only or not only.intersection(family)
 
 
-def _present(peers: Sequence[Peer]) -> list[Peer]:
+def present(peers: Sequence[Peer]) -> list[Peer]:
+    """Those that are installed; a line on stderr about each other one."""
     for peer in peers:
         if how := peer.missing():
             click.echo(f"{peer.name} is not installed and is left out; to have it: {how}", err=True)
@@ -129,7 +130,7 @@ def _present(peers: Sequence[Peer]) -> list[Peer]:
 async def _measure_all(peers: Sequence[Peer], measures: Sequence[Measure], rounds: int, seconds: int) -> list[Sample]:
     samples = []
     with tempfile.TemporaryDirectory(prefix="tierlb-bench-") as directory:
-        async with _backends(Path(directory)) as endpoints:
+        async with backends(Path(directory)) as endpoints:
             for number in range(rounds):
                 for measure in measures:
                     for peer in _turn(peers, number):
@@ -147,7 +148,8 @@ def _turn(peers: Sequence[Peer], number: int) -> list[Peer]:
 
 
 @asynccontextmanager
-async def _backends(directory: Path) -> AsyncIterator[list[str]]:
+async def backends(directory: Path) -> AsyncIterator[list[str]]:
+    """Four endpoints that answer at once."""
     endpoints = free_addresses(BACKENDS)
     async with AsyncExitStack() as stack:
         for number, listen in enumerate(endpoints):

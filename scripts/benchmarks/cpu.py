@@ -50,6 +50,46 @@ def _text(path: Path) -> str:
         return ""
 
 
+@attrs.frozen
+class Used:
+    """What processes used so far. `user` and `system` are clock ticks, to divide `cpu_s`, which is exact. `wakeups`:
+    how often their threads waited for something and went on."""
+
+    cpu_s: float
+    user: int
+    system: int
+    wakeups: int
+
+    def __sub__(self, earlier: "Used") -> "Used":
+        return Used(
+            self.cpu_s - earlier.cpu_s,
+            self.user - earlier.user,
+            self.system - earlier.system,
+            self.wakeups - earlier.wakeups,
+        )
+
+    @property
+    def user_s(self) -> float:
+        """The part of `cpu_s` that was not the kernel's."""
+        return self.cpu_s * self.user / max(1, self.user + self.system)
+
+
+def used(pids: Iterable[int]) -> Used:
+    """CPU time and wake-ups of the processes so far. Raises OSError if one has ended."""
+    pids = tuple(pids)
+    fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in pids]
+    tasks = [_text(path) for pid in pids for path in Path(f"/proc/{pid}/task").glob("*/status")]
+    switches = [
+        found for text in tasks if (found := re.search(r"^voluntary_ctxt_switches:\s+(\d+)$", text, re.MULTILINE))
+    ]
+    return Used(
+        cpu_ns(pids) / 1e9,
+        sum(int(each[11]) for each in fields),
+        sum(int(each[12]) for each in fields),
+        sum(int(each[1]) for each in switches),
+    )
+
+
 def memory_kib(pids: Iterable[int]) -> int:
     """Proportional set size of the processes together."""
     return sum(pss_kib(Path(f"/proc/{pid}/smaps_rollup").read_text()) for pid in pids)

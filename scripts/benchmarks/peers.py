@@ -31,10 +31,11 @@ class Shape(enum.Enum):
 
 @attrs.frozen
 class Proxy:
-    """A started peer. `pids`: its processes that carry data."""
+    """A started peer. `pids`: its processes that carry data. `beside`: one that starts and configures these."""
 
     listen: str
     pids: tuple[int, ...]
+    beside: tuple[int, ...] = ()
 
 
 class Peer(Protocol):
@@ -94,12 +95,13 @@ def hops_of(shape: Shape, endpoints: Sequence[str]) -> list[tuple[Shape, Hop]]:
 @attrs.frozen
 class Tierlb:
     """tierlb by its public interface: a topology file, `tierlb up`, and the admin API's list of nodes. `python` is
-    that of a checkout's environment."""
+    that of a checkout's environment, `binary` the tierlb command of an environment, which is used instead."""
 
     name: str = "tierlb"
     balance: str = "round-robin"
     shapes: frozenset[Shape] = frozenset(Shape)
     python: str = sys.executable
+    binary: str | None = None
 
     def missing(self) -> str | None:
         return None
@@ -110,12 +112,13 @@ class Tierlb:
         listen, admin = free_addresses(2)
         topology = directory / "topology.yaml"
         topology.write_text(configs.tierlb(shape.value, listen, admin, endpoints, self.balance))
-        up = [self.python, "-m", "tierlb", "up", str(topology), "--state", str(directory / "state")]
+        program = [self.python, "-m", "tierlb"] if self.binary is None else [self.binary]
+        up = [*program, "up", str(topology), "--state", str(directory / "state")]
         command = ["env", "PYTHONSAFEPATH=1", *up]  # else the tierlb of the working directory would be imported
         async with running(command, directory / "log") as cluster:
             await cluster.serves(f"http://{admin}/healthz")
             await cluster.serves(f"http://{listen}/")
-            yield Proxy(listen, await node_pids(admin, 3 if shape is Shape.STACKED else 1))
+            yield Proxy(listen, await node_pids(admin, 3 if shape is Shape.STACKED else 1), (cluster.pid,))
 
 
 async def node_pids(admin: str, count: int) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from scripts.benchmarks.cpu import Waits, children, cpu_ns, memory_kib, pss_kib, waits
+from scripts.benchmarks.cpu import Used, Waits, children, cpu_ns, memory_kib, pss_kib, used, waits
 
 ROLLUP = """558550cca000-7ffcefc58000 ---p 00000000 00:00 0                          [rollup]
 Rss:                1676 kB
@@ -37,6 +37,16 @@ def test_a_process_that_has_ended_is_an_error_not_zero() -> None:
     ended.wait(30)
     with pytest.raises(OSError, match=r".+"):
         cpu_ns([ended.pid])
+
+
+def test_wake_ups_and_cpu_time_are_counted_and_cpu_time_is_divided_by_ticks() -> None:
+    before = used([os.getpid()])
+    for _ in range(5):
+        subprocess.run([sys.executable, "-c", ""], check=True)
+    grown = used([os.getpid()]) - before
+    assert grown.cpu_s > 0
+    assert grown.wakeups > 0
+    assert Used(2.0, 30, 10, 0).user_s == 1.5
 
 
 def test_the_wait_for_a_cpu_is_per_time_that_a_thread_got_one() -> None:
