@@ -96,6 +96,7 @@ KEYS = {
     "tier.client_abort": "dataplane/l7/test_abort.py::test_with_finish_it_is_finished",
     "tier.drain": "local/test_local_endpoints.py::"
     "test_a_process_is_killed_when_the_drain_time_of_its_tier_is_well_over",
+    "tier.forward": "topology/test_allot.py::test_how_connections_are_forwarded_reaches_l4_nodes",
     "tier.hash_on": "topology/test_build.py::test_what_steers_choosing_reaches_the_model",
     "tier.kind": "dataplane/test_plane.py::test_a_node_keeps_its_kind",
     "tier.limits": "dataplane/test_plane.py::test_a_raised_cap_takes_effect_with_its_snapshot",

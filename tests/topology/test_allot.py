@@ -8,6 +8,7 @@ from tierlb.model.topology import (
     Admin,
     ClientAbort,
     Forward,
+    Forwarding,
     HealthCheck,
     Kind,
     Match,
@@ -270,6 +271,13 @@ def test_what_a_tier_says_of_itself_reaches_its_nodes():
     assert (snapshot.balance, snapshot.hash_header) == (Policy.MAGLEV, "x-user")
     assert (snapshot.orca, snapshot.agent_check) == (Orca.JSON, at(9777))
     assert (snapshot.paths, snapshot.client_abort) == (Paths.AS_SENT, ClientAbort.FINISH)
+
+
+def test_how_connections_are_forwarded_reaches_l4_nodes():
+    edge = attrs.evolve(
+        topology_of(tier("edge", Kind.L4, "app", listen=PUBLIC)).tiers["edge"], forward=Forwarding.RELAY
+    )
+    assert snapshot_for(topology_of(edge), "edge", 1, {}, {}).forward is Forwarding.RELAY
 
 
 def test_what_is_said_of_containers_is_nothing_to_a_node():

@@ -8,6 +8,7 @@ from tierlb.model.topology import (
     AdminTls,
     ClientAbort,
     Forward,
+    Forwarding,
     HealthCheck,
     Kind,
     Limits,
@@ -147,7 +148,14 @@ def test_what_is_for_other_machines_reaches_the_model() -> None:
 LOADS = """
 cluster: shop
 tiers:
-  edge: {kind: l4, listen: ':80', to: [web, old], balance: maglev, hash_on: source, agent_check: 127.0.0.1:9777}
+  edge:
+    kind: l4
+    listen: ':80'
+    to: [web, old]
+    balance: maglev
+    hash_on: source
+    agent_check: 127.0.0.1:9777
+    forward: relay
   web:
     kind: l7
     to: [app, own]
@@ -170,6 +178,7 @@ def test_what_steers_choosing_reaches_the_model() -> None:
     assert (web.balance, web.hash_header, web.orca) == (Policy.MAGLEV, "x-user", Orca.TEXT)
     assert (edge.client_abort, web.client_abort) == (ClientAbort.CANCEL, ClientAbort.FINISH)
     assert (edge.paths, web.paths) == (Paths.NORMALISED, Paths.AS_SENT)
+    assert (edge.forward, web.forward) == (Forwarding.RELAY, Forwarding.AUTO)
     assert topology.pools == {
         "old": Pool(
             "old",

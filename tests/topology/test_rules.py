@@ -66,6 +66,7 @@ def test_what_is_right_has_no_fault(tier: str) -> None:
         ("{kind: l4, to: a, limits: {body_rate: off}}", "tiers.web.limits.body_rate: is for l7 tiers"),
         ("{kind: l4, to: a, client_abort: finish}", "tiers.web.client_abort: is for l7 tiers"),
         ("{kind: l4, to: a, paths: as-sent}", "tiers.web.paths: is for l7 tiers"),
+        ("{kind: l7, to: a, forward: relay}", "tiers.web.forward: is for l4 tiers"),
         *(
             (
                 f"{{kind: l7, routes: [{{match: {{{key}: '{path}'}}, to: a}}]}}",

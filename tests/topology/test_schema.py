@@ -88,6 +88,8 @@ def test_every_key_of_every_shape_is_described() -> None:
         "{cluster: x, tiers: {a: {kind: l4, to: p, paths: as-sent}}}",
         "{cluster: x, tiers: {a: {kind: l7, to: p, paths: raw}}}",
         "{cluster: x, tiers: {a: {kind: l4, to: p, client_abort: finish}}}",
+        "{cluster: x, tiers: {a: {kind: l7, to: p, forward: relay}}}",
+        "{cluster: x, tiers: {a: {kind: l4, to: p, forward: copy}}}",
         "{cluster: x, tiers: {a: {kind: l7, to: p, client_abort: ignore}}}",
         "{cluster: x, tiers: {a: {kind: l7, to: p, orca: xml}}}",
         "{cluster: x, tiers: {a: {kind: l7, to: p, replicas: 2, agent_check: ':9'}}}",
@@ -112,6 +114,7 @@ def test_wrong_files_are_invalid(text: str) -> None:
     [
         "{cluster: x, tiers: {a: {kind: l4, to: p, balance: maglev, hash_on: source, agent_check: ':9'}}}",
         "{cluster: x, tiers: {a: {kind: l7, to: p, balance: maglev, hash_on: {header: X-A}, orca: bin}}}",
+        "{cluster: x, tiers: {a: {kind: l4, to: p, forward: relay}}}",
         "{cluster: x, tiers: {a: {kind: l7, to: p, paths: as-sent}, b: {kind: l7, to: p, client_abort: finish}}}",
         "{cluster: x, tiers: {a: {kind: l7, to: p}}, pools: {p: {agents: true, health: tcp}}}",
         "{cluster: x, tiers: {a: {kind: l7, to: p}}, pools: {p: {endpoints: {'127.0.0.1:1': 0.5}, agent_check: 9}}}",

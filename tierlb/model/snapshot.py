@@ -15,6 +15,7 @@ from tierlb.model.topology import (
     DRAIN_S,
     Admin,
     ClientAbort,
+    Forwarding,
     HealthCheck,
     Kind,
     Limits,
@@ -154,3 +155,4 @@ class Snapshot:
     paths: Paths = Paths.NORMALISED
     drain_s: float = DRAIN_S
     client_abort: ClientAbort = ClientAbort.CANCEL
+    forward: Forwarding = Forwarding.AUTO

@@ -72,6 +72,14 @@ class ClientAbort(enum.Enum):
     FINISH = "finish"
 
 
+class Forwarding(enum.Enum):
+    """How an l4 node gets connections to a host. AUTO: the cheapest way that is possible to that host. RELAY: it
+    connects, and copies bytes both ways."""
+
+    AUTO = "auto"
+    RELAY = "relay"
+
+
 @attrs.frozen
 class HealthCheck:
     """How a pool's endpoints are checked: GET `path` must answer with one of `statuses` (inclusive ranges); without a
@@ -269,6 +277,7 @@ class Tier:
     resources: Resources = Resources()
     paths: Paths = Paths.NORMALISED
     client_abort: ClientAbort = ClientAbort.CANCEL
+    forward: Forwarding = Forwarding.AUTO
 
     @property
     def targets(self) -> tuple[str, ...]:

@@ -106,6 +106,7 @@ def snapshot_for(
         paths=tier.paths,
         drain_s=tier.drain_s,
         client_abort=tier.client_abort,
+        forward=tier.forward,
     )
 
 

@@ -1,4 +1,5 @@
-"""What the form of each key alone does not rule out: values that exclude each other, dead routes, l7 keys at l4.
+"""What the form of each key alone does not rule out: values that exclude each other, dead routes, l7 keys at l4
+and the reverse.
 
 Each rule yields the faults it finds. A mapping that lost a part to a fault is not reported for what the part may have
 held.
@@ -28,6 +29,11 @@ from tierlb.topology.shapes import (
     To,
 )
 
+WRONG_LAYER = {
+    Kind.L4: ("l7_only", "is for l7 tiers; an l4 tier sees connections only"),
+    Kind.L7: ("l4_only", "is for l4 tiers; an l7 tier ends connections and sends requests on"),
+}
+"""The mark of keys that a tier of this kind cannot have, and why."""
 BODILESS_STATUSES = (204, 205, 304)
 """RFC 9110 §15.3.5, §15.3.6, §15.4.5: these answers have no content."""
 
@@ -89,14 +95,13 @@ def shapes_in(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
 
 
 def _layer_faults(path: Path, tier: TierShape) -> Iterator[Fault]:
-    if tier.kind is not Kind.L4:
-        return
+    mark, message = WRONG_LAYER[tier.kind]
     for place, shape in shapes_in(tier, path):
         if isinstance(shape, RouteShape):
             continue
         for field in attrs.fields(type(shape)):
-            if field.metadata.get("l7_only") and getattr(shape, field.name) is not None:
-                yield Fault((*place, field.name), "is for l7 tiers; an l4 tier sees connections only", at_key=True)
+            if field.metadata.get(mark) and getattr(shape, field.name) is not None:
+                yield Fault((*place, field.name), message, at_key=True)
 
 
 def _hash_faults(path: Path, tier: TierShape, reading: TypedReading) -> Iterator[Fault]:

@@ -99,22 +99,27 @@ def json_schema() -> Schema:
     definitions: dict[str, Schema] = {}
     file = Describer(DEFINITIONS, definitions, name_of=lambda cls: cls.__name__.removesuffix("Shape").lower())
     top = file.schema(FileShape)
-    definitions["tier"] |= _l4_only()
+    definitions["tier"] |= _by_kind()
     return {"$schema": DIALECT, "title": "tierlb topology", **top, "$defs": definitions}
 
 
-def _l4_only() -> Schema:
+def _by_kind() -> Schema:
     is_l4 = {"properties": {"kind": {"const": Kind.L4.value}}, "required": ["kind"]}
-    return {"if": is_l4, "then": {"properties": _without_l7_keys(TierShape)}}
+    is_l7 = {"properties": {"kind": {"const": Kind.L7.value}}, "required": ["kind"]}
+    return {
+        "if": is_l4,
+        "then": {"properties": _without_keys(TierShape, "l7_only")},
+        "else": {"if": is_l7, "then": {"properties": _without_keys(TierShape, "l4_only")}},
+    }
 
 
-def _without_l7_keys(cls: type) -> Schema:
-    """`false` for each key that only l7 tiers have, at any depth below the class."""
+def _without_keys(cls: type, mark: str) -> Schema:
+    """`false` for each key with this mark, at any depth below the class."""
     forbidden: Schema = {}
     for name, key in keys_of(cls).items():
         nested = next((part for part in choices_of(key.kind) if is_mapping(part)), None)
-        if key.field.metadata.get("l7_only"):
+        if key.field.metadata.get(mark):
             forbidden[name] = False
-        elif nested is not None and nested is not RouteShape:
-            forbidden[name] = {"properties": _without_l7_keys(nested)}
+        elif nested is not None and nested is not RouteShape and (inner := _without_keys(nested, mark)):
+            forbidden[name] = {"properties": inner}
     return forbidden

@@ -3,7 +3,7 @@
 The reader makes these, the JSON Schema is made from them, and `build` and `diff` take keys and values of the model from
 them, so a key exists in all or in none. They hold what is in the file and nothing else: a key that is not given is
 None, and defaults are the model's. `MODEL` is the class of the model that a mapping becomes, `field` the name of its
-attribute where that is not the key. `RULES` and the `l7_only` mark hold what involves more than one key.
+attribute where that is not the key. `RULES` and the marks `l7_only` and `l4_only` hold what involves more than one key.
 """
 
 from typing import Any, ClassVar
@@ -14,6 +14,7 @@ from tierlb.model.topology import (
     Admin,
     AdminTls,
     ClientAbort,
+    Forwarding,
     HealthCheck,
     Kind,
     Limits,
@@ -49,14 +50,14 @@ ABOUT_RESOURCES = (
 To = forms.Name | tuple[forms.Name, ...] | dict[forms.Name, forms.Weight]
 
 
-def required(about: str, *, field: str = "", l7_only: bool = False) -> Any:
+def required(about: str, *, field: str = "", l7_only: bool = False, l4_only: bool = False) -> Any:
     """A key that must be given."""
-    return attrs.field(metadata={"about": about, "field": field, "l7_only": l7_only})
+    return attrs.field(metadata={"about": about, "field": field, "l7_only": l7_only, "l4_only": l4_only})
 
 
-def optional(about: str, *, field: str = "", l7_only: bool = False) -> Any:
+def optional(about: str, *, field: str = "", l7_only: bool = False, l4_only: bool = False) -> Any:
     """A key that may be left out, and is None then."""
-    return attrs.field(default=None, metadata={"about": about, "field": field, "l7_only": l7_only})
+    return attrs.field(default=None, metadata={"about": about, "field": field, "l7_only": l7_only, "l4_only": l4_only})
 
 
 @attrs.frozen(kw_only=True)
@@ -176,6 +177,11 @@ class TierShape:
     )
     client_abort: ClientAbort | None = optional(
         "what becomes of a request whose client left while it waited: cancel (the default) or finish", l7_only=True
+    )
+    forward: Forwarding | None = optional(
+        "how connections get to a host: auto (the default: the cheapest way that is possible) or relay (bytes are "
+        "copied both ways)",
+        l4_only=True,
     )
     timeouts: TimeoutsShape | None = optional("how long each phase may last, such as 250ms, 2s or 1m30s")
     limits: LimitsShape | None = optional("caps per node")

@@ -1,19 +1,20 @@
 """What all connections through an l4 node share: where they are counted, and what becomes of each.
 
-A connection comes, is introduced where a parent sends it, gets a host, and is relayed. `Caller` is the connection from
-its arrival on. It counts as open until it is dropped, or until the pipe that relays it is over.
+A connection comes, is introduced where a parent sends it, gets a host, and is relayed. It counts as open until it is
+dropped, or until the pipe that relays it is over.
 """
 
 import socket
 from functools import partial
 from typing import Any
 
-from tierlb.balance.drain import Remainder
 from tierlb.balance.ticket import ConnectionTicket
 from tierlb.dataplane.counters import Counters
 from tierlb.dataplane.explanation import Explaining
 from tierlb.dataplane.hold import Hold
+from tierlb.dataplane.l4.caller import Caller
 from tierlb.dataplane.l4.config import L4Config
+from tierlb.dataplane.l4.forwarding import Forwarder
 from tierlb.dataplane.l4.watch import UseWatch
 from tierlb.dataplane.parent_identity import ParentIdentity
 from tierlb.dataplane.pipe import Pipe
@@ -22,34 +23,6 @@ from tierlb.dataplane.upstream.registry import HostRegistry
 from tierlb.net.reactor import Reactor
 from tierlb.net.stream import Stream
 from tierlb.telemetry.sketch import Sketch
-from tierlb.telemetry.tally import Tally
-from tierlb.wire.proxy_protocol import EXPLAINED, VIA, encode_tlv
-
-MOST_EXPLAINED_BYTES = 3500
-"""Of the explanation, so that it fits into a PROXY header with everything else."""
-
-
-class Caller:
-    """`source` is the client's address, and `tally` counts what comes from the same parent. `explained`: how l4 nodes
-    above and here chose for it, a line each, while explanations are asked for. `processes`: those above that it passed,
-    a line each. It is `settled` once it is relayed or dropped."""
-
-    __slots__ = ("began", "explained", "processes", "settled", "source", "tally")
-
-    def __init__(self, source: tuple[str, int], tally: Tally, began: float) -> None:
-        self.source = source
-        self.tally = tally
-        self.began = began
-        self.explained = b""
-        self.processes = b""
-        self.settled = False
-
-    def tlvs(self) -> bytes:
-        """The TLVs for a child; as much of the explanation as a header holds."""
-        processes = encode_tlv(VIA, self.processes) if self.processes else b""
-        if not self.explained:
-            return processes
-        return processes + encode_tlv(EXPLAINED, self.explained[:MOST_EXPLAINED_BYTES].rpartition(b"\n")[0])
 
 
 class Pending(Stream):
@@ -81,12 +54,12 @@ class L4Connections:
         only connections that have carried no byte."""
         return [pipe for pipe, ticket in self.relayed.items() if pipe.is_unused or ticket.host.spec.child]
 
-    def cut_from(self, host: Host) -> Remainder:
-        """End what is relayed to one host; what that was."""
+    def cut_from(self, host: Host) -> int:
+        """End what is relayed to one host; how many that were."""
         pipes = [pipe for pipe, ticket in self.relayed.items() if ticket.host is host]
         for pipe in pipes:
             pipe.finish(broken=True)
-        return Remainder(connections=len(pipes))
+        return len(pipes)
 
     def cut(self) -> None:
         """End all, so that neither side takes it for an end."""
@@ -98,10 +71,11 @@ class L4Connections:
 
 class L4Context:
     """`config` is set before the first connection comes, and swapped with each snapshot. `counters.items` are
-    connections relayed. `load_field` and `full` have no effect here: there is no answer to put them in. `ending`: the
-    node drains."""
+    connections relayed. `forwarders`: those that the snapshot allows, the best first; the last one reaches any host.
+    `load_field` and `full` have no effect here: there is no answer to put them in. `ending`: the node drains."""
 
     config: L4Config
+    forwarders: tuple[Forwarder, ...]
 
     def __init__(
         self, name: str, reactor: Reactor, log: Any, identity: ParentIdentity, registry: HostRegistry, watch: UseWatch
@@ -117,6 +91,13 @@ class L4Context:
         self.connections = L4Connections(Hold(reactor, log), watch)
         self.load_field = b""
         self.full = self.ending = False
+
+    def forwarder_to(self, host: Host) -> Forwarder:
+        """The best way to this host now."""
+        for forwarder in self.forwarders[:-1]:
+            if forwarder.reaches(host):
+                return forwarder
+        return self.forwarders[-1]
 
     def join(
         self, client: socket.socket, upstream: Stream, ticket: ConnectionTicket[Host], caller: Caller, first: bytes

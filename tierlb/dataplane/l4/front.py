@@ -6,10 +6,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from tierlb.balance.drain import Remainder
+from tierlb.dataplane.l4.caller import Caller
 from tierlb.dataplane.l4.config import L4Config
-from tierlb.dataplane.l4.context import Caller, L4Context
+from tierlb.dataplane.l4.context import L4Context
+from tierlb.dataplane.l4.forwarding import Forwarder
 from tierlb.dataplane.l4.introduction import Introduction
-from tierlb.dataplane.l4.relay import relay
+from tierlb.dataplane.l4.placing import place
+from tierlb.dataplane.l4.relay import Relay
 from tierlb.dataplane.l4.watch import UseWatch
 from tierlb.dataplane.parent_identity import ParentIdentity
 from tierlb.dataplane.pipe import Pipe
@@ -19,6 +22,7 @@ from tierlb.dataplane.upstream.registry import HostRegistry
 from tierlb.dataplane.upstream.split import Split
 from tierlb.model.load import Guidance, SubtreeLoad
 from tierlb.model.snapshot import Listener, Send, Snapshot
+from tierlb.model.topology import Forwarding
 from tierlb.net.reactor import Reactor
 from tierlb.net.shortage import Shortages
 
@@ -30,6 +34,7 @@ class L4Front(L4Context):
         watch = UseWatch(rng)
         registry = HostRegistry(reactor, rng, self._host_changed, Shortages(log.warning), watch.tick)
         super().__init__(name, reactor, log, identity, registry, watch)
+        self._relay = Relay(self)
 
     def apply(self, snapshot: Snapshot) -> None:
         """Swap the configuration for that of this snapshot; existing connections stay where they are."""
@@ -37,7 +42,17 @@ class L4Front(L4Context):
         assert isinstance(action, Send)
         host_sets = self.registry.rebuild_host_sets(action.destinations, snapshot)
         self.config = L4Config(snapshot, Split(host_sets, self.registry.rng))
+        self.forwarders = self._forwarders_for(snapshot.forward)
+        for forwarder in self.forwarders:
+            forwarder.follow(snapshot, self.registry.hosts)
         self.connections.hold.note(action.destinations)
+
+    def _forwarders_for(self, way: Forwarding) -> tuple[Forwarder, ...]:
+        ways: dict[Forwarding, tuple[Forwarder, ...]] = {
+            Forwarding.AUTO: (self._relay,),
+            Forwarding.RELAY: (self._relay,),
+        }
+        return ways[way]
 
     def note_guidance(self, now: float, load: SubtreeLoad, guidance: Guidance) -> None:
         """Nothing to do: a relayed connection ends when its client or its host ends it."""
@@ -52,7 +67,7 @@ class L4Front(L4Context):
         if listener.inner:
             Introduction.begin(self, sock, caller)
         else:
-            relay(self, sock, caller)
+            place(self, sock, caller)
 
     def may_give_way(self) -> Iterable[Pipe]:
         """Connections that can be closed for new ones if they are idle."""
@@ -87,7 +102,8 @@ class L4Front(L4Context):
 
     def cut_from(self, host: Host) -> Remainder:
         """End what is under way at one host; what that was."""
-        return self.connections.cut_from(host)
+        elsewhere = sum(forwarder.cut_from(host) for forwarder in self.forwarders)
+        return Remainder(connections=self.connections.cut_from(host) + elsewhere)
 
     def cut(self) -> None:
         """The deadline is over: end what is left."""

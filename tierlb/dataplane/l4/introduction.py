@@ -1,9 +1,10 @@
-"""A node below another one at l4: the parent's PROXY header is read before the connection is relayed."""
+"""A node below another one at l4: the parent's PROXY header is read before the connection is placed."""
 
 import socket
 
-from tierlb.dataplane.l4.context import Caller, L4Context, Pending
-from tierlb.dataplane.l4.relay import relay
+from tierlb.dataplane.l4.caller import Caller
+from tierlb.dataplane.l4.context import L4Context, Pending
+from tierlb.dataplane.l4.placing import place
 from tierlb.dataplane.parent_identity import processes_of
 from tierlb.wire.proxy_protocol import EXPLAINED, MAX_HEADER_BYTES, BadProxyHeader, ProxyHeader, parse_v2
 
@@ -72,7 +73,7 @@ class Introduction(Pending):
             caller.explained = header.tlvs[EXPLAINED] + b"\n"
         caller.processes = "\n".join(processes_of(parent, header)).encode("latin-1")
         context.connections.pending.discard(self)
-        relay(context, self.detach(), caller)
+        place(context, self.detach(), caller)
 
     def _wake_at(self, count: int) -> None:
         """Bytes that were only peeked at keep the socket readable: ask to be woken for more than these, or the end."""

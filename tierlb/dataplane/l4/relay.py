@@ -8,11 +8,12 @@ packet as the PROXY header.
 import contextlib
 import errno
 import socket
-from functools import partial
 
 from tierlb.balance.ticket import ConnectionTicket
-from tierlb.dataplane.explanation import explain_choice
-from tierlb.dataplane.l4.context import Caller, L4Context, Pending
+from tierlb.dataplane.l4.caller import Caller
+from tierlb.dataplane.l4.context import L4Context, Pending
+from tierlb.dataplane.l4.forwarding import Forwarder
+from tierlb.dataplane.l4.placing import place
 from tierlb.dataplane.upstream.host import Host
 from tierlb.net.bulk import READ_BYTES
 from tierlb.net.reactor import WRITE
@@ -20,9 +21,6 @@ from tierlb.net.self_connect import connect_outcome
 from tierlb.net.shortage import is_own
 from tierlb.net.stream import dial
 from tierlb.wire.proxy_protocol import encode_v2
-
-CONNECTS = 3
-"""Hosts that are tried for one connection."""
 
 
 class Handshake(Pending):
@@ -109,56 +107,24 @@ class Handshake(Pending):
         host = self.ticket.host
         self._end()
         host.reach.dial_failed(code)
-        relay(self.context, self.client, self.caller, (*self.tried, host), short=is_own(code))
+        place(self.context, self.client, self.caller, (*self.tried, host), short=is_own(code))
         self.passed_on = True
 
 
-def relay(
-    context: L4Context,
-    client: socket.socket,
-    caller: Caller,
-    tried: tuple[Host, ...] = (),
-    *,
-    short: bool = False,
-) -> None:
-    """Give the client's connection to a host that was not `tried` yet; holds or closes it when there is none, and
-    closes it where that fails. `short`: the last try failed because descriptors, ports or memory ran out here."""
-    try:
-        _relay(context, client, caller, tried, short=short)
-    except Exception:
-        context.drop(client, caller)
-        raise
+class Relay(Forwarder):
+    """The way to any host that can be connected to."""
 
+    def __init__(self, context: L4Context) -> None:
+        self._context = context
 
-def _relay(context: L4Context, client: socket.socket, caller: Caller, tried: tuple[Host, ...], *, short: bool) -> None:
-    reason = "no host accepted it"
-    while len(tried) < CONNECTS:
-        config, hold = context.config, context.connections.hold
-        host_set = (config.split.other(tried) if tried else None) or config.split.pick()
-        host = host_set.choose(tried, config.key_of(caller.source[0]))
-        if host is None and not tried and hold.applies(host_set.destination, caller.began):
-            hold.add(host_set.destination, caller.began, partial(relay, context, client, caller), client)
-            return
-        if context.explaining.active(context.reactor.now):
-            caller.explained += explain_choice(context.name, config.balance, host_set.hosts, host) + b"\n"
-        if host is None:
-            reason = host_set.why_none()
-            break
+    def begin(self, client: socket.socket, caller: Caller, host: Host, tried: tuple[Host, ...]) -> int:
+        sock, code = dial(host.spec.address, speaks_first=host.spec.child)
+        if code:
+            sock.close()
+            return code
         try:
-            sock, code = dial(host.spec.address, speaks_first=host.spec.child)
-        except OSError as error:
-            host.reach.dial_failed(error.errno or errno.EIO)
-            short = True
-            break
-        if not code:
-            try:
-                Handshake.begin(context, sock, client, caller, host, tried)
-            except Exception:
-                sock.close()
-                raise
-            return
-        sock.close()
-        host.reach.dial_failed(code)
-        short = is_own(code)
-        tried = (*tried, host)
-    context.give_up(client, caller, tried, "" if short else reason)
+            Handshake.begin(self._context, sock, client, caller, host, tried)
+        except Exception:
+            sock.close()
+            raise
+        return 0

@@ -1,0 +1,42 @@
+"""How connections get from an l4 node to one of its hosts: one interface, and the way to each host is chosen for it.
+
+`placing` chooses the host. The first forwarder of `L4Context.forwarders` that `reaches` that host `begin`s: from then
+on it has the client's socket and the count at the host, until the connection is over, or until it gives both back and
+calls `placing.place` again with one more host that was `tried`.
+
+A new forwarder is a module here with a subclass, a value of `model.topology.Forwarding` that `L4Front` maps to
+it, and a line in the description of the key `forward` (topology/shapes.py). Values of the key that no forwarder carries
+out are not accepted.
+"""
+
+import socket
+from collections.abc import Iterable
+
+from tierlb.dataplane.l4.caller import Caller
+from tierlb.dataplane.upstream.host import Host
+from tierlb.model.snapshot import Snapshot
+
+
+class Forwarder:
+    """One way to hosts. All methods but `begin` may be left as they are."""
+
+    def follow(self, snapshot: Snapshot, hosts: Iterable[Host]) -> None:
+        """A new snapshot, and the hosts of all its destinations. Called before its first connection is placed."""
+
+    def reaches(self, host: Host) -> bool:
+        """Whether connections can be given to this host in this way now. Called for each connection: it must cost
+        next to nothing and must not wait."""
+        return True
+
+    def begin(self, client: socket.socket, caller: Caller, host: Host, tried: tuple[Host, ...]) -> int:
+        """Begin to give the connection to `host`. Returns 0 if that has begun, else the errno of why not: then nothing
+        is left of it here, and another host gets the connection. Raises OSError if this node lacks a descriptor or
+        memory."""
+        raise NotImplementedError
+
+    def cut_from(self, host: Host) -> int:
+        """End what went to one host and is not over; how many that were, without those that `L4Connections` holds."""
+        return 0
+
+    def close(self) -> None:
+        """The node ends."""

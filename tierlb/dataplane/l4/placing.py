@@ -1,0 +1,63 @@
+"""Which host a connection goes to, and what becomes of it when there is none or the host does not take it.
+
+Until a host has taken it, nothing is read from the client, so a try that fails costs nothing: another host gets the
+connection, CONNECTS at most.
+"""
+
+import errno
+import socket
+from functools import partial
+
+from tierlb.dataplane.explanation import explain_choice
+from tierlb.dataplane.l4.caller import Caller
+from tierlb.dataplane.l4.context import L4Context
+from tierlb.dataplane.upstream.host import Host
+from tierlb.net.shortage import is_own
+
+CONNECTS = 3
+"""Hosts that are tried for one connection."""
+
+
+def place(
+    context: L4Context,
+    client: socket.socket,
+    caller: Caller,
+    tried: tuple[Host, ...] = (),
+    *,
+    short: bool = False,
+) -> None:
+    """Give the client's connection to a host that was not `tried` yet; holds or closes it when there is none, and
+    closes it where that fails. `short`: the last try failed because descriptors, ports or memory ran out here."""
+    try:
+        _place(context, client, caller, tried, short=short)
+    except Exception:
+        context.drop(client, caller)
+        raise
+
+
+def _place(context: L4Context, client: socket.socket, caller: Caller, tried: tuple[Host, ...], *, short: bool) -> None:
+    reason = "no host accepted it"
+    while len(tried) < CONNECTS:
+        config, hold = context.config, context.connections.hold
+        host_set = (config.split.other(tried) if tried else None) or config.split.pick()
+        host = host_set.choose(tried, config.key_of(caller.source[0]))
+        if host is None and not tried and hold.applies(host_set.destination, caller.began):
+            hold.add(host_set.destination, caller.began, partial(place, context, client, caller), client)
+            return
+        if context.explaining.active(context.reactor.now):
+            caller.explained += explain_choice(context.name, config.balance, host_set.hosts, host) + b"\n"
+        if host is None:
+            reason = host_set.why_none()
+            break
+        try:
+            code = context.forwarder_to(host).begin(client, caller, host, tried)
+        except OSError as error:
+            host.reach.dial_failed(error.errno or errno.EIO)
+            short = True
+            break
+        if not code:
+            return
+        host.reach.dial_failed(code)
+        short = is_own(code)
+        tried = (*tried, host)
+    context.give_up(client, caller, tried, "" if short else reason)
