@@ -8,8 +8,9 @@ import httptools
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tierlb.wire.head_values import RequestHead, ResponseHead
 from tierlb.wire.http_fields import BadHead
-from tierlb.wire.http_head import RequestHead, ResponseHead, parse_request_head, parse_response_head
+from tierlb.wire.http_head import parse_request_head, parse_response_head
 
 NEXT = b"GET /next HTTP/1.1\r\nHost: next\r\n\r\n"
 LLHTTP_METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"PURGE"})

@@ -17,16 +17,12 @@ caller knows.
 
 import re
 
-import attrs
-
+from tierlb.wire.head_values import Block, RequestHead, ResponseHead
 from tierlb.wire.host import host_name
 from tierlb.wire.http_fields import (
-    FIELD_BYTES,
     HOP_BY_HOP,
     NOT_IN_VALUE,
     BadHead,
-    Header,
-    HeaderField,
     is_token,
     read_field,
     read_fields,
@@ -47,132 +43,7 @@ _VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
 _STATUS = re.compile(rb"[1-9][0-9][0-9]")
 _ABSOLUTE = re.compile(rb"https?://([^/?]*)(.*)", re.IGNORECASE)
 
-BLOCK_BYTES = 1000
-"""The memory of a block's objects besides its fields and their characters (CPython 3.11)."""
 _NEVER_HOP_BY_HOP = frozenset({b"host", b"content-length"})
-
-
-class _Lookup:
-    """Field access shared by the two heads."""
-
-    fields: tuple[HeaderField, ...]
-
-    @property
-    def headers(self) -> tuple[Header, ...]:
-        """(name as sent, value), in order."""
-        return tuple((field.name, field.value) for field in self.fields)
-
-    def get(self, name: bytes) -> bytes | None:
-        """The first value of the field with this lower-case name."""
-        for field in self.fields:
-            if field.lower == name:
-                return field.value
-        return None
-
-
-@attrs.define(slots=False, eq=False)
-class Block(_Lookup):
-    """The field lines of a request, without the request line; shared by all heads that have the same lines.
-
-    `passing` belongs to the data plane: what it forwards of these fields, None before that was computed. It is kept for
-    as long as the block is.
-    """
-
-    minor: int
-    fields: tuple[HeaderField, ...]
-    host: bytes
-    host_name: bytes
-    content_length: int | None
-    chunked: bool
-    keep_alive: bool
-    expect_continue: bool
-    upgrade: bytes | None
-    takes_trailers: bool
-    dropped: frozenset[bytes]
-    passing: bytes | None = None
-
-    @property
-    def kept_bytes(self) -> int:
-        """The memory it takes: its fields, each of them four strings, and what is forwarded."""
-        return BLOCK_BYTES + sum(FIELD_BYTES + 5 * len(field.line) for field in self.fields)
-
-
-# Without slots attrs fills the instance's dict in one go: half the cost of a frozen instance with slots.
-@attrs.frozen(slots=False)
-class RequestHead:
-    """A valid request head.
-
-    `target` is in origin-form or `*`. `fields` keep names as sent, order and all, except that the one Host equals
-    `host`, also where the target was in absolute-form. `host` is empty where that field is, and for HTTP/1.0 without
-    one; `host_name` is what routes compare (wire/host.py). `upgrade` is set where Connection names it too.
-    `takes_trailers`: from TE. `dropped` are lower-case names that end at this hop.
-    """
-
-    method: bytes
-    target: bytes
-    minor: int
-    block: Block
-
-    @property
-    def fields(self) -> tuple[HeaderField, ...]:
-        return self.block.fields
-
-    @property
-    def headers(self) -> tuple[Header, ...]:
-        """(name as sent, value), in order."""
-        return self.block.headers
-
-    @property
-    def host(self) -> bytes:
-        return self.block.host
-
-    @property
-    def host_name(self) -> bytes:
-        return self.block.host_name
-
-    @property
-    def content_length(self) -> int | None:
-        return self.block.content_length
-
-    @property
-    def chunked(self) -> bool:
-        return self.block.chunked
-
-    @property
-    def keep_alive(self) -> bool:
-        """Whether the client keeps the connection open, from its version and Connection."""
-        return self.block.keep_alive
-
-    @property
-    def expect_continue(self) -> bool:
-        return self.block.expect_continue
-
-    @property
-    def upgrade(self) -> bytes | None:
-        return self.block.upgrade
-
-    @property
-    def dropped(self) -> frozenset[bytes]:
-        return self.block.dropped
-
-    def get(self, name: bytes) -> bytes | None:
-        """The first value of the field with this lower-case name."""
-        return self.block.get(name)
-
-
-@attrs.frozen(slots=False)
-class ResponseHead(_Lookup):
-    """A valid response head. Without length or chunked, the body ends with the connection."""
-
-    status: int
-    reason: bytes
-    minor: int
-    fields: tuple[HeaderField, ...]
-    content_length: int | None
-    chunked: bool
-    keep_alive: bool
-    upgrade: bytes | None
-    dropped: frozenset[bytes]
 
 
 def find_head_end(buffer: bytes, start: int = 0) -> int:
@@ -311,7 +182,7 @@ def _other_form(method: bytes, target: bytes, block: Block) -> tuple[bytes, Bloc
         path = b"*" if method == b"OPTIONS" and not path else b"/" + path
     others = tuple(field for field in block.fields if field.lower != b"host")
     fields = (read_field(b"Host: " + authority), *others)
-    return path, attrs.evolve(block, fields=fields, host=authority, host_name=name)
+    return path, block.with_fields(fields, authority, name)
 
 
 def _body_framing(meaning: dict[bytes, bytes], minor: int) -> tuple[int | None, bool]:

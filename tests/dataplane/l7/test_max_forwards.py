@@ -6,8 +6,9 @@ from tests.dataplane.conftest import Lab, l7
 from tierlb.dataplane.l7.max_forwards import LARGEST, FinalRecipient, forwards_left, one_hop_less
 from tierlb.model.snapshot import Rule
 from tierlb.model.topology import Match, Respond
+from tierlb.wire.head_values import RequestHead
 from tierlb.wire.http_fields import BadHead
-from tierlb.wire.http_head import RequestHead, parse_request_head
+from tierlb.wire.http_head import parse_request_head
 
 
 def head(method: str, *fields: bytes) -> RequestHead:

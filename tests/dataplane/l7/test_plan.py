@@ -17,8 +17,9 @@ from tierlb.dataplane.l7.plan import NO_KIND, PlanBook, RequestPlan
 from tierlb.model.snapshot import Rule
 from tierlb.model.topology import Limits, Match, Respond
 from tierlb.wire import http_fields, http_head
+from tierlb.wire.head_values import Block
 from tierlb.wire.http_fields import BadHead
-from tierlb.wire.http_head import Block, parse_request_head
+from tierlb.wire.http_head import parse_request_head
 from tierlb.wire.memo import Memo
 
 
@@ -280,6 +281,19 @@ def test_the_fields_sent_on_are_worked_out_once_for_a_block() -> None:
     assert plans[2].head.block is plans[3].head.block
     assert plans[3].head.block.passing is not None
     assert plans[3].opening.endswith(plans[3].head.block.passing)
+
+
+def test_a_head_that_differs_from_its_block_is_not_sent_on_as_the_block_was() -> None:
+    """The host that was routed by and the one that is forwarded are the same, however often the fields came before."""
+    book = PlanBook(l7(), trusted=False)
+    block = b"Host: a\r\nMax-Forwards: 5\r\n\r\n"
+    for number in range(3):
+        book.plan(b"GET /%d HTTP/1.1\r\n" % number + block)
+    absolute = book.plan(b"GET http://other/ HTTP/1.1\r\n" + block)
+    assert absolute.head.host_name == b"other"
+    assert b"\r\nHost: other\r\n" in absolute.opening
+    assert b"Host: a" not in absolute.opening
+    assert b"\r\nMax-Forwards: 4\r\n" in book.plan(b"OPTIONS / HTTP/1.1\r\n" + block).opening
 
 
 NAMES = st.text("abcxyzXYZ-", min_size=1, max_size=12).filter(

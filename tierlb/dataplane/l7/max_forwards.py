@@ -4,11 +4,9 @@ the way. At 0 this node answers itself; else it sends one less. For other method
 A TRACE is answered with the request as it came, without what could hold a secret (RFC 9110 §9.3.8).
 """
 
-import attrs
-
 from tierlb.model.topology import Respond
+from tierlb.wire.head_values import RequestHead
 from tierlb.wire.http_fields import BadHead, read_field
-from tierlb.wire.http_head import RequestHead
 
 MAX_FORWARDS = b"max-forwards"
 METHODS = frozenset({b"OPTIONS", b"TRACE"})
@@ -44,4 +42,4 @@ def one_hop_less(head: RequestHead, left: int) -> RequestHead:
     """The head to send on; `left` is more than 0."""
     others = tuple(field for field in head.fields if field.lower != MAX_FORWARDS)
     fields = (*others, read_field(b"Max-Forwards: %d" % (left - 1)))
-    return attrs.evolve(head, block=attrs.evolve(head.block, fields=fields))
+    return RequestHead(head.method, head.target, head.minor, head.block.with_fields(fields, head.host, head.host_name))

@@ -15,8 +15,9 @@ from tierlb.dataplane.l7.max_forwards import forwards_left, one_hop_less
 from tierlb.dataplane.l7.routes import Routes
 from tierlb.model.snapshot import Send, Snapshot
 from tierlb.model.topology import Match
+from tierlb.wire.head_values import Block, RequestHead
 from tierlb.wire.http_fields import BadHead
-from tierlb.wire.http_head import Block, RequestHead, parse_request_head
+from tierlb.wire.http_head import parse_request_head
 from tierlb.wire.identity import is_identity
 from tierlb.wire.memo import Memo
 

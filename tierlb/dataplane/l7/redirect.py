@@ -7,7 +7,7 @@ unless the location has one.
 import re
 
 from tierlb.model.topology import Redirect
-from tierlb.wire.http_head import RequestHead
+from tierlb.wire.head_values import RequestHead
 
 PLACEHOLDER = re.compile(r"\{(scheme|host|hostname|path|query)\}")
 _PORT = re.compile(r":[0-9]*$")

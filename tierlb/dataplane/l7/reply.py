@@ -12,7 +12,8 @@ import attrs
 from tierlb.dataplane.explanation import FIELD, response_fields
 from tierlb.dataplane.l7.date import date_line
 from tierlb.wire import orca
-from tierlb.wire.http_head import ResponseHead, parse_response_head
+from tierlb.wire.head_values import ResponseHead
+from tierlb.wire.http_head import parse_response_head
 from tierlb.wire.memo import Memo
 from tierlb.wire.orca import OrcaBook
 from tierlb.wire.orca_report import OrcaReport

@@ -13,13 +13,11 @@ import re
 from collections.abc import Callable, Sequence
 from urllib.parse import parse_qsl
 
-import attrs
-
 from tierlb.model.snapshot import Rule
 from tierlb.model.topology import Match, Paths
 from tierlb.wire import http_path
+from tierlb.wire.head_values import RequestHead
 from tierlb.wire.http_fields import BadHead
-from tierlb.wire.http_head import RequestHead
 from tierlb.wire.http_path import BadPath
 
 Check = Callable[[RequestHead, bytes], bool]
@@ -64,7 +62,7 @@ class Routes:
             return self._first(head, path), head
         normal = http_path.normal(path)
         if normal != path:
-            head = attrs.evolve(head, target=normal + query)
+            head = RequestHead(head.method, normal + query, head.minor, head.block)
         position = self._first(head, http_path.key(normal))
         if self._guards_paths:
             action = self._action(position)
