@@ -12,9 +12,12 @@ from hypothesis import strategies as st
 
 from tests.balance.begun import begun
 from tierlb.balance.capacity import evened, settle
+from tierlb.balance.chance import TickMeans
+from tierlb.balance.concurrency import FIRST_NOISE, WINDOW_ITEMS
 from tierlb.balance.cost import NEXT_ITEM, ParentShare
 from tierlb.balance.counted_host import CountedHost, learn_together
 from tierlb.balance.host_costs import assign_costs
+from tierlb.balance.interference import Interference
 from tierlb.balance.kinds import Answers, Kinds
 from tierlb.balance.load_estimate import LEARN_TICK_S, HostTraits, LoadEstimate
 from tierlb.balance.pool_slots import GUESSED_SLOTS
@@ -47,17 +50,19 @@ def knowing(usual_s: float = 0.01) -> tuple[CountedHost, Kinds, int]:
 def test_an_item_that_began_anew_at_another_host_tells_nothing_of_the_slots_of_the_first() -> None:
     first, _, number = knowing()
     second = fresh(kinds=first.kinds)
-    for at, host in ((START, first), (START + 1, second)):
-        host.learn_from_items(at)
-        item = begun(host, at, number)
-        assert len(host.sampled) == 1
-        if host is first:
-            item.give_back(at + 0.9)
-    item.answered(START + 1.02, 0)
-    for host in (first, second):
-        host.learn_from_items(START + 1.02)
-        assert not host.sampled
-    assert (first.estimate.slots.concurrency._count, second.estimate.slots.concurrency._count) == (0, 1)
+    for start in range(int(START), int(START + 2 * FIRST_NOISE * WINDOW_ITEMS), 2):
+        for at, host in ((start, first), (start + 1, second)):
+            host.learn_from_items(at)
+            item = begun(host, at, number)
+            assert len(host.sampled) == 1
+            if host is first:
+                item.give_back(at + 0.9)
+        item.answered(start + 1.02, 0)
+        item.done(start + 1.02)
+        for host in (first, second):
+            host.learn_from_items(start + 1.02)
+            assert not host.sampled
+    assert (first.estimate.slots.concurrency.is_due, second.estimate.slots.concurrency.is_due) == (False, True)
 
 
 def test_times_are_taken_once() -> None:
@@ -131,7 +136,7 @@ def test_a_weight_that_keeps_all_others_away_from_hosts_with_parked_items_is_soo
         host.estimate.speed.work = hosts[0].estimate.speed.work
         host.estimate.speed.slowness.seen = BELIEF_MEMORY
     hosts[0].parked = 40
-    hosts[0].estimate.speed.work.interference._weight = 1.0
+    hosts[0].estimate.speed.work.interference = Interference(1.0)
     for host in hosts[1:]:
         host.answers = Answers(5, 0.05, 5.0)
     for _ in range(60):
@@ -194,9 +199,11 @@ def test_where_times_vary_from_tick_to_tick_a_host_that_is_twice_as_slow_counts_
     for means, expected in (([1.0] * 5, [900.0, 450.0, 900.0]), ([0.1, 0.1, 0.1, 0.1, 9.6], [750.0] * 3)):
         hosts = [fresh(Work()) for _ in range(3)]
         for host in hosts:
-            host.estimate.speed.slowness.seen, host.estimate.speed.slowness._count = BELIEF_MEMORY, 1e6
+            slowness = host.estimate.speed.slowness
+            slowness.advance(LEARN_TICK_S, Answers(10**6, 1e4, 1e6), usual_s=0.01, overdue=0.0, busy=True)
+            slowness.ticks = TickMeans()
             for mean in means * 20:
-                host.estimate.speed.slowness.ticks.observe(LEARN_TICK_S, 5, 5 * mean)
+                slowness.ticks.observe(LEARN_TICK_S, 5, 5 * mean)
         learn_together(hosts, LEARN_TICK_S)
         likeness = [host.estimate.likeness(START) for host in hosts]
         assert settle([900.0, 450.0, 900.0], likeness) == pytest.approx(expected)
@@ -322,6 +329,12 @@ class Pool:
             host.busy += 1
             heapq.heappush(self._events, (at + time_s * host.slow, next(self._order), host, item))
 
+    def hang(self, index: int) -> None:
+        """From now on this host answers nothing."""
+        self.hosts[index].slow = 1e9
+        self._events = [event for event in self._events if event[2] is not self.hosts[index]]
+        heapq.heapify(self._events)
+
     def park(self, index: int, count: int) -> None:
         """So many polls at one host, that will not be answered."""
         for _ in range(count):
@@ -426,10 +439,7 @@ def test_a_host_that_hangs_is_found_within_a_second_and_gets_one_item_now_and_th
     pool = Pool(SHORT)
     rate = rate_of(pool, 0.5)
     pool.run(8, rate)
-    pool.hosts[0].slow = 1e9
-    for item in [entry for entry in pool._events if entry[2] is pool.hosts[0]]:
-        pool._events.remove(item)
-    heapq.heapify(pool._events)
+    pool.hang(0)
     pool.run(1, rate)
     assert pool.slowness[0] > 3 * max(pool.slowness[1:])
     before = pool.begun[0]

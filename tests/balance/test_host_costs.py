@@ -5,6 +5,7 @@ import pytest
 from tierlb.balance.cost import NEXT_ITEM, ParentShare
 from tierlb.balance.counted_host import CountedHost
 from tierlb.balance.host_costs import assign_costs, refresh_costs
+from tierlb.balance.interference import Interference
 from tierlb.balance.kinds import Kinds
 from tierlb.balance.load_estimate import HostTraits, LoadEstimate
 from tierlb.balance.pool_slots import GUESSED_SLOTS
@@ -44,7 +45,7 @@ def test_connections_whose_use_is_watched_count_as_much_as_they_are_used() -> No
 def test_parked_items_count_as_far_as_they_hold_up_others(weight: float, left_out: float) -> None:
     host = fresh()
     host.in_flight, host.parked = 6, 4
-    host.estimate.speed.work.interference._weight = weight
+    host.estimate.speed.work.interference = Interference(weight)
     assign_costs([host], START, [100.0], [1.0])
     assert host.left_out == pytest.approx(left_out)
     assert 6 * host.slope + host.offset == pytest.approx(6 - left_out + GUESSED_SLOTS)
@@ -53,7 +54,7 @@ def test_parked_items_count_as_far_as_they_hold_up_others(weight: float, left_ou
 def test_on_trial_parked_items_count_for_nothing() -> None:
     host = fresh()
     host.in_flight, host.parked, host.unqueued = 5, 2, 3
-    host.estimate.speed.work.interference._weight = 1.0
+    host.estimate.speed.work.interference = Interference(1.0)
     assign_costs([host], START, [100.0], [1.0])
     assert host.in_flight * host.slope + host.offset == NEXT_ITEM[1]
 
@@ -62,7 +63,7 @@ def test_on_trial_parked_items_count_for_nothing() -> None:
 def test_a_host_with_parked_items_that_is_probed_gets_the_next_item_and_no_other(probe: str) -> None:
     host = fresh()
     host.in_flight = host.parked = 40
-    host.estimate.speed.work.interference._weight = 0.2
+    host.estimate.speed.work.interference = Interference(0.2)
     host.estimate.speed.slowness.probe.active = probe == "of an endpoint"
     host.estimate.probe.due = probe == "of a child"
     assign_costs([host], START, [100.0], [1.0])

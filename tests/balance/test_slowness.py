@@ -147,8 +147,8 @@ def test_what_takes_long_is_remembered_for_longer() -> None:
         host.advance(TICK_S, answers(10, 1), usual_s=0.1, overdue=0.0, busy=True)
         host.value = 1.0 if host is fast else 20.0
         host.advance(3.0, Answers(), usual_s=0.1, overdue=0.0, busy=True)
-    assert fast._count == pytest.approx(10 * math.exp(-3))
-    assert slow._count == pytest.approx(10 * math.exp(-3 / 6))
+    assert fast.recent == pytest.approx(10 * math.exp(-3))
+    assert slow.recent == pytest.approx(10 * math.exp(-3 / 6))
 
 
 def test_answers_that_come_within_one_tick_are_no_rest() -> None:
@@ -315,7 +315,7 @@ def test_a_trial_for_which_there_are_no_items_goes_on_and_forgets_nothing() -> N
     host = idle(slow(), 2.1)
     tick(host, 1, 1.0)
     idle(host, 0.1)
-    assert host._count > 0.5
+    assert host.recent > 0.5
     assert idle(host, 600).probe.active
     assert 1 + tried(host, 1.0) == PROBE_ITEMS
 
