@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tierlb.balance.kind_counts import REST
+from tests.footprint import references
+from tierlb.balance.kind_counts import MOST_COUNTED_KINDS, REST
 from tierlb.balance.kind_places import ANSWER_FORMS, MOST_KINDS, OTHER_KINDS
 from tierlb.balance.kinds import KEPT_FROM, KIND_SWEEP_S, Answers, Kinds
 from tierlb.balance.usual_times import KNOWN_FROM, MOST_CHANGE, SHORTEST_USUAL_S, USUAL_MEMORY
@@ -272,9 +273,10 @@ def test_a_kind_with_hardly_any_traffic_gives_its_place_to_another() -> None:
 
 def test_while_none_waits_for_a_place_all_keep_theirs() -> None:
     kinds = full()
+    places = [kinds.place(key) for key in range(MOST_KINDS - 1)]
     for sweep in range(1, 10):
         kinds.learn(sweep * KIND_SWEEP_S)
-    assert not kinds.places._free
+    assert OTHER_KINDS not in {place.number for place in places}
     kinds.number("waits")
     kinds.learn(10 * KIND_SWEEP_S)
     answered(kinds, 0)
@@ -300,35 +302,37 @@ def test_between_two_sweeps_no_place_is_given_back() -> None:
 
 def test_polls_that_are_hardly_ever_answered_keep_their_place() -> None:
     kinds = full()
-    for _ in range(KEPT_FROM):
-        kinds.note_parked(kinds.number(0))
-    for key in range(1, MOST_KINDS - 1):
-        kinds._activity.answered[kinds.number(key)] = 0
-    kinds._activity.answered[kinds.number(0)] = 0
-    kinds.number("waits")
+    answered_once, poll = kinds.place(0), kinds.place(1)
+    for _ in range(2 * KEPT_FROM):
+        kinds.note_parked(poll.number)
     kinds.learn(KIND_SWEEP_S)
-    assert kinds.long[kinds.number(0)]
-    assert not kinds.long[kinds.number(1)]
+    kinds.number("waits")
+    kinds.learn(2 * KIND_SWEEP_S)
+    assert answered_once.number == OTHER_KINDS
+    assert poll.number != OTHER_KINDS
+    assert kinds.long[poll.number]
 
 
 def test_of_a_kind_that_lost_its_place_nothing_is_left_to_the_next() -> None:
     kinds = Kinds()
-    for key in range(MOST_KINDS - 1):
-        number = kinds.number(key)
-        seen(kinds, 1, {number: [0.5] * KNOWN_FROM, number + 1: [9.0] * KNOWN_FROM})
-        for _ in range(3 * KNOWN_FROM):
-            kinds.note_parked(number)
-    kinds.number("waits")
-    for sweep in range(1, 9):
-        if not kinds.places._free:
-            kinds.number("waits")
-            kinds.learn(sweep * KIND_SWEEP_S)
-    late = kinds.places._free[-1]
-    kinds.judge({late: [0.5] * KNOWN_FROM, late + 1: [9.0] * KNOWN_FROM})
-    for _ in range(3 * KNOWN_FROM):
-        kinds.note_parked(late)
+    places = [kinds.place(key) for key in range(MOST_KINDS - 1)]
+    numbers = [place.number for place in places]
+
+    def is_answered_and_parked() -> None:
+        for number in numbers:
+            seen(kinds, 1, {number: [0.5] * KNOWN_FROM, number + 1: [9.0] * KNOWN_FROM})
+            for _ in range(3 * KNOWN_FROM):
+                kinds.note_parked(number)
+
+    is_answered_and_parked()
+    sweeps = 0
+    while OTHER_KINDS not in {place.number for place in places}:
+        kinds.number("waits")
+        sweeps += 1
+        kinds.learn(sweeps * KIND_SWEEP_S)
+    is_answered_and_parked()  # by items that began before
     number = kinds.number("waits")
-    assert number == late
+    assert number in numbers
     assert (kinds.expected_s(number), kinds.long[number]) == (0.0, False)
     assert kinds.judge({number: [1.0, 1.0]}) == Answers()
     kinds.note_parked(number)
@@ -363,24 +367,30 @@ def test_a_kind_without_a_place_holds_none_when_one_is_free_again() -> None:
     assert kinds.place("waits").number != rest.number == OTHER_KINDS
 
 
+MOST_HELD = references(Kinds()) + 3 * MOST_KINDS + 8 * (MOST_COUNTED_KINDS + 1)
+"""A place is a key, an object and its number; a kind with a count of its own has two figures, now and at a sweep."""
+
+
 @given(st.lists(st.tuples(st.integers(0, 300), st.integers(0, 20), st.floats(0, 8), st.booleans()), max_size=300))
 def test_however_many_keys_come_memory_is_bounded(steps: list[tuple[int, int, float, bool]]) -> None:
-    kinds, now = Kinds(), 0.0
+    kinds, now = full(), 0.0
+    places = {key: kinds.place(key) for key in range(MOST_KINDS - 1)}
+    numbers = [place.number for place in places.values()]
     for key, count, dt_s, parked in steps:
         now += dt_s
-        number = kinds.number(key)
+        places[key] = kinds.place(key)
+        number = places[key].number
         if count:
             kinds.judge({number + (key % 2): [0.01] * count})
         if parked:
             kinds.note_parked(number)
         kinds.learn(now)
-        numbers = [place.number for place in kinds.places._places.values()]
+        numbers = [place.number for place in places.values() if place.number != OTHER_KINDS]
         assert len(set(numbers)) == len(numbers) < MOST_KINDS
-        assert sorted([OTHER_KINDS, *numbers, *kinds.places._free]) == list(
-            range(0, MOST_KINDS * ANSWER_FORMS, ANSWER_FORMS)
-        )
-        assert len(kinds.usual_s) == len(kinds.long) == len(kinds._activity.answered) == MOST_KINDS * ANSWER_FORMS
-        assert not kinds._usual._new
+        assert len(kinds.usual_s) == len(kinds.long) == MOST_KINDS * ANSWER_FORMS
+    assert references(kinds) <= MOST_HELD
+    others = [kinds.number(("another", key)) for key in range(MOST_KINDS)]
+    assert sorted({OTHER_KINDS, *numbers, *others}) == list(range(0, MOST_KINDS * ANSWER_FORMS, ANSWER_FORMS))
 
 
 # Long ones.

@@ -18,6 +18,7 @@ from tests.dataplane.l7.conversations import (
     passes,
     say_much,
 )
+from tierlb.balance.kind_places import ANSWER_FORMS
 from tierlb.balance.pool_slots import GUESSED_SLOTS
 from tierlb.dataplane.l7.pooled import PooledConnection
 from tierlb.dataplane.l7.response_half import MOST_INTERIMS
@@ -611,7 +612,7 @@ async def test_the_time_of_a_request_that_began_parked_counts_if_its_kind_answer
 ) -> None:
     client, endpoint = await lab.converses()
     kinds = lab.front.registry.kinds
-    kinds._swept_at = lab.front.reactor.now
+    kinds.learn(lab.front.reactor.now)  # the next sweep is far off
     await client.says(GET)
     voice = await endpoint.accepts()
     await voice.hears_head()
@@ -619,18 +620,20 @@ async def test_the_time_of_a_request_that_began_parked_counts_if_its_kind_answer
     await client.hears_up_to(b"ok")
     (host,) = lab.front.registry.hosts
 
-    def told() -> int:
-        return sum(map(len, host.times.values())) + sum(kinds._activity.answered)
+    def counted() -> int:
+        return sum(map(len, host.times.values())) + sum(count for _, count, _ in kinds.counts.value())
 
     kinds.long[:] = [long] * len(kinds.long)
-    kinds._activity.answered = [2] * len(kinds.long)
-    kinds._activity._waited = [waited] * len(kinds.long)
-    before = told()
+    for number in range(0, len(kinds.long), ANSWER_FORMS):
+        kinds.judge({number: [0.01, 0.01]})
+        for _ in range(waited):
+            kinds.note_waited(number)
+    before = counted()
     await client.says(GET)
     await voice.hears_head()
     await voice.says(OK)
     await client.hears_up_to(b"ok")
-    assert told() - before == kept
+    assert counted() - before == kept
     assert (host.in_flight, host.parked) == (0, 0)
 
 

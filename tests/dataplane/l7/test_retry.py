@@ -192,9 +192,8 @@ async def test_a_full_host_is_passed_over_and_when_all_are_full_the_answer_is_50
 
 async def test_a_parked_item_that_is_tried_again_begins_anew(lab: Lab, clock: Clock) -> None:
     client, voice = await begins(lab, GET, endpoints=2)
-    lab.front.registry.kinds._activity.answered = [9] * len(
-        lab.front.registry.kinds.long
-    )  # its kind is a short one, as a rule
+    (exchange,) = [each.downstream.exchange for each in lab.front.clients]
+    lab.front.registry.kinds.judge({exchange.ticket.kind.number: [1.0] * 9})  # most of its kind are not parked
     is_parked_by_a_tick(lab, clock)
     await voice.leaves()
     _, again = await lab.accepts(*lab.endpoints)
