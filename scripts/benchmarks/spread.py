@@ -109,6 +109,14 @@ class Cluster:
             pair.seconds += time.perf_counter() - began
         return count
 
+    async def settle(self) -> None:
+        """Exchange until no node lacks a snapshot: addresses that nodes announce make new ones for those above."""
+        for _ in range(MOST_ROUNDS):
+            await trio.sleep(SETTLE_S)
+            if not self.exchange():
+                return
+        raise click.ClickException("the cluster does not settle")
+
     def _answer(self, name: str, pair: Pair, answer: Effect) -> None:
         assert isinstance(answer, Transmit)
         for frame in pair.parent.receive(answer.data, time.monotonic()):
@@ -140,13 +148,13 @@ async def _measure(scale: float) -> tuple[list[Sample], str]:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(cluster.controller.run)
         cluster.join_all()
-        await _settle(cluster)
+        await cluster.settle()
         for pair in cluster.pairs.values():
             pair.seconds, pair.sent_bytes, pair.frames = 0.0, 0, 0
         tiers = {name: attrs.evolve(tier, balance=Policy.TWO_CHOICES) for name, tier in before.tiers.items()}
         began = time.perf_counter()
         cluster.controller.registry.adopt(attrs.evolve(before, tiers=tiers))
-        await _settle(cluster)
+        await cluster.settle()
         whole = time.perf_counter() - began
         nursery.cancel_scope.cancel()
     samples = [_level(cluster, level) for level in LEVELS]
@@ -154,15 +162,6 @@ async def _measure(scale: float) -> tuple[list[Sample], str]:
     samples.append(Sample("controller", SUBJECT, {"ms to work out all snapshots": 1000 * (whole - spent)}))
     samples.append(Sample("in all", SUBJECT, {"s on one core": whole}))
     return samples, f"{len(cluster.pairs)} nodes, a new policy for every tier"
-
-
-async def _settle(cluster: Cluster) -> None:
-    """Until nothing is wanted of anybody: addresses that are told make new snapshots for those above."""
-    for _ in range(MOST_ROUNDS):
-        await trio.sleep(SETTLE_S)
-        if not cluster.exchange():
-            return
-    raise click.ClickException("the cluster does not settle")
 
 
 def _level(cluster: Cluster, level: str) -> Sample:
