@@ -37,12 +37,18 @@ def test_what_is_no_place_is_wrong_usage(options, said):
     assert (result.exit_code, said in result.stderr) == (2, True), result.stderr
 
 
-def test_each_option_reaches_what_it_is_for(monkeypatch, tmp_path):
-    """A wrong place or a missing file would end it before; here it gets as far as its first await."""
-    started = []
-    monkeypatch.setattr(trio, "run", lambda main, node: started.append(node))
+@pytest.fixture
+def started(monkeypatch):
+    """The nodes that got as far as their first await, instead of running."""
+    nodes = []
+    monkeypatch.setattr(trio, "run", lambda main, node: nodes.append(node))
     monkeypatch.setattr(gc, "freeze", lambda: None)
     monkeypatch.setattr(gc, "set_threshold", lambda *_: None)
+    return nodes
+
+
+def test_each_option_reaches_what_it_is_for(started, monkeypatch, tmp_path):
+    """A wrong place or a missing file would end it before."""
     monkeypatch.setattr(cli_node, "client_context", lambda tls: None)
     (tmp_path / "token").write_text("secret\n")
     options = {
@@ -72,10 +78,13 @@ def test_each_option_reaches_what_it_is_for(monkeypatch, tmp_path):
     assert (node.state, node.tls) == (tmp_path / "state", Tls("a.pem", "a.key", "ca.pem"))
 
 
-def test_a_token_file_that_others_can_read_is_warned_of(tmp_path):
+def test_a_token_file_that_others_can_read_is_warned_of(started, monkeypatch, tmp_path):
     token, log = tmp_path / "token", KeptLog()
     token.write_text("a secret of a cluster\n")
     token.chmod(0o644)
-    options = cli_node.NodeOptions("web", join="ws://127.0.0.1:1", token_file=token)
-    cli_node._joining(options, Principal(Role.NODE, "web", "web-1"), log)
+    log.warm = lambda: None
+    monkeypatch.setattr(cli_node, "LazyLog", lambda fields: log)
+    result = run("node", "--tier", "web", "--join", "ws://127.0.0.1:1", "--token-file", token)
+    assert result.exit_code == 0, result.output
+    assert len(started) == 1
     assert ("token_exposed", {"reason": exposure(token)}) in log.events

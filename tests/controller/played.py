@@ -207,5 +207,18 @@ class Full:
         raise StoreError("state.json cannot be written: No space left on device; free some space there")
 
 
+class Slow:
+    """A store that begins to save and goes on when `stored` is set."""
+
+    def __init__(self, store):
+        self.store, self.saving, self.stored = store, trio.Event(), trio.Event()
+        self.load, self.close = store.load, store.close
+
+    async def save(self, stored, expected_version):
+        self.saving.set()
+        await self.stored.wait()
+        return await self.store.save(stored, expected_version)
+
+
 def crash(site):
     site.machines.habits["mid-1"] = "crash"

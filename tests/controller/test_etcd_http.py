@@ -25,16 +25,16 @@ async def plain() -> AsyncIterator[EtcdConnections]:
 
 
 class Unread(trio.abc.Stream):
-    """Its other end has stopped reading, so there is no way to take leave."""
+    """Its other end answers, has stopped reading then, and leaves no way to end the stream in an orderly way."""
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        raise NotImplementedError
+        await trio.lowlevel.checkpoint()
 
     async def wait_send_all_might_not_block(self) -> None:
         raise NotImplementedError
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        raise NotImplementedError
+        return OK.replace(b"200 OK", b"200 OK\r\nConnection: close")
 
     async def aclose(self) -> None:
         await trio.sleep_forever()
@@ -131,7 +131,13 @@ async def test_where_nothing_listens_nothing_was_sent(plain: EtcdConnections, pl
         await plain.post(place, "/", {}, b"{}")
 
 
-async def test_a_stream_that_does_not_end_is_not_waited_for(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_stream_that_does_not_end_is_not_waited_for(
+    plain: EtcdConnections, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    async def open_unread(host: str, port: int) -> Unread:
+        return Unread()
+
+    monkeypatch.setattr(etcd_http, "open_stream", open_unread)
     began_s = trio.current_time()
-    await etcd_http._close(etcd_http.HttpConnection(Unread()))
+    assert await plain.post("127.0.0.1:1", "/", {}, b"{}") == EtcdAnswer(200, b"{}")
     assert trio.current_time() - began_s == CLOSE_S

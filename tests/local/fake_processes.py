@@ -32,27 +32,27 @@ class FakeChild:
     problem: str = ""
     crashes: int = 0
     happened: list = attrs.field(factory=list)
-    _stop: trio.Event = attrs.field(factory=trio.Event)
-    _ended: trio.Event = attrs.field(factory=trio.Event)
+    stopping: trio.Event = attrs.field(factory=trio.Event)
+    ended: trio.Event = attrs.field(factory=trio.Event)
     stop_s: float = 0.0
     drain_s: float = 0.0
 
     async def run(self):
         self.pid = 100 + sum(what == "start" for what, *_ in self.happened)
         self.happened.append(("start", self.name))
-        await self._stop.wait()
+        await self.stopping.wait()
         if self.on_exit is not None:
             self.on_exit(self.pid)
-        self._ended.set()
+        self.ended.set()
 
     async def wait_ended(self):
-        await self._ended.wait()
+        await self.ended.wait()
 
     async def stop(self, deadline_s):
         self.happened.append(("stop", self.name, round(trio.current_time(), 3)))
         self.stop_s = deadline_s
         await trio.sleep(self.drain_s)
-        self._stop.set()
+        self.stopping.set()
         await trio.lowlevel.checkpoint()
 
 

@@ -191,14 +191,14 @@ async def test_a_process_is_replaced_only_when_the_new_one_serves(manager, happe
         await serve(manager, "web-1", new.pid)
     assert new is not old
     await trio.testing.wait_all_tasks_blocked()
-    assert old._stop.is_set()
-    assert not new._stop.is_set()
+    assert old.stopping.is_set()
+    assert not new.stopping.is_set()
     assert manager.nodes["web-1"] is new
     assert manager.controller.readiness.is_served_by("web-1", new.pid), (
         "the end of the old one is not that of the new one"
     )
     await manager.wait_replaced()
-    assert old._ended.is_set()
+    assert old.ended.is_set()
 
 
 async def test_the_old_process_drains_while_the_next_one_is_replaced(manager, happened, autojump_clock):
@@ -225,7 +225,7 @@ async def test_where_the_new_process_does_not_serve_in_time_the_old_one_stays(ma
         await manager.replace(SHOP, "web-1")
     assert scope.cancelled_caught
     assert manager.nodes["web-1"] is old
-    assert not old._stop.is_set()
+    assert not old.stopping.is_set()
     assert stopped(happened) == ["web-1"], "the new one"
     assert manager.controller.readiness.is_served_by("web-1", old.pid)
 

@@ -310,7 +310,11 @@ class Conversation(RuleBasedStateMachine):
         self.now += 0.05
         self.say_up(self.child.send(Leaving()), Leaving())
 
-    @precondition(lambda self: len(self.parent._unanswered) < MAX_UNANSWERED)
+    def unanswered(self):
+        sent, answers = sum(type(frame) is Configure for frame in self.said_down), (Ack, Refuse)
+        return sent - sum(isinstance(frame, answers) for frame in self.heard_up)
+
+    @precondition(lambda self: self.unanswered() < MAX_UNANSWERED)
     @rule()
     def configure(self):
         self.revision += 1
