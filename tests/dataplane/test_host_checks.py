@@ -35,10 +35,10 @@ def test_an_odd_word_is_told_once_and_again_when_the_configuration_has_changed()
     (host,) = host_set.hosts
     checks.apply(host_set.hosts, l7(pools=pools))
     for line in (b"bogus 50%", b"bogus 50%", b"up", b"bogus", b"other"):
-        checks._agent_replied(host, parse_reply(line + b"\n"))
+        checks.agents.on_word(host, parse_reply(line + b"\n"))
     assert [fields["word"] for _, fields in log.events] == ["bogus", "bogus", "other"]
     checks.apply(host_set.hosts, l7(pools=pools))
-    checks._agent_replied(host, parse_reply(b"other\n"))
+    checks.agents.on_word(host, parse_reply(b"other\n"))
     assert len(log.events) == 4
     assert host.weight == 0.5
 

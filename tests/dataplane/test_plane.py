@@ -8,6 +8,7 @@ import pytest
 import trio
 
 from scripts.benchmarks.cluster import free_address
+from tests.dataplane.agent_checks import comes_up, reserved
 from tests.dataplane.conftest import ANY_PORT, INNER, Clock, FakeEndpoint, Lab, Voice, l4, l4_parent, l7, l7_parent
 from tierlb.dataplane import plane as plane_module
 from tierlb.dataplane.l7.config import FrontConfig
@@ -159,10 +160,12 @@ class Lender:
     def __init__(self, address: Address) -> None:
         self.sock = socket.create_server(address.sockaddr, reuse_port=True)
         self.sock.setblocking(False)
+        self.lent: list[socket.socket] = []
 
     def listen(self, address: Address) -> socket.socket:
         assert address == Address(*self.sock.getsockname())
-        return self.sock.dup()
+        self.lent.append(self.sock.dup())
+        return self.lent[-1]
 
 
 async def test_a_node_in_drain_leaves_a_borrowed_queue_to_others_until_it_is_ready_again(lab: Lab) -> None:
@@ -252,7 +255,7 @@ async def test_whoever_waits_in_a_borrowed_queue_when_the_drain_begins_is_left_t
     await lab.serves(l7(rules=HELLO, listener=listener))
     with socket.create_connection(listener.address.sockaddr) as queued:  # the node cannot have accepted it yet
         lab.plane.apply(l7(rules=HELLO, listener=listener, revision=2, admin=Admin.DRAIN))
-        await lab.until(lambda: not lab.plane._listening._lingering)
+        await lab.until(lambda: lab.broker.lent[0].fileno() < 0)
         accepted, peer = lab.broker.sock.accept()
         assert peer == queued.getsockname()
         accepted.close()
@@ -260,13 +263,14 @@ async def test_whoever_waits_in_a_borrowed_queue_when_the_drain_begins_is_left_t
 
 
 async def test_a_node_in_drain_accepts_until_an_agent_check_that_asks_has_heard_of_it(lab: Lab, clock: Clock) -> None:
-    await lab.serves(l7(rules=HELLO))
-    lab.upkeep.replies._asked_at = clock.now
-    lab.plane.apply(l7(rules=HELLO, revision=2, admin=Admin.DRAIN))
-    assert lab.plane.subtree().draining
-    assert (await (await lab.connects()).asks(GET)).status == 200
-    clock.now += AGENT_NOTICE_S
-    await is_closed(lab, lab.at)
+    with reserved() as agent:
+        await lab.serves(l7(rules=HELLO, agent_check=agent))
+        await comes_up(agent)
+        lab.plane.apply(l7(rules=HELLO, agent_check=agent, revision=2, admin=Admin.DRAIN))
+        assert lab.plane.subtree().draining
+        assert (await (await lab.connects()).asks(GET)).status == 200
+        clock.now += AGENT_NOTICE_S
+        await is_closed(lab, lab.at)
 
 
 async def test_strangers_are_closed_at_once_and_counted(lab: Lab) -> None:
