@@ -3,19 +3,21 @@ with a reason and harms nobody. They join as agents of a pool, beside two honest
 
 import contextlib
 import json
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Container, Iterable, Iterator
 
 import attrs
 import msgpack
 import pytest
 import trio
+from wsproto.frame_protocol import FrameProtocol, Opcode
 
 from scripts.benchmarks.cluster import Cluster, free_address, running_cluster
 from tests.cluster.traffic import Endpoint, Traffic
+from tests.joining import raw_websocket
 from tierlb.channel.join_credentials import JoinCredentials, read
 from tierlb.model.address import parse_address
 from tierlb.model.load import Echo, Guidance, SubtreeLoad
-from tierlb.net.websocket import Channel, Disconnected, connect
+from tierlb.net.websocket import LOST, Channel, Disconnected, connect
 from tierlb.wire.credentials import Principal, Role, parse_credential
 from tierlb.wire.frames import (
     PROTOCOL_VERSION,
@@ -42,7 +44,7 @@ pools:
 """
 REPORT = Report(SubtreeLoad(capacity=100.0, utilisation=0.95, ready_leaves=1, leaves=1), Echo())
 FLOOD = 100_000
-LIES = {
+MESSAGES = {
     "garbage": b"\xc1\x00",
     "another protocol": b"GET / HTTP/1.1\r\n\r\n",
     "huge": bytes(2_000_000),
@@ -53,10 +55,14 @@ LIES = {
     "deep": msgpack.packb(["report", *[0] * 19, b"\x91" * 60_000]),
     "a parent's frame": encode_frame(Guidance(0.5)),
     "a second hello": encode_frame(Hello(PROTOCOL_VERSION, "web-2", "web", "x", 1)),
+}
+FRAMES = {
     "a flood of pings": b"\x89\x80mask",
     "a flood of pongs": b"\x8a\x80mask",
     "a flood of empty fragments": b"\x02\x80mask" + b"\x00\x80mask",
 }
+"""What is no message."""
+LIES = {**MESSAGES, **FRAMES}
 
 
 @attrs.frozen
@@ -87,34 +93,72 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 @attrs.define
+class RawChannel:
+    """As `Channel`, over a stream on which the test may write frames itself."""
+
+    stream: trio.SocketStream
+    frames: FrameProtocol = attrs.field(factory=lambda: FrameProtocol(client=True, extensions=[]))
+
+    async def send(self, data: bytes) -> None:
+        await self.stream.send_all(self.frames.send_data(data, fin=True))
+
+    async def receive(self) -> bytes:
+        message = bytearray()
+        while True:
+            for frame in self.frames.received_frames():
+                if frame.opcode is Opcode.CLOSE:
+                    raise Disconnected(frame.payload[1])
+                if frame.opcode is Opcode.BINARY:
+                    message += frame.payload
+                    if frame.message_finished:
+                        return bytes(message)
+            try:
+                data = await self.stream.receive_some()
+            except trio.BrokenResourceError:
+                data = b""
+            if not data:
+                raise Disconnected(LOST)
+            self.frames.receive_bytes(data)
+
+
+@contextlib.asynccontextmanager
+async def connect_raw(url: str, token: str) -> AsyncIterator[RawChannel]:
+    async with raw_websocket(url, token) as stream:
+        yield RawChannel(stream)
+
+
+@attrs.define
 class Joined:
     """An agent's two connections."""
 
-    controller: Channel
-    parent: Channel
+    controller: Channel | RawChannel
+    parent: Channel | RawChannel
     above: ParentAddress
 
 
 @contextlib.asynccontextmanager
-async def joined(site: Site, name: str, address: str) -> AsyncIterator[Joined]:
+async def joined(site: Site, name: str, address: str, *, raw: bool = False) -> AsyncIterator[Joined]:
     """An agent of the pool at the controller and at one of its parents."""
+    opened = connect_raw if raw else connect
     hello = encode_frame(Hello(PROTOCOL_VERSION, name, POOL, "boot", 1, "", address))
     token = narrowed(site, Principal(Role.AGENT, POOL, name))
-    async with connect(site.join_credentials.url, token) as controller:
+    async with opened(site.join_credentials.url, token) as controller:
         await controller.send(hello)
         while not isinstance(named := await heard(controller), ReportTo) or not named.parents:
             pass
-        async with connect(named.parents[0].url, named.parents[0].ticket) as parent:
+        async with opened(named.parents[0].url, named.parents[0].ticket) as parent:
             await parent.send(hello)
             assert isinstance(await heard(parent), Welcome)
             yield Joined(controller, parent, named.parents[0])
 
 
 @contextlib.asynccontextmanager
-async def joined_as(site: Site, names: Iterable[str], address: str) -> AsyncIterator[list[Joined]]:
-    """So many agents."""
+async def joined_as(
+    site: Site, names: Iterable[str], address: str, raw: Container[str] = ()
+) -> AsyncIterator[list[Joined]]:
+    """So many agents. `raw`: those that write frames themselves."""
     async with contextlib.AsyncExitStack() as stack:
-        yield [await stack.enter_async_context(joined(site, name, address)) for name in names]
+        yield [await stack.enter_async_context(joined(site, name, address, raw=name in raw)) for name in names]
 
 
 def narrowed(site: Site, principal: Principal) -> str:
@@ -124,11 +168,11 @@ def narrowed(site: Site, principal: Principal) -> str:
     return given.narrowed(principal).text
 
 
-async def heard(channel: Channel) -> Frame:
+async def heard(channel: Channel | RawChannel) -> Frame:
     return decode_frame(await channel.receive())
 
 
-async def close_reason(channel: Channel) -> str:
+async def close_reason(channel: Channel | RawChannel) -> str:
     with trio.fail_after(CUT_OFF_S):
         try:
             while True:
@@ -152,11 +196,10 @@ async def report_honestly(guided: list[Guidance], joined: Joined) -> None:
                 guided.append(frame)
 
 
-async def lie(channel: Channel, what: str, reasons: dict[str, str], whom: str) -> None:
+async def lie(channel: Channel | RawChannel, what: str, reasons: dict[str, str], whom: str) -> None:
     with contextlib.suppress(Disconnected, trio.BrokenResourceError):
-        if what.startswith("a flood of"):  # not of messages: bytes of frames
-            async with channel._ws._stream_lock:
-                await channel._ws._stream.send_all(LIES[what] * FLOOD)
+        if isinstance(channel, RawChannel):
+            await channel.stream.send_all(LIES[what] * FLOOD)
         for _ in range(FLOOD if what == "a flood" else 1):
             await channel.send(LIES[what])
     reasons[f"{what} to a {whom}"] = await close_reason(channel)
@@ -195,7 +238,8 @@ async def test_who_lies_floods_or_stalls_is_cut_off_with_a_reason_and_harms_nobo
                     "both are heard", lambda: all(kept and kept[-1].all_hot for kept in guided.values())
                 )
                 names = [f"rogue-{number}" for number in range(len(LIES))]
-                async with joined_as(site, names, endpoint.address) as liars, trio.open_nursery() as rogues:
+                raw = [name for name, what in zip(names, LIES, strict=True) if what in FRAMES]
+                async with joined_as(site, names, endpoint.address, raw) as liars, trio.open_nursery() as rogues:
                     silent = narrowed(site, Principal(Role.AGENT, POOL, "silent"))
                     places = {
                         "parent": (agents[0].above.url, agents[0].above.ticket),

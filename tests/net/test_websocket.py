@@ -1,14 +1,17 @@
 """The child's end: against a real parent, and against bytes that no parent would send."""
 
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 import pytest
 import trio
 
 from tests.joining import admit
 from tierlb.model.address import Address
+from tierlb.net.page import say_goodbye
 from tierlb.net.websocket import LOST, Disconnected, connect
 from tierlb.net.websocket_server import WebsocketServer
+from tierlb.net.websocket_upgrade import accept_upgrade
 from tierlb.wire.frames import MAX_FRAME_BYTES
 
 DEADLINE_S = 30.0
@@ -161,17 +164,15 @@ async def test_a_parent_that_does_not_answer_is_given_up(nursery, autojump_clock
 async def talking_to(nursery, *pieces):
     """A channel to a parent that upgrades, sends these bytes and ends the connection."""
 
-    class Raw:
-        def __init__(self, connection):
-            for piece in pieces:
-                connection._wire.write(piece)
-            connection.end("")
+    async def attend(stream):
+        await accept_upgrade(stream, admit)
+        with suppress(trio.BrokenResourceError):
+            await stream.send_all(b"".join(pieces))
+            await say_goodbye(stream)
 
-        receive = ended = None
-
-    server = WebsocketServer(Raw, admit, pytest.fail)
+    (listener,) = await nursery.start(partial(trio.serve_tcp, attend, 0, host="127.0.0.1"))
     with trio.fail_after(DEADLINE_S):
-        async with connect(f"ws://{await nursery.start(server.serve, LISTEN)}", "secret") as channel:
+        async with connect(f"ws://127.0.0.1:{listener.socket.getsockname()[1]}", "secret") as channel:
             yield channel
 
 

@@ -15,6 +15,7 @@ from scripts.benchmarks.cluster import free_address
 from tests.cluster.traffic import Endpoint, Traffic
 from tests.control_plane import KeptLog, controller_port, node_of
 from tests.joining import identity_of
+from tierlb.balance.guidance import NO_GUIDANCE
 from tierlb.controller.controller import Controller
 from tierlb.controller.parents import with_tickets
 from tierlb.dataplane.account import Account
@@ -155,14 +156,14 @@ async def test_a_hot_child_ends_kept_connections_unless_all_are_hot(
         said[account_of(tree.planes[name])] = figure
     traffic, children = tree.traffic, [tree.planes[f"{name}-1"] for name in ("one", "two", "three")]
 
-    def is_told(plane: Plane) -> bool:
-        """Of all three as they are now. What it was told when the edge knew of less, it need not have heeded."""
+    def is_guided(plane: Plane) -> bool:
+        """By what holds of all three now. It need not have followed guidance from when the edge knew of less."""
         assert plane.serving.upkeep is not None
-        told = plane.serving.upkeep._guidance.get("edge-1")
-        return told is not None and told[1].all_hot is all_hot and told[1].target >= min(used)
+        guidance = plane.serving.upkeep.guidance
+        return guidance != NO_GUIDANCE and guidance.all_hot is all_hot and guidance.target >= min(used)
 
     with trio.fail_after(DEADLINE_S):
-        await traffic.until("all are told", lambda: all(map(is_told, children)))
+        await traffic.until("all are guided", lambda: all(map(is_guided, children)))
         async with traffic.flowing(kept=24, fresh=0):
             if all_hot:
                 await trio.sleep(HEEDED_S)

@@ -55,8 +55,7 @@ class Served(Protocol):
 
 
 class Upkeep:
-    """`apply` with each snapshot; `run` for as long as the node serves. `_guidance` is the latest of each parent, with
-    the time at which it came."""
+    """`apply` with each snapshot; `run` for as long as the node serves."""
 
     def __init__(
         self, front: Served, reactor: Reactor, rng: random.Random, log: Any, errors: InternalErrors | None = None
@@ -69,6 +68,7 @@ class Upkeep:
         self.checks = HostChecks(front.name, rng, log, partial(self._errors.note, "agent_check"))
         self.replies = AgentReplies(self.subtree, reactor, log, self._errors)
         self._guidance: dict[str, tuple[float, Guidance]] = {}
+        """The latest of each parent, with the time at which it came."""
         self._orca: Orca | None = None
         self._load = SubtreeLoad()
         self._load_at = 0.0
@@ -97,6 +97,11 @@ class Upkeep:
     def note_guidance(self, now: float, parent: str, guidance: Guidance) -> None:
         """A parent's guidance on this node's siblings."""
         self._guidance[parent] = (now, guidance)
+
+    @property
+    def guidance(self) -> Guidance:
+        """The guidance of all parents together, which this node follows."""
+        return combine(guidance for _, guidance in self._guidance.values())
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -127,7 +132,7 @@ class Upkeep:
         """Work out anew how many connections to close, from the parents' guidance and the times of the last quarter
         second."""
         load = attrs.evolve(self._load, response_s=self.account.recent.rising_s)
-        self._front.note_guidance(now, load, combine(guidance for _, guidance in self._guidance.values()))
+        self._front.note_guidance(now, load, self.guidance)
 
     def _work_out_load(self, now: float) -> None:
         load = self._load = self.subtree(now)
