@@ -10,19 +10,20 @@ from tierlb.dataplane.counters import Counters
 from tierlb.dataplane.listening import LISTENER_LINGER_S, Listening
 from tierlb.model.address import Address
 from tierlb.model.snapshot import Listener
+from tierlb.net.broker import OK, TAKE, Broker
 from tierlb.net.reactor import Reactor
 
 ONE, TWO = Listener(Address("127.0.0.1", 0)), Listener(Address("127.0.0.2", 0))
 
 
 class Bench:
-    def __init__(self) -> None:
+    def __init__(self, broker: Broker | None = None) -> None:
         self.now = 100.0
         self.counters = Counters()
         self.accepted: list[socket.socket] = []
         self.crashes: list[BaseException] = []
         self.reactor = Reactor(self.crashes.append)
-        self.listening = Listening(self.reactor, None, self.accept, lambda sock: False, lambda: self.counters)
+        self.listening = Listening(self.reactor, broker, self.accept, lambda sock: False, lambda: self.counters)
 
     def accept(self, sock: socket.socket, peer: tuple[str, int], listener: Listener) -> None:
         self.accepted.append(sock)
@@ -107,3 +108,82 @@ def test_strangers_are_counted_while_their_listener_accepts_and_after(bench: Ben
     with socket.create_connection(address.sockaddr):
         bench.listening.drain()
     assert (bench.accepted, bench.listening.strangers, bench.counters.rejected) == ([], 0, 1)
+
+
+class Lender:
+    """The supervisor's end of a pair: it lends a socket, and offers the queue of another one."""
+
+    def __init__(self) -> None:
+        self.end, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.broker = Broker(theirs)
+        self.theirs = theirs
+        self.kept, self.other = (socket.create_server(("127.0.0.1", 0)) for _ in range(2))
+        self.listener = Listener(Address(*self.kept.getsockname()), shared=True)
+
+    def send(self, word: bytes, sock: socket.socket) -> None:
+        socket.send_fds(self.end, [str(self.listener.address).encode() + b" " + word], [sock.fileno()])
+
+    def close(self) -> None:
+        for sock in (self.end, self.theirs, self.kept, self.other):
+            sock.close()
+
+
+@pytest.fixture
+def lender() -> Iterator[Lender]:
+    lender = Lender()
+    yield lender
+    lender.close()
+
+
+@pytest.fixture
+def borrowing(lender: Lender) -> Iterator[Bench]:
+    made = Bench(lender.broker)
+    lender.send(OK, lender.kept)
+    made.names(lender.listener)
+    yield made
+    made.dispose()
+    assert made.crashes == []
+
+
+def test_what_waits_in_the_queue_of_another_node_is_taken_when_the_supervisor_asks(
+    lender: Lender, borrowing: Bench
+) -> None:
+    lender.other.setblocking(False)
+    with socket.create_connection(lender.other.getsockname()), socket.create_connection(lender.other.getsockname()):
+        lender.send(TAKE, lender.other)
+        borrowing.reactor.stint()
+    assert len(borrowing.accepted) == 2
+
+
+def test_a_node_that_listens_there_no_more_takes_nothing_and_has_given_its_socket_back(
+    lender: Lender, borrowing: Bench
+) -> None:
+    assert lender.end.recv(100) == str(lender.listener.address).encode()
+    borrowing.names()
+    assert lender.end.recv(100) == f"{lender.listener.address} returned".encode()
+    lender.other.setblocking(False)
+    with socket.create_connection(lender.other.getsockname()):
+        lender.send(TAKE, lender.other)
+        borrowing.reactor.stint()
+        assert borrowing.accepted == []
+        lender.other.accept()[0].close()
+
+
+def test_a_socket_that_was_borrowed_in_vain_is_given_back(lender: Lender) -> None:
+    bench = Bench(lender.broker)
+    lender.send(OK, lender.kept)
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="in use"):
+        bench.listening.open((lender.listener, Listener(Address(*taken.getsockname()))), {})
+    assert lender.end.recv(100) + lender.end.recv(100) == (f"{lender.listener.address}" * 2 + " returned").encode()
+    bench.dispose()
+
+
+def test_a_supervisor_that_is_gone_is_no_reason_to_stop(lender: Lender, borrowing: Bench) -> None:
+    lender.end.close()
+    borrowing.reactor.stint()
+    events = borrowing.reactor.events
+    borrowing.reactor.stint()
+    assert borrowing.reactor.events == events
+    with socket.create_connection(lender.kept.getsockname()):
+        borrowing.reactor.stint()
+    assert len(borrowing.accepted) == 1

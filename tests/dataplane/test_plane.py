@@ -161,11 +161,23 @@ class Lender:
         self.sock = socket.create_server(address.sockaddr, reuse_port=True)
         self.sock.setblocking(False)
         self.lent: list[socket.socket] = []
+        self.ends = socket.socketpair()
+        self.returned: list[Address] = []
 
     def listen(self, address: Address) -> socket.socket:
         assert address == Address(*self.sock.getsockname())
         self.lent.append(self.sock.dup())
         return self.lent[-1]
+
+    def give_back(self, address: Address) -> None:
+        self.returned.append(address)
+
+    def fileno(self) -> int:
+        return self.ends[0].fileno()
+
+    def close(self) -> None:
+        for sock in (self.sock, *self.ends):
+            sock.close()
 
 
 async def test_a_node_in_drain_leaves_a_borrowed_queue_to_others_until_it_is_ready_again(lab: Lab) -> None:
@@ -181,7 +193,8 @@ async def test_a_node_in_drain_leaves_a_borrowed_queue_to_others_until_it_is_rea
     assert (await client.asks(GET)).status == 200
     lab.plane.apply(l7(rules=HELLO, listener=listener, revision=3))
     assert (await waiting.hears_message()).status == 200
-    lab.broker.sock.close()
+    assert lab.broker.returned == [listener.address]
+    lab.broker.close()
 
 
 async def test_a_node_in_drain_refuses_clients_at_a_port_of_its_own_until_it_is_ready_again(lab: Lab) -> None:
@@ -259,7 +272,8 @@ async def test_whoever_waits_in_a_borrowed_queue_when_the_drain_begins_is_left_t
         accepted, peer = lab.broker.sock.accept()
         assert peer == queued.getsockname()
         accepted.close()
-    lab.broker.sock.close()
+    assert lab.broker.returned == [listener.address]
+    lab.broker.close()
 
 
 async def test_a_node_in_drain_accepts_until_an_agent_check_that_asks_has_heard_of_it(lab: Lab, clock: Clock) -> None:

@@ -135,7 +135,7 @@ class Failing:
     def __init__(self, error):
         self.error = error
 
-    async def serve(self, sock, tier):
+    async def serve(self, sock, tier, number):
         raise self.error
 
     async def watch(self, pid):

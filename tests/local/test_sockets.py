@@ -224,3 +224,95 @@ async def test_a_node_that_ends_whenever_it_likes_harms_nobody(sockets, addresse
             await trio.testing.wait_all_tasks_blocked()
             theirs.close()
     assert is_open(addresses[0]) is (asks > 0)
+
+
+@contextlib.asynccontextmanager
+async def process(sockets, number):
+    """A node's process; ends with the block."""
+    ours, theirs = pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(sockets.serve, ours, "edge", number)
+        yield Broker(theirs)
+        theirs.close()
+
+
+async def lent(broker, address):
+    sock = await trio.to_thread.run_sync(broker.listen, address)
+    sock.setblocking(False)
+    return sock
+
+
+async def offered(broker):
+    """Waits for the first offer."""
+    await trio.lowlevel.wait_readable(broker.fileno())
+    ((address, sock),) = broker.offers()
+    return address, sock
+
+
+def connect(stack, address, count=32):
+    for _ in range(count):
+        stack.enter_context(socket.create_connection(address.sockaddr, timeout=DEADLINE_S))
+
+
+def accepted(*socks):
+    count = 0
+    for sock in socks:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                sock.accept()[0].close()
+                count += 1
+    return count
+
+
+@pytest.mark.parametrize("how", ["gives its socket back", "ends"])
+async def test_what_waits_at_a_node_that_leaves_is_offered_to_another(sockets, addresses, how):
+    address = addresses[0]
+    sockets.open(address, "edge")
+    with trio.fail_after(DEADLINE_S), contextlib.ExitStack() as stack:
+        async with process(sockets, 1) as one:
+            own = stack.enter_context(await lent(one, address))
+            async with process(sockets, 2) as two:
+                stack.enter_context(await lent(two, address))
+                connect(stack, address)
+                if how == "gives its socket back":
+                    two.give_back(address)
+                    where, queue = await offered(one)
+            if how == "ends":
+                where, queue = await offered(one)
+            stack.enter_context(queue)
+            assert where == address
+            assert accepted(own, queue) == 32
+            connect(stack, address)
+            assert accepted(own) == 32, "what is new comes to the node that is left"
+
+
+async def test_what_waits_at_a_node_that_stands_still_is_offered_to_another(sockets, addresses, nursery):
+    address = addresses[0]
+    sockets.open(address, "edge")
+    nursery.start_soon(sockets.run)
+    with trio.fail_after(DEADLINE_S), contextlib.ExitStack() as stack:
+        async with process(sockets, 1) as one, process(sockets, 2) as two:
+            own = stack.enter_context(await lent(one, address))
+            stack.enter_context(await lent(two, address))
+            connect(stack, address)
+            taken = accepted(own)
+            _, queue = await offered(one)
+            stack.enter_context(queue)
+            assert taken + accepted(queue) == 32
+
+
+async def test_a_node_that_reads_no_offers_holds_nobody_up(sockets, addresses):
+    address = addresses[0]
+    sockets.open(address, "edge")
+    with trio.fail_after(DEADLINE_S), contextlib.ExitStack() as stack:
+        async with process(sockets, 1) as one:
+            stack.enter_context(await lent(one, address))
+            async with process(sockets, 2) as two:
+                stack.enter_context(await lent(two, address))
+                connect(stack, address)
+            for port in sockets._open.values():
+                for _ in range(10_000):
+                    sockets._help(port)
+            await trio.testing.wait_all_tasks_blocked()
+            for _, queue in one.offers():
+                queue.close()

@@ -10,7 +10,7 @@ import pytest
 
 from tierlb.model.address import Address
 from tierlb.net import broker as broker_module
-from tierlb.net.broker import DESCRIPTOR_VARIABLE, OK, Broker
+from tierlb.net.broker import DESCRIPTOR_VARIABLE, MAX_OFFERS, OK, TAKE, Broker
 
 ADDRESS, OTHER = Address("127.0.0.1", 8080), Address("::1", 8081)
 
@@ -157,3 +157,52 @@ def test_a_socket_for_which_this_process_has_no_number_is_a_shortage_of_its_own(
     with pytest.raises(OSError, match="no descriptor is free in this process") as caught:
         lender.borrow(ADDRESS, lambda request: lender.answer(request + b" " + OK))
     assert caught.value.errno == errno.EMFILE
+
+
+def offer(lender: Lender, address: Address) -> None:
+    lender.answer(str(address).encode() + b" " + TAKE, lender.kept.fileno())
+
+
+def test_queues_of_others_are_offered_without_being_asked_for_and_between_answers(lender: Lender) -> None:
+    assert lender.broker.offers() == []
+    offer(lender, OTHER)
+
+    def lend(request: bytes) -> None:
+        offer(lender, ADDRESS)
+        lender.lend(request)
+
+    lender.borrow(ADDRESS, lend).close()
+    offered = lender.broker.offers()
+    assert [address for address, _ in offered] == [OTHER, ADDRESS]
+    for _, sock in offered:
+        with sock:
+            assert sock.getsockname() == lender.kept.getsockname()
+    assert lender.broker.offers() == []
+    assert lender.theirs.gettimeout(), "the next answer is waited for again"
+
+
+def test_no_more_are_kept_than_it_gets_to(lender: Lender) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(MAX_OFFERS + 3):
+        offer(lender, ADDRESS)
+    offered = lender.broker.offers()
+    assert len(offered) == MAX_OFFERS
+    for _, sock in offered:
+        sock.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_what_it_accepts_from_no_more_is_given_back_without_waiting(lender: Lender) -> None:
+    lender.broker.give_back(OTHER)
+    assert lender.sock.recv(100) == b"[::1]:8081 returned"
+    for _ in range(10_000):  # the supervisor does not read
+        lender.broker.give_back(OTHER)
+
+
+def test_that_the_supervisor_is_gone_is_an_error(lender: Lender) -> None:
+    offer(lender, ADDRESS)
+    lender.sock.close()
+    lender.broker.offers()[0][1].close()
+    with pytest.raises(ConnectionResetError):
+        lender.broker.offers()
+    lender.broker.give_back(ADDRESS)

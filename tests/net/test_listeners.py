@@ -226,3 +226,31 @@ def test_a_shared_port_is_opened_twice() -> None:
         address = Address(*first.getsockname())
         with open_socket(Listener(address, shared=True)) as second:
             assert second.getsockname() == first.getsockname()
+
+
+def test_the_queue_of_another_socket_is_taken_as_far_as_there_is_room(bench: Bench) -> None:
+    with open_socket(Listener(LOOPBACK)) as other:
+        clients = [socket.create_connection(other.getsockname()) for _ in range(ACCEPTS_PER_EVENT + 2)]
+        bench.acceptor.take_from(other)
+        assert len(bench.accepted) == ACCEPTS_PER_EVENT
+        bench.room = 1
+        bench.acceptor.take_from(other)
+        assert [peer for _, peer in bench.accepted] == [client.getsockname() for client in clients[:-1]]
+        bench.room = 5
+        bench.acceptor.take_from(other)
+        assert len(bench.accepted) == len(clients)
+        bench.clients += clients
+    assert bench.acceptor.watching
+
+
+def test_a_shortage_ends_the_help(bench: Bench) -> None:
+    class Exhausted:
+        calls = 0
+
+        def accept(self) -> None:
+            self.calls += 1
+            raise OSError(errno.EMFILE, "Too many open files")
+
+    other = Exhausted()
+    bench.acceptor.take_from(other)
+    assert other.calls == 1

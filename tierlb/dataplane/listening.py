@@ -16,7 +16,7 @@ from tierlb.model.address import Address
 from tierlb.model.snapshot import Listener
 from tierlb.net.broker import Broker
 from tierlb.net.listeners import ACCEPTS_PER_EVENT, Accepted, Acceptor, Exhausted, is_kept, open_socket
-from tierlb.net.reactor import Reactor
+from tierlb.net.reactor import READ, Reactor
 from tierlb.net.wheel import NEVER
 
 LISTENER_LINGER_S = 2.0
@@ -44,6 +44,8 @@ class Listening:
         self._addresses: dict[Listener, Address] = {}
         self._lingering: dict[Listener, tuple[Acceptor, float]] = {}
         """Listeners that are named no more, and until when they accept."""
+        if broker is not None:
+            reactor.add(broker.fileno(), READ, self._take_offers)
 
     def open(self, wanted: Iterable[Listener], had: Mapping[Listener, Address]) -> dict[Listener, Any]:
         """Sockets for those that are new, at the ports that they `had` if these are free. Raises OSError if one cannot
@@ -56,8 +58,9 @@ class Listening:
                     known = self._open_again(listener, had.get(listener))
                     opened[listener] = known or open_socket(listener, self._broker)
         except OSError:
-            for sock in opened.values():
+            for listener, sock in opened.items():
                 sock.close()
+                self._give_back(listener)
             raise
         return opened
 
@@ -117,6 +120,20 @@ class Listening:
             acceptor.close()
         self._forget()
 
+    def _take_offers(self, mask: int) -> None:
+        """Take what waits in the queues of other nodes, for which the supervisor asks."""
+        assert self._broker is not None
+        try:
+            offers = self._broker.offers()
+        except OSError:  # the supervisor is gone
+            self._reactor.remove(self._broker.fileno())
+            return
+        for address, sock in offers:
+            with sock:
+                for acceptor in self._acceptors.values():
+                    if acceptor.listener.address == address:
+                        acceptor.take_from(sock)
+
     def _all(self) -> list[Acceptor]:
         return [*self._acceptors.values(), *(acceptor for acceptor, _ in self._lingering.values())]
 
@@ -134,9 +151,14 @@ class Listening:
     def _end(self, acceptor: Acceptor) -> None:
         if self._is_borrowed(acceptor.listener):
             acceptor.close()
+            self._give_back(acceptor.listener)
         else:
             acceptor.finish()
         self._counters().rejected += acceptor.strangers
+
+    def _give_back(self, listener: Listener) -> None:
+        if self._broker is not None and is_kept(listener):
+            self._broker.give_back(listener.address)
 
     def _is_borrowed(self, listener: Listener) -> bool:
         return self._broker is not None and is_kept(listener)

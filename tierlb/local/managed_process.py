@@ -23,6 +23,7 @@ from tierlb.local.guard import Guard
 from tierlb.local.sockets import Sockets, pair
 from tierlb.net.broker import DESCRIPTOR_VARIABLE
 from tierlb.telemetry.internal_errors import InternalErrors
+from tierlb.topology.allot import number_of
 
 TaskArgument = TypeVar("TaskArgument")
 POLL_EXIT_EVERY_S = 0.2
@@ -151,7 +152,7 @@ class ManagedProcess:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._beside, "process watch", self.watch, process.pid)
             if self.sockets is not None:
-                serve = partial(self.sockets.serve, tier=self.tier)
+                serve = partial(self.sockets.serve, tier=self.tier, number=number_of(self.name))
                 nursery.start_soon(self._beside, "socket broker", serve, ours)
             await self._wait_gone(process)
             nursery.cancel_scope.cancel()

@@ -51,12 +51,14 @@ def start_listening(sock: socket.socket, address: Address, purpose: str, backlog
         raise PortTaken(_taken_text(address, purpose, error)) from error
 
 
-def bind(address: Address, purpose: str) -> socket.socket:
-    """A bound socket that still refuses connections, or PortTaken."""
+def bind(address: Address, purpose: str, *, shared: bool = False) -> socket.socket:
+    """A bound socket that still refuses connections, or PortTaken. `shared`: beside other sockets of this user's."""
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(address.sockaddr)

@@ -3,10 +3,10 @@
 A node gets the sockets of its own tier's addresses, as named by the topologies of the current change, and no others: a
 node process under an attacker's control cannot have a supervisor that may be root open other ports.
 
-A socket is bound from the start, so that a taken port is noticed at once. It listens only when the first node borrows
-it. Until then connections are refused, because in the queue they would wait for a node that may never start.
+An address is bound from the start, so that a taken port is noticed at once. It listens only when the first node borrows
+a socket. Until then connections are refused, because in the queue they would wait for a node that may never start.
 
-See net/broker.py for why nodes do not open them themselves.
+See net/broker.py for why nodes do not open them themselves, and local/shared_port.py for how nodes share an address.
 """
 
 import contextlib
@@ -18,38 +18,53 @@ from collections.abc import Iterator, Mapping
 import attrs
 import trio
 
-from tierlb.local.ports import bind, start_listening
+from tierlb.local.shared_port import SharedPort
 from tierlb.model.address import Address, parse_address
-from tierlb.net.broker import MAX_BYTES, OK
+from tierlb.net.broker import MAX_BYTES, OK, RETURNED, TAKE
 from tierlb.net.descriptors import EXHAUSTED
-from tierlb.net.listeners import BACKLOG, bequeath
 
 LACKING = EXHAUSTED | {errno.ETOOMANYREFS}
 """Includes the kernel's limit on descriptors in transit between processes."""
 RETRY_RECEIVE_S = 0.1
 SEND_S = 2.0
 """A node that has not read earlier answers for so long no longer waits for this one (net/broker.py)."""
+LOOK_S = 0.2
+"""A connection that the kernel gave to a process that stands still waits one to two of these for another."""
+
+
+@attrs.frozen(eq=False)
+class NodeProcess:
+    """One process of a node, for as long as it runs."""
+
+    sock: trio.socket.SocketType
+    tier: str
+    number: int
+
+    def offer(self, address: Address, sock: socket.socket) -> None:
+        """Have it take what waits in the queue. If it does not read what it is sent, or anything is lacking for it, the
+        next look finds the queue again."""
+        with (
+            contextlib.suppress(OSError),
+            socket.fromfd(self.sock.fileno(), socket.AF_UNIX, socket.SOCK_SEQPACKET) as end,
+        ):
+            socket.send_fds(end, [str(address).encode() + b" " + TAKE], [sock.fileno()], socket.MSG_DONTWAIT)
 
 
 @attrs.define
 class Sockets:
-    """Binds each address once; `keep` closes those that are no longer needed."""
+    """Binds each address once; `keep` closes those that are no longer needed. `run` beside it."""
 
-    _open: dict[Address, socket.socket] = attrs.field(factory=dict, init=False)
+    _open: dict[Address, SharedPort[NodeProcess]] = attrs.field(factory=dict, init=False)
     _tiers: dict[Address, set[str]] = attrs.field(factory=dict, init=False)
     """The tiers that may borrow each address. There are two during a change that moves an address from one to the
     other."""
 
+    _lent: trio.Event = attrs.field(factory=trio.Event, init=False)
+
     def open(self, address: Address, tier: str) -> None:
         """Bind the address for the nodes of a tier. Raises PortTaken."""
         if address.port and address not in self._open:
-            sock = bind(address, f"tiers.{tier}.listen")
-            try:
-                bequeath(sock, address)
-            except BaseException:
-                sock.close()
-                raise
-            self._open[address] = sock
+            self._open[address] = SharedPort.bound(address, f"tiers.{tier}.listen")
         self._tiers.setdefault(address, set()).add(tier)
 
     def keep(self, addresses: Mapping[Address, str]) -> None:
@@ -63,31 +78,63 @@ class Sockets:
         """Those that are bound."""
         return frozenset(self._open)
 
-    async def serve(self, sock: trio.socket.SocketType, tier: str) -> None:
-        """Answer one node of the tier until its end of the pair is closed. If this process or the kernel lacks
-        something for one answer, the node asks again."""
+    async def run(self) -> None:
+        """Have queues emptied whose own processes do not get to it, for ever."""
+        while True:
+            if not any(port.is_spread for port in self._open.values()):
+                self._lent = trio.Event()
+                await self._lent.wait()
+            await trio.sleep(LOOK_S)
+            for port in self._open.values():
+                self._help(port)
+
+    async def serve(self, sock: trio.socket.SocketType, tier: str, number: int = 1) -> None:
+        """Answer one process of node `number` of the tier until its end of the pair is closed. If this process or the
+        kernel lacks something for one answer, the node asks again."""
+        process = NodeProcess(sock, tier, number)
         with sock, contextlib.suppress(ConnectionResetError, BrokenPipeError):  # the node ended with an answer unread
-            while request := await _next_request(sock):
-                answer, descriptors = self._answer(tier, request)
-                with trio.move_on_after(SEND_S), _failing():
-                    await _send(sock, (request + b" " + answer)[:MAX_BYTES], descriptors)
+            try:
+                while request := await _next_request(sock):
+                    if request.endswith(RETURNED):
+                        self._take_back(process, request)
+                        continue
+                    answer, descriptors = self._answer(process, request)
+                    with trio.move_on_after(SEND_S), _failing():
+                        await _send(sock, (request + b" " + answer)[:MAX_BYTES], descriptors)
+            finally:
+                for port in self._open.values():
+                    port.take_back(process)
+                    self._help(port)
 
     def close(self) -> None:
         """Close all sockets at the end of the cluster."""
         self.keep({})
 
-    def _answer(self, tier: str, request: bytes) -> tuple[bytes, list[int]]:
+    def _answer(self, process: NodeProcess, request: bytes) -> tuple[bytes, list[int]]:
+        tier = process.tier
         try:
             address = parse_address(request.decode())
             if tier not in self._tiers.get(address, ()):
                 return f"the topology names no address {address} for tier {tier}".encode(), []
             self.open(address, tier)
-            if sock := self._open.get(address):
-                start_listening(sock, address, f"tiers.{tier}.listen", BACKLOG)
+            if port := self._open.get(address):
+                sock = port.lend(process)
+                self._lent.set()
                 return OK, [sock.fileno()]
         except (ValueError, OSError) as problem:
             return str(problem).encode(), []
         return b"a public address needs a port", []
+
+    def _take_back(self, process: NodeProcess, request: bytes) -> None:
+        with contextlib.suppress(ValueError):
+            if port := self._open.get(parse_address(request.removesuffix(RETURNED).decode())):
+                port.take_back(process)
+                self._help(port)
+
+    def _help(self, port: SharedPort[NodeProcess]) -> None:
+        for number, sock in port.waiting() if port.is_spread else ():
+            if helper := port.helper(number):
+                helper.offer(port.address, sock)
 
 
 async def _next_request(sock: trio.socket.SocketType) -> bytes:

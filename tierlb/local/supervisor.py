@@ -163,6 +163,7 @@ class Supervisor:
             except PortTaken as taken:
                 self.manager.sockets.close()
                 return str(taken)
+            background.start_soon(keep_going, self.controller.errors, "kept sockets", self.manager.sockets.run)
             problem = await self._serve(background, on_serving)
             await self._stop()
         self.manager.sockets.close()

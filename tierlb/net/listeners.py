@@ -57,7 +57,7 @@ def bequeath(sock: socket.socket, address: Address) -> None:
 
 
 def is_kept(listener: Listener) -> bool:
-    """Whether its socket is borrowed if there is a broker; other nodes then accept from it too."""
+    """Whether its socket is borrowed if there is a broker, which keeps it when this process ends."""
     return listener.shared and listener.address.port != 0
 
 
@@ -92,7 +92,7 @@ class Acceptor:
     def _ready(self, mask: int) -> None:
         for _ in range(min(ACCEPTS_PER_EVENT, self._room())):
             try:
-                self._accept()
+                self._accept(self.sock)
             except BlockingIOError:
                 return
             except OSError as error:
@@ -104,8 +104,17 @@ class Acceptor:
         if self._room() <= 0:
             self._stand_back(NEVER)
 
-    def _accept(self) -> None:
-        sock, peer = self.sock.accept()
+    def take_from(self, other: socket.socket) -> None:
+        """Take what waits in the queue of another socket at this address, at most a turn's worth."""
+        for _ in range(min(ACCEPTS_PER_EVENT, self._room())):
+            try:
+                self._accept(other)
+            except OSError as error:
+                if isinstance(error, BlockingIOError) or error.errno in EXHAUSTED:
+                    return
+
+    def _accept(self, listening: socket.socket) -> None:
+        sock, peer = listening.accept()
         sock.setblocking(False)
         if self._networks and not self._welcome(peer[0]):
             self.strangers += 1
@@ -148,7 +157,7 @@ class Acceptor:
         """Take what waits in the queue, which closing would reset, and close."""
         for _ in range(BACKLOG):
             try:
-                self._accept()
+                self._accept(self.sock)
             except OSError as error:
                 if isinstance(error, BlockingIOError) or error.errno in EXHAUSTED:
                     break

@@ -38,6 +38,12 @@ def node_names(tier: Tier) -> tuple[str, ...]:
     return tuple(f"{tier.name}-{number}" for number in range(1, tier.replicas + 1))
 
 
+def number_of(node: str) -> int:
+    """Of a node that has its name from `node_names`; 1 for any other."""
+    number = node.rpartition("-")[2]
+    return int(number) if number.isascii() and number.isdigit() else 1
+
+
 @attrs.frozen
 class Present:
     """The nodes and agents that exist now, and the admin states of hosts (by name, where one is not ready)."""

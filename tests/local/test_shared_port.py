@@ -1,0 +1,182 @@
+"""A queue for each node: which of them get connections, and what becomes of those that nobody takes."""
+
+import contextlib
+import errno
+import os
+import random
+import socket
+
+import attrs
+import pytest
+
+from tierlb.local.ports import FreePorts, PortTaken
+from tierlb.local.shared_port import SharedPort
+from tierlb.model.address import Address
+
+CLIENTS = 48
+"""Of two sockets that share them, one gets none by chance once in 10^14 bursts."""
+
+
+@attrs.frozen(eq=False)
+class Process:
+    number: int
+
+
+ONE, TWO, THREE = (Process(number) for number in (1, 2, 3))
+
+
+@pytest.fixture
+def address():
+    return Address("127.0.0.1", FreePorts(random.Random(os.getpid())).take())
+
+
+@pytest.fixture
+def port(address):
+    port = SharedPort.bound(address, "tiers.edge.listen")
+    yield port
+    port.close()
+
+
+@pytest.fixture
+def clients(port):
+    """Connect so many at once; the sockets stay open until the test is over."""
+    with contextlib.ExitStack() as stack:
+
+        def connect(count=CLIENTS):
+            for _ in range(count):
+                stack.enter_context(socket.create_connection(port.address.sockaddr, timeout=30))
+
+        yield connect
+
+
+def accept_all(sock):
+    sock.setblocking(False)
+    count = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            sock.accept()[0].close()
+            count += 1
+    return count
+
+
+def waiting(port):
+    return sorted(number for number, _ in port.waiting())
+
+
+def test_each_node_has_a_queue_and_all_of_them_get_connections(port, clients):
+    sockets = [port.lend(process) for process in (TWO, ONE, THREE)]
+    clients()
+    counts = [accept_all(sock) for sock in sockets]
+    assert sum(counts) == CLIENTS
+    assert min(counts) > 0
+
+
+def test_a_process_that_replaces_another_has_the_very_same_socket(port, clients):
+    one, two = port.lend(ONE), port.lend(TWO)
+    clients()
+    next_one = Process(1)
+    assert port.lend(next_one) is one
+    port.take_back(ONE)
+    clients()
+    assert accept_all(one) > CLIENTS / 2
+    port.take_back(next_one)
+    accept_all(two)
+    clients()
+    assert (accept_all(one), accept_all(two)) == (0, CLIENTS)
+
+
+def test_only_sockets_with_a_process_get_connections(port, clients):
+    sockets = {process: port.lend(process) for process in (THREE, ONE, TWO)}
+    port.take_back(ONE)
+    clients()
+    counts = [accept_all(sockets[process]) for process in (ONE, TWO, THREE)]
+    assert counts[0] == 0
+    assert min(counts[1:]) > 0
+    port.take_back(THREE)
+    clients()
+    assert [accept_all(sockets[process]) for process in (ONE, TWO, THREE)] == [0, CLIENTS, 0]
+    port.take_back(TWO)
+    clients()
+    assert accept_all(sockets[TWO]) == CLIENTS, "without any process, connections wait for the next one"
+    port.lend(ONE)
+    clients()
+    assert accept_all(sockets[ONE]) == CLIENTS
+    port.take_back(THREE)  # twice does no harm
+
+
+def test_what_waits_without_a_process_is_found_at_once(port, clients):
+    port.lend(ONE)
+    port.lend(TWO)
+    clients()
+    port.take_back(TWO)
+    assert waiting(port) == [2]
+
+
+def test_what_waits_at_a_process_is_found_at_the_second_look(port, clients):
+    one, two = port.lend(ONE), port.lend(TWO)
+    clients()
+    assert waiting(port) == []
+    accept_all(two)
+    clients()
+    accept_all(one)
+    assert waiting(port) == [2], "in the meantime it took some, but not all"
+    accept_all(two)
+    clients()
+    accept_all(two)
+    assert waiting(port) == []
+    assert waiting(port) == [1]
+
+
+def test_the_others_help_in_turn_and_first_those_that_get_to_their_own_queues(port, clients):
+    for process in (ONE, TWO, THREE):
+        port.lend(process)
+    assert [port.helper(2) for _ in range(4)] in ([ONE, THREE] * 2, [THREE, ONE] * 2)
+    clients()
+    accept_all(port.lend(THREE))
+    waiting(port)
+    assert [port.helper(1) for _ in range(2)] == [THREE, THREE]
+    port.take_back(THREE)
+    assert [port.helper(1) for _ in range(2)] == [TWO, TWO]
+    port.take_back(TWO)
+    assert port.helper(1) is None
+
+
+def test_with_one_node_there_is_nothing_to_look_for(port):
+    port.lend(ONE)
+    port.lend(Process(1))
+    assert not port.is_spread
+    port.lend(TWO)
+    assert port.is_spread
+
+
+def test_an_address_of_another_cluster_is_not_shared(port, address):
+    port.lend(ONE)
+    with pytest.raises(PortTaken, match=r"tiers.web.listen: cannot listen on"):
+        SharedPort.bound(address, "tiers.web.listen")
+    port.lend(TWO)
+    with pytest.raises(PortTaken, match="cannot listen on"):
+        SharedPort.bound(address, "tiers.web.listen")
+
+
+def test_a_node_that_cannot_be_lent_a_socket_is_no_reason_to_give_others_less(port, clients, monkeypatch):
+    one = port.lend(ONE)
+
+    def in_use(*_):
+        raise OSError(errno.EADDRINUSE, "Address already in use")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(socket.socket, "listen", in_use)
+        with pytest.raises(PortTaken):
+            port.lend(TWO)
+    clients()
+    assert accept_all(one) == CLIENTS
+    port.lend(TWO)
+
+
+def test_at_the_end_the_address_is_free(port, address):
+    port.lend(ONE)
+    port.lend(TWO)
+    port.close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address.sockaddr)
+    SharedPort.bound(address, "tiers.edge.listen").close()
