@@ -23,7 +23,9 @@ def client(site: Site, connections: int = 10) -> httpx.AsyncClient:
         base_url=site.url,
         trust_env=False,
         timeout=DEADLINE_S,
-        limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+        limits=httpx.Limits(
+            max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=DEADLINE_S
+        ),
     )
 
 

@@ -88,7 +88,7 @@ def store(etcd: Etcd, directory: str) -> EtcdStore:
 async def relayed(server: Server, relay: Relay, directory: str) -> AsyncIterator[EtcdStore]:
     """A store that is reached by the relay alone."""
     etcd = server.client([relay.address], answer_s=0.4)
-    await etcd.read(Get("test"))
+    await etcd.read(Get("test"), within_s=DEADLINE_S)
     yield EtcdStore(etcd, directory)
     await etcd.close()
 
@@ -174,7 +174,8 @@ async def test_a_history_as_large_as_one_may_be_is_kept(etcd: Etcd, store: EtcdS
         history = history.accept(f"{number:10000}", "ann", "", 0.0, None)
     for _ in range(8):
         history = history.accept("\U0001f600" * 2**18, "ann", "", 0.0, None)
-    with trio.fail_after(DEADLINE_S):
+    etcd.answer_s = DEADLINE_S
+    with trio.fail_after(2 * DEADLINE_S):
         version = await store.save(Stored(history), 0)
         other = EtcdStore(etcd, store.directory)
         assert await other.load() == Loaded(Stored(history), version)
@@ -186,7 +187,8 @@ async def test_a_history_as_large_as_one_may_be_is_kept(etcd: Etcd, store: EtcdS
 
 
 async def test_what_is_too_large_for_etcd_is_refused_and_nothing_changes(store: EtcdStore) -> None:
-    with trio.fail_after(DEADLINE_S):
+    store.etcd.answer_s = DEADLINE_S
+    with trio.fail_after(2 * DEADLINE_S):
         version = await store.save(stored("a"), 0)
         with pytest.raises(StoreError, match=r"refused .*: make the topology file smaller"):
             await store.save(stored("a", "x" * 1_600_000), version)
@@ -327,7 +329,7 @@ async def test_of_a_controller_that_is_killed_no_revision_is_lost(
 ) -> None:
     said = tmp_path / "said"
     command = [sys.executable, "-c", SAVE, directory, server.described()]
-    with trio.fail_after(DEADLINE_S):
+    with trio.fail_after(4 * DEADLINE_S):
         with said.open("wb") as stream, running(command, stdout=stream, stderr=subprocess.DEVNULL) as process:
             while len(said.read_bytes().splitlines()) < 150:  # noqa: ASYNC110 (another process)
                 await trio.sleep(0.01)

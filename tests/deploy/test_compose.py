@@ -233,7 +233,7 @@ def test_docker_compose_reads_every_example(tmp_path):
         directory = tmp_path / str(parameters.id)
         lay_out(Project(directory, topology.cluster, IMAGE), topology, "")
         done = subprocess.run(
-            ["docker-compose", "config", "--quiet"], cwd=directory, capture_output=True, text=True, timeout=60
+            ["docker-compose", "config", "--quiet"], cwd=directory, capture_output=True, text=True, timeout=300
         )
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 

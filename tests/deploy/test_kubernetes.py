@@ -272,7 +272,7 @@ def test_the_commands_at_the_top_make_secrets_that_hold_what_pods_mount(tmp_path
     block = render(plan).partition("#\n")[2].partition("#\n")[0]
     monkeypatch.setenv("PATH", f"{tmp_path}:{Path(sys.executable).parent}:{os.environ['PATH']}")
     commands = "".join(line.removeprefix("#") for line in block.splitlines(keepends=True))
-    done = subprocess.run(["sh", "-e", "-c", commands], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["sh", "-e", "-c", commands], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stderr) == (0, "")
     for name, pod in pods(rendered(plan)).items():
         for volume in pod["spec"].get("volumes", []):
