@@ -202,7 +202,9 @@ async def test_a_tier_is_put_between_running_containers_and_taken_out_without_a_
     before, networks = site.containers(), site.networks()
     with trio.fail_after(DEADLINE_S):
         async with site.traffic().flowing(4, 4) as traffic:
-            add = await site.tierlb("tier", "add", "mid", "--kind=l7", "--between", "edge", "web", "--replicas=2", "--deadline=5m")
+            add = await site.tierlb(
+                "tier", "add", "mid", "--kind=l7", "--between", "edge", "web", "--replicas=2", "--deadline=5m"
+            )
             assert add.returncode == 0, add.stdout + add.stderr
             assert len(site.nodes("mid")) == 2
             assert site.networks() == {
