@@ -1,8 +1,9 @@
 """Builds wheels with machine code where TIERLB_COMPILE=1 says so; without it, and for editable installs, all is pure.
 
 `[tool.tierlb] compiled` in pyproject.toml lists the modules of the hot path. mypyc makes one group of them, so that
-they call each other directly. They are built in a temporary directory: a module's library beside its source would hide
-later edits of the source. Both are in the wheel; Python prefers the library, and tracebacks quote the source.
+they call each other directly. `tierlb.net._io` is C. All are built in a temporary directory: a module's library beside
+its source would hide later edits of the source. Both are in the wheel; Python prefers the library, and tracebacks quote
+the source.
 """
 
 import os
@@ -13,6 +14,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
+C_MODULE = "tierlb/net/_io"
 COMPILERS = ["mypy>=1.18", "setuptools>=70"]
 
 
@@ -43,13 +45,14 @@ class CompiledModules(BuildHookInterface):  # type: ignore[type-arg]
 
     def _build(self, directory: Path) -> list[Path]:
         from mypyc.build import mypycify
-        from setuptools import Distribution
+        from setuptools import Distribution, Extension
 
         with open(Path(self.root, "pyproject.toml"), "rb") as file:
             modules = tomllib.load(file)["tool"]["tierlb"]["compiled"]
         paths = [f"{module.replace('.', '/')}.py" for module in modules]
         with tempfile.TemporaryDirectory() as generated:
             extensions = mypycify(paths, group_name="tierlb", target_dir=generated)
+            extensions.append(Extension(C_MODULE.replace("/", "."), [f"{C_MODULE}.c"]))
             build = Distribution({"name": "tierlb", "ext_modules": extensions}).get_command_obj("build_ext")
             build.build_lib, build.build_temp = str(directory), generated
             build.ensure_finalized()

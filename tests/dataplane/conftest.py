@@ -8,7 +8,7 @@ import contextlib
 import math
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import attrs
@@ -21,7 +21,7 @@ from tierlb.dataplane.plane import Plane
 from tierlb.model.address import Address
 from tierlb.model.snapshot import Destination, HostSpec, Listener, Rule, Send, Snapshot
 from tierlb.model.topology import Kind, Match, Policy
-from tierlb.net import reactor
+from tierlb.net import reactor, stream
 from tierlb.net.lookup import LookUp, look_up
 from tierlb.wire.proxy_protocol import (
     DATA_KEY_TLV,
@@ -223,15 +223,13 @@ class Voice:
         self.stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 256 * 1024)
 
 
-class Full:
-    """A socket that takes nothing now."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.recv = sock.recv
-        self.fileno = sock.fileno
-
-    def send(self, data: bytes) -> int:
-        raise BlockingIOError
+@contextlib.contextmanager
+def taking_nothing(fd: int) -> Iterator[None]:
+    """The descriptor of a stream whose send buffer is full, for so long."""
+    real = stream.send
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(stream, "send", lambda to, data: 0 if to == fd else real(to, data))
+        yield
 
 
 class FakeEndpoint:

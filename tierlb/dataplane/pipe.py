@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from tierlb.net import peer_liveness
 from tierlb.net.bulk import BULK_READ_BYTES, READ_BYTES
+from tierlb.net.io import copy
 from tierlb.net.reactor import READ, WRITE, Reactor
 from tierlb.net.stream import Stream
 from tierlb.net.wheel import NEVER
@@ -180,27 +181,31 @@ class End(Stream):
             self._ready_for(mask)
             return
         try:
-            data = self.sock.recv(READ_BYTES)
-        except BlockingIOError:
-            return
+            copied = copy(self.fd, peer.fd, READ_BYTES)
         except OSError as error:
             self.on_broken(error)
             return
-        size = len(data)
-        if not 0 < size < READ_BYTES:
-            self._take(data)
-            return
+        if isinstance(copied, int) and 0 < copied < READ_BYTES:
+            self.carried += copied
+            self.moved = self.reactor.now
+        elif copied == 0:
+            self._take(b"")
+        elif copied is not None:
+            self._copied(copied)
+
+    def _copied(self, copied: int | tuple[int, bytes, int]) -> None:
+        """The read was filled, or the peer did not take all of it."""
+        size, rest, code = (copied, b"", 0) if isinstance(copied, int) else copied
         self.carried += size
         self.moved = self.reactor.now
-        try:
-            sent = peer.sock.send(data)
-        except BlockingIOError:
-            sent = 0
-        except OSError as error:
-            peer._write_failed(error)
-            return
-        if sent != size:
-            peer.send(data[sent:])
+        if size == READ_BYTES:
+            self.reactor.unserved.add(self.fd)
+            self.read_bytes = self.reactor.bulk.bytes_for(self)
+        peer = self.peer
+        if code:
+            peer._write_failed(OSError(code, os.strerror(code)))
+        elif rest:
+            peer.send(rest)
             if peer.backlog is not None:
                 self.pause()
 

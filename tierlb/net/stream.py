@@ -17,6 +17,7 @@ from collections import deque
 
 from tierlb.model.address import Address
 from tierlb.net.bulk import READ_BYTES
+from tierlb.net.io import recv, send
 from tierlb.net.peer_liveness import ask_when_quiet, is_here
 from tierlb.net.reactor import ERROR, HANGUP, READ, WRITE, Reactor
 from tierlb.net.self_connect import LINGER_ZERO
@@ -107,9 +108,7 @@ class Stream:
             self.backlog.append(data)
             return
         try:
-            sent = self.sock.send(data)
-        except BlockingIOError:
-            sent = 0
+            sent = send(self.fd, data)
         except OSError as error:
             self._write_failed(error)
             return
@@ -208,11 +207,11 @@ class Stream:
             self._ready_for(mask)
             return
         try:
-            data = self.sock.recv(self.read_bytes)
-        except BlockingIOError:
-            return
+            data = recv(self.fd, self.read_bytes)
         except OSError as error:
             self.on_broken(error)
+            return
+        if data is None:
             return
         if data and len(data) < self.read_bytes:
             self.on_data(data)
@@ -242,13 +241,12 @@ class Stream:
 
     def _read(self) -> None:
         try:
-            data = self.sock.recv(self.read_bytes)
-        except BlockingIOError:
-            return
+            data = recv(self.fd, self.read_bytes)
         except OSError as error:
             self.on_broken(error)
             return
-        self._take(data)
+        if data is not None:
+            self._take(data)
 
     def _take(self, data: bytes) -> None:
         """Hand on what a read returned; an empty read is the end of what the peer sends."""
@@ -286,15 +284,12 @@ class Stream:
         try:
             while backlog:
                 piece = backlog[0]
-                sent = self.sock.send(piece)
+                sent = send(self.fd, piece)
                 if sent < len(piece):
                     backlog[0] = memoryview(piece)[sent:]
                     self.on_progress()
                     return
                 backlog.popleft()
-        except BlockingIOError:
-            self.on_progress()
-            return
         except OSError as error:
             self._write_failed(error)
             return

@@ -7,7 +7,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.dataplane.conftest import DATA_KEY, DEADLINE_S, INNER, Clock, Full, Lab, Reset, Voice, below, l7
+from tests.dataplane.conftest import DATA_KEY, DEADLINE_S, INNER, Clock, Lab, Reset, Voice, below, l7, taking_nothing
 from tests.dataplane.l7.conversations import (
     Looks,
     backlog_bytes,
@@ -350,16 +350,14 @@ async def test_interim_answers_wait_for_a_client_that_does_not_read(lab: Lab, re
     voice = await endpoint.accepts()
     await voice.hears_head()
     (connection,) = lab.front.clients
-    real = connection.sock
-    connection.sock = Full(real)
-    await voice.says(HINTS * 3)
-    await lab.until(lambda: connection.downstream.exchange.connection.response.interims)
-    upstream = connection.downstream.exchange.connection
-    assert connection.downstream.exchange.connection.response.interims == 1
-    assert upstream.paused
-    assert upstream.deadline is NEVER
-    assert connection.deadline is not NEVER
-    connection.sock = real
+    with taking_nothing(connection.fd):
+        await voice.says(HINTS * 3)
+        await lab.until(lambda: connection.downstream.exchange.connection.response.interims)
+        upstream = connection.downstream.exchange.connection
+        assert connection.downstream.exchange.connection.response.interims == 1
+        assert upstream.paused
+        assert upstream.deadline is NEVER
+        assert connection.deadline is not NEVER
     if request_head is not GET:
         await client.says(b"0\r\n\r\n")
     for _ in range(3):

@@ -9,7 +9,7 @@ from array import array
 import attrs
 import pytest
 
-from tests.dataplane.conftest import FakeEndpoint, Full, Lab, Voice, l7
+from tests.dataplane.conftest import FakeEndpoint, Lab, Voice, l7, taking_nothing
 from tierlb.dataplane.l7 import pooled
 from tierlb.model.topology import Admin
 from tierlb.net.bulk import READ_BYTES
@@ -256,15 +256,14 @@ async def test_what_a_member_sent_before_it_reset_reaches_a_client_that_reads_sl
     voice = await endpoint.accepts()
     await voice.hears_head()
     (connection,) = lab.front.clients
-    real, upstream = connection.sock, connection.downstream.exchange.connection
-    connection.sock = Full(real)
+    upstream = connection.downstream.exchange.connection
     said = 40 * 1024  # more than one read
-    await voice.says(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (said if whole else said + 1) + b"x" * said)
-    await lab.until(lambda: upstream.paused and not unsent(voice.stream.socket.fileno()))
-    assert not upstream.is_unread(), "some of it waits in the kernel"
-    voice.resets()
-    await lab.until(lambda: upstream.mask == -1)
-    connection.sock = real
+    with taking_nothing(connection.fd):
+        await voice.says(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (said if whole else said + 1) + b"x" * said)
+        await lab.until(lambda: upstream.paused and not unsent(voice.stream.socket.fileno()))
+        assert not upstream.is_unread(), "some of it waits in the kernel"
+        voice.resets()
+        await lab.until(lambda: upstream.mask == -1)
     if whole:
         assert (await client.hears_message()).body == b"x" * said
         assert len(lab.front.clients) == 1
