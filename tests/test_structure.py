@@ -20,7 +20,6 @@ LARGER = {
     "host_set.HostSet": "one destination and what choosing from it needs",
     "kinds.ItemKind": "a record with two derived values",
     "listeners.Acceptor": "the state of one listening socket",
-    "managed_process.ManagedProcess": "one process: how it is started, and the callbacks for its states",
     "node.SimulatedNode": "the parts of a node in one object, without sockets",
     "outlier.Runs": "the sums of one test of statistics",
     "reactor.Reactor": "the event loop: one epoll set and what is to be done after a batch",

@@ -25,6 +25,7 @@ from tierlb.local.launcher import Launcher
 from tierlb.local.local_endpoints import LocalEndpoints
 from tierlb.local.ports import FreePorts
 from tierlb.local.process_manager import ProcessManager
+from tierlb.local.program import Program
 from tierlb.model.address import Address
 from tierlb.model.load import Echo, SubtreeLoad
 from tierlb.model.snapshot import HostSpec, Listener, Send, Snapshot
@@ -134,10 +135,10 @@ class World:
     _pids: int = 0
     manager: ProcessManager = attrs.field(init=False)
 
-    def child(self, name: str, argv: tuple[str, ...], *more: object, **options: object) -> "PlayedChild":
+    def child(self, name: str, program: Program, log: object, **options: object) -> "PlayedChild":
         """What the manager starts instead of a process."""
-        curse = self.curse if name not in self.innocent and argv[0] not in self.innocent else ""
-        return PlayedChild(self, name, argv, curse, **{k: options.get(k) for k in ("watch", "on_exit")})  # type: ignore[arg-type]
+        curse = self.curse if name not in self.innocent and program.argv[0] not in self.innocent else ""
+        return PlayedChild(self, name, program.argv, curse, **{k: options.get(k) for k in ("watch", "on_exit")})  # type: ignore[arg-type]
 
     def begin(self, name: str) -> Process:
         self._pids += 1

@@ -1,5 +1,7 @@
 """Processes that run until they are asked to stop, and topologies that name them."""
 
+import subprocess
+
 import attrs
 import trio
 
@@ -13,21 +15,39 @@ class FakeLog:
     warning = error = info
 
 
+class Recorder:
+    """A guard and a log that note what they are told."""
+
+    def __init__(self):
+        self.events, self.entered, self.crossed_off, self.exits = [], [], [], []
+
+    def info(self, event, **fields):
+        self.events.append((event, fields))
+
+    warning = error = info
+
+    pipe = subprocess.DEVNULL
+
+    def command(self, argv):
+        return argv
+
+    def enter(self, group):
+        self.entered.append(group)
+
+    def remove(self, group):
+        self.crossed_off.append(group)
+
+
 @attrs.define(eq=False)
 class FakeChild:
     """A process that runs until it is asked to stop. `happened` is shared by all."""
 
     name: str
-    argv: tuple
-    env: dict
+    program: object
     log: object
-    guard: object
     watch: object = None
     on_exit: object = None
     errors: object = None
-    sockets: object = None
-    tier: str = ""
-    introduce: object = None
     pid: int | None = None
     problem: str = ""
     crashes: int = 0

@@ -51,18 +51,18 @@ async def test_endpoints_get_ports_of_their_own_and_no_token(manager, monkeypatc
     monkeypatch.setenv(TOKEN_VARIABLE, "secret")
     await grown(manager, SHOP)
     endpoints = manager.endpoints.pools["app"]
-    assert [each.process.argv for each in endpoints] == [
+    assert [each.process.program.argv for each in endpoints] == [
         ("app", "--port", str(each.address.port)) for each in endpoints
     ]
     assert len({each.address for each in endpoints}) == 2
-    assert all(TOKEN_VARIABLE not in each.process.env for each in endpoints)
+    assert all(TOKEN_VARIABLE not in each.process.program.env for each in endpoints)
     assert {each.state for each in manager.controller.observer.status().pools["app"].endpoints} == {State.GONE}
 
 
 async def test_a_command_may_ask_where_it_is_to_listen(manager, autojump_clock):
     manager.grow(with_app("app --bind={host}:{port} {host}", replicas=1))
     (endpoint,) = manager.endpoints.pools["app"]
-    assert endpoint.process.argv == ("app", f"--bind={endpoint.address}", "127.0.0.1")
+    assert endpoint.process.program.argv == ("app", f"--bind={endpoint.address}", "127.0.0.1")
 
 
 async def test_an_endpoint_serves_when_it_accepts_and_is_gone_with_its_process(manager):
@@ -170,13 +170,13 @@ async def test_what_goes_wrong_is_told(manager, autojump_clock):
 
 async def test_each_node_is_lent_the_sockets_of_its_tier(manager, autojump_clock):
     await grown(manager, topology_of(tier("edge", Kind.L4, "web"), WEB, pools=[APP]))
-    assert {name: child.tier for name, child in manager.nodes.items()} == {
+    assert {name: child.program.lending.tier for name, child in manager.nodes.items()} == {
         "edge-1": "edge",
         "web-1": "web",
         "web-2": "web",
     }
-    assert all(child.sockets is manager.sockets for child in manager.nodes.values())
-    assert all(each.process.sockets is None for each in manager.endpoints.pools["app"])
+    assert all(child.program.lending.sockets is manager.sockets for child in manager.nodes.values())
+    assert all(each.process.program.lending is None for each in manager.endpoints.pools["app"])
 
 
 @pytest.mark.parametrize(

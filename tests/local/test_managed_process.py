@@ -10,35 +10,14 @@ import sys
 import pytest
 import trio
 
+from tests.local.fake_processes import Recorder
 from tierlb.channel.backoff import Backoff
 from tierlb.local.managed_process import ManagedProcess
+from tierlb.local.program import Lending, Program
 from tierlb.local.sockets import Sockets
 
 DEADLINE_S = 30.0
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
-
-
-class Recorder:
-    """A guard and a log that note what they are told."""
-
-    def __init__(self):
-        self.events, self.entered, self.crossed_off, self.exits = [], [], [], []
-
-    def info(self, event, **fields):
-        self.events.append((event, fields))
-
-    warning = error = info
-
-    pipe = subprocess.DEVNULL
-
-    def command(self, argv):
-        return argv
-
-    def enter(self, group):
-        self.entered.append(group)
-
-    def remove(self, group):
-        self.crossed_off.append(group)
 
 
 @pytest.fixture
@@ -47,7 +26,12 @@ def seen():
 
 
 def make(seen, argv, **more):
-    return ManagedProcess("demo", argv, os.environ, seen, seen, on_exit=seen.exits.append, **more)
+    return ManagedProcess("demo", program(seen, argv), seen, on_exit=seen.exits.append, **more)
+
+
+def program(seen, argv, sockets=None, introduce=bytes):
+    lending = None if sockets is None else Lending(sockets, "web", 1, introduce)
+    return Program(argv, os.environ, seen, lending)
 
 
 class Starts:
@@ -103,20 +87,6 @@ async def test_one_that_ignores_sigterm_is_killed_at_its_deadline(seen, nursery)
     assert ("process_killed", {"process": "demo", "deadline_s": 0.05}) in seen.events
 
 
-async def test_what_a_process_started_itself_ends_with_it(seen, nursery):
-    starts = Starts()
-    child = make(seen, ("sh", "-c", "sleep 61 & wait"), watch=starts.watch)
-    nursery.start_soon(child.run)
-    with trio.fail_after(DEADLINE_S):
-        pid = await starts.receive.receive()
-        while len(_group(pid)) < 2:
-            await trio.lowlevel.checkpoint()
-        await child.stop(5)
-        while _group(pid):
-            await trio.lowlevel.checkpoint()
-    assert seen.exits == [pid]
-
-
 async def test_a_cancelled_child_is_killed_at_once(seen):
     starts = Starts()
     child = make(seen, ("sleep", "60"), watch=starts.watch)
@@ -148,9 +118,10 @@ class Failing:
 @pytest.mark.parametrize("part", ["sockets", "watch", "on_exit"])
 async def test_what_fails_beside_a_process_ends_neither_it_nor_others(seen, nursery, part):
     failing, starts = Failing(OSError(errno.EMFILE, "Too many open files")), Starts()
-    more = {"sockets": {"sockets": failing}, "watch": {"watch": failing.watch}, "on_exit": {}}[part]
+    more = {"watch": failing.watch} if part == "watch" else {}
     on_exit = failing.on_exit if part == "on_exit" else seen.exits.append
-    child = ManagedProcess("demo", ("sleep", "60"), os.environ, seen, seen, on_exit=on_exit, **more)
+    run = program(seen, ("sleep", "60"), failing if part == "sockets" else None)
+    child = ManagedProcess("demo", run, seen, on_exit=on_exit, **more)
     other = make(seen, ("sleep", "61"), watch=starts.watch)
     nursery.start_soon(child.run)
     nursery.start_soon(other.run)
@@ -174,7 +145,8 @@ async def test_what_fails_beside_a_process_ends_neither_it_nor_others(seen, nurs
 
 async def test_the_end_of_a_process_is_counted_even_if_it_cannot_be_told(seen, nursery):
     starts, failing = Starts(), Failing(ValueError())
-    child = ManagedProcess("demo", ("sleep", "60"), os.environ, seen, seen, on_exit=failing.on_exit, watch=starts.watch)
+    run = program(seen, ("sleep", "60"))
+    child = ManagedProcess("demo", run, seen, on_exit=failing.on_exit, watch=starts.watch)
     nursery.start_soon(child.run)
     with trio.fail_after(DEADLINE_S):
         os.kill(await starts.receive.receive(), signal.SIGKILL)
@@ -192,8 +164,8 @@ async def test_a_start_on_which_the_program_fails_is_tried_again(seen, nursery):
             raise failures.pop()
         return b"who it is"
 
-    child = make(seen, ("sleep", "60"), watch=starts.watch, introduce=introduce, sockets=Sockets())
-    child.backoff = Backoff(first_s=0.001)
+    run = program(seen, ("sleep", "60"), Sockets(), introduce)
+    child = ManagedProcess("demo", run, seen, watch=starts.watch, backoff=Backoff(first_s=0.001))
     nursery.start_soon(child.run)
     with trio.fail_after(DEADLINE_S):
         assert await starts.receive.receive() == child.pid
@@ -251,6 +223,7 @@ OUT_OF_DESCRIPTORS = """
 import os, resource, subprocess, sys
 import trio
 from tierlb.local.managed_process import ManagedProcess
+from tierlb.local.program import Lending, Program
 from tierlb.local.guard import Guard
 from tierlb.local.sockets import Sockets
 from tierlb.model.address import parse_address
@@ -270,7 +243,8 @@ async def main():
     sockets.open(parse_address(sys.argv[2]), "web")
     async with Open() as guard, trio.open_nursery() as nursery:
         argv = (sys.executable, "-c", *sys.argv[1:])
-        child = ManagedProcess("web-1", argv, dict(os.environ), Log(), guard, sockets=sockets, tier="web")
+        program = Program(argv, dict(os.environ), guard, Lending(sockets, "web", 1, bytes))
+        child = ManagedProcess("web-1", program, Log())
         nursery.start_soon(child.run)
         while child.pid is None:
             await trio.sleep(0.01)
@@ -315,19 +289,6 @@ async def test_a_program_that_is_not_there_is_told(seen, nursery):
             await trio.lowlevel.checkpoint()
         await child.stop(1)
     assert "demo cannot be started: [Errno 2]" in child.problem
-
-
-def _group(leader):
-    members = []
-    for entry in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{entry}/stat") as file:
-                fields = file.read().rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if int(fields[2]) == leader and fields[0] not in "ZX":
-            members.append(int(entry))
-    return members
 
 
 def _ignores_sigterm(pid):

@@ -44,26 +44,26 @@ async def test_what_is_named_is_started_once(manager, happened, autojump_clock):
 async def test_a_node_is_told_who_it_is_and_how_to_join(manager, happened, autojump_clock):
     secured = attrs.evolve(SHOP, tls=Tls("node.pem", "node.key", "ca.pem"))
     await grown(manager, secured)
-    child = manager.nodes["web-2"]
-    assert child.argv == (
+    program = manager.nodes["web-2"].program
+    assert program.argv == (
         *(sys.executable, "-P", "-m", "tierlb", "node"),
         *("--name", "web-2", "--tier", "web", "--join", "ws://127.0.0.1:7000"),
         *("--tls-certificate", "node.pem", "--tls-key", "node.key", "--tls-ca", "ca.pem"),
     )
-    assert TOKEN_VARIABLE not in child.env
+    assert TOKEN_VARIABLE not in program.env
     admission = manager.controller.admission
-    credential, reception = child.introduce().decode().split("\n")
+    credential, reception = program.lending.introduce().decode().split("\n")
     principal = admission.admit(credential)
     assert (principal.role, principal.group, principal.name) == (Role.NODE, "web", "web-2")
     assert bytes.fromhex(reception) == admission.reception("web", "web-2")
-    assert credential not in str(child.argv)
-    assert (child.sockets, child.tier) == (manager.sockets, "web")
+    assert credential not in str(program.argv)
+    assert (program.lending.sockets, program.lending.tier) == (manager.sockets, "web")
 
 
 async def test_a_node_has_a_directory_of_its_own_where_there_is_one(manager, tmp_path, autojump_clock):
     manager.state = tmp_path / "nodes"
     await grown(manager, SHOP)
-    assert manager.nodes["web-2"].argv[-2:] == ("--state", str(tmp_path / "nodes" / "web-2"))
+    assert manager.nodes["web-2"].program.argv[-2:] == ("--state", str(tmp_path / "nodes" / "web-2"))
 
 
 async def test_what_is_said_of_containers_touches_no_process(manager, happened, autojump_clock):
@@ -277,7 +277,7 @@ async def test_a_credential_is_good_for_as_long_as_the_process_that_it_was_made_
     await grown(manager, SHOP)
     admission, child = manager.controller.admission, manager.nodes["web-1"]
     admission.only_started = True
-    first, second = (child.introduce().decode().partition("\n")[0] for _ in range(2))
+    first, second = (child.program.lending.introduce().decode().partition("\n")[0] for _ in range(2))
     assert (admission.admit(first), admission.admit(second).name) == (None, "web-1")
     child.on_exit(child.pid)
     assert admission.admit(second) is None

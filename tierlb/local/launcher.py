@@ -13,6 +13,7 @@ from tierlb.balance.stop_times import drain_times, stop_s
 from tierlb.channel.log import Log
 from tierlb.local.guard import Guard
 from tierlb.local.managed_process import ManagedProcess
+from tierlb.local.program import Lending, Program
 from tierlb.model.topology import DRAIN_S, Topology
 from tierlb.node.process import TOKEN_VARIABLE
 from tierlb.telemetry.internal_errors import InternalErrors
@@ -34,9 +35,10 @@ class Launcher:
         """The drain times of this topology apply from now on."""
         self._drains |= drain_times(topology)
 
-    def start(self, name: str, argv: tuple[str, ...], **options: Any) -> ManagedProcess:
+    def start(self, name: str, argv: tuple[str, ...], lending: Lending | None = None, **options: Any) -> ManagedProcess:
         """A process that is kept running until it is stopped; `options` are those of ManagedProcess."""
-        process = self.make(name, argv, environment(), self.log, self.guard, errors=self.errors, **options)
+        program = Program(argv, environment(), self.guard, lending)
+        process = self.make(name, program, self.log, errors=self.errors, **options)
         self.nursery.start_soon(process.run)
         return process
 

@@ -22,9 +22,10 @@ from tierlb.controller.controller import Controller
 from tierlb.local.launcher import Launcher
 from tierlb.local.local_endpoints import LocalEndpoints
 from tierlb.local.managed_process import ManagedProcess
+from tierlb.local.program import Lending
 from tierlb.local.sockets import Sockets
 from tierlb.model.topology import Tier, Tls, Topology
-from tierlb.topology.allot import node_names
+from tierlb.topology.allot import node_names, number_of
 
 NODE_RETIRE_S = 2.0
 """How long the stop of a node waits until all nodes have the snapshot in which it is retired. A node that has not
@@ -163,9 +164,8 @@ class ProcessManager:
             enlistment.end()
             self.controller.registry.exited(name, pid)
 
-        return self.launcher.start(
-            name, argv, on_exit=on_exit, sockets=self.sockets, tier=tier.name, introduce=enlistment.begin
-        )
+        lending = Lending(self.sockets, tier.name, number_of(name), enlistment.begin)
+        return self.launcher.start(name, argv, lending, on_exit=on_exit)
 
 
 def _tier_of(node: str) -> str:
