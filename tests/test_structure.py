@@ -15,6 +15,7 @@ LARGER = {
     "clients.SimulatedClient": "one client of a simulation: a few counters and times",
     "concurrency.Concurrency": "the sums of one estimator",
     "context.L4Context": "what the connections of an l4 front share",
+    "counters.Counters": "a record with one derived value",
     "counted_host.CountedHost": "counts of one host, which choosers read as attributes",
     "host.Host": "what choosers read as attributes, and a part for each source of its state",
     "host_set.HostSet": "one destination and what choosing from it needs",

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.dataplane.registries import Harness, by_name, child, host_spec
-from tierlb.dataplane.explanation import MOST_HOSTS, Explaining, explain_choice, recorded
+from tierlb.dataplane.explanation import MOST_HOSTS, Explaining, explain_choice
 from tierlb.dataplane.upstream.host import Host
 from tierlb.dataplane.upstream.host_set import HostSet
 from tierlb.model.topology import Admin, Policy
@@ -121,19 +121,3 @@ def test_a_choice_by_any_policy_can_be_told(harness: Harness, policy: Policy) ->
         assert line["chose"] == names(line)[0]
         goes_by_something = policy not in (Policy.ROUND_ROBIN, Policy.RANDOM)
         assert all(("score" in each) is goes_by_something for each in line["members"])
-
-
-def test_a_recorded_host_set_chooses_as_the_host_set_does_and_writes_it_down(harness: Harness) -> None:
-    host_set = harness.host_set("a", "b")
-    a, b = host_set.hosts
-    a.in_flight = 1
-    noted = recorded(host_set, "web-1", Policy.LEAST_REQUESTS)
-    assert noted.destination is host_set.destination
-    assert noted.available == host_set.available
-    assert noted.choose() is b
-    assert noted.choose((b,)) is a
-    assert noted.has_other((b,))
-    assert not noted.has_other((a, b))
-    assert noted.choose((a, b)) is None
-    assert [json.loads(line)["chose"] for line in noted.lines] == ["b", "a", None]
-    assert recorded(host_set, "web-1", Policy.LEAST_REQUESTS).lines == []

@@ -11,7 +11,7 @@ import trio.testing
 
 from tierlb.net import reactor
 from tierlb.net.reactor import LINGER_S, POLL_S, READ, STINT_S, WRITE, Reactor
-from tierlb.net.wheel import NEVER
+from tierlb.net.wheel import NEVER, Timed
 
 DEADLINE_S = 30.0
 TRIES = 20
@@ -133,7 +133,7 @@ def test_a_descriptor_number_used_again_in_a_batch_does_not_hear_of_its_previous
     assert sorted(near.fileno() == -1 for near, _ in pairs) == [False, True]
 
 
-class Fragile:
+class Fragile(Timed):
     """A handler's owner that fails, and maybe fails again when it is told to go."""
 
     def __init__(self, bench: Bench, sock: socket.socket, *, twice: bool) -> None:

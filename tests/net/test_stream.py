@@ -125,6 +125,20 @@ def test_the_end_is_reported_once_and_writing_goes_on(bench: Bench) -> None:
     assert bench.stream.heard == ["eof"]
 
 
+@pytest.mark.parametrize("end", ["close", "detach", "take_over"])
+def test_a_stream_that_ended_is_no_more_among_those_that_read_much(bench: Bench, end: str) -> None:
+    bench.far.sendall(bytes(READ_BYTES + 5))
+    bench.turn()
+    if end == "take_over":
+        Noted(bench.reactor, bench.stream.sock).take_over(bench.stream)
+    else:
+        getattr(bench.stream, end)()
+    for _ in range(MOST_BACKLOGS + 1):
+        bench.reactor.bulk.begin()
+    assert bench.stream.read_bytes == BULK_READ_BYTES
+    bench.stream.sock.close()
+
+
 def test_a_read_that_fills_its_buffer_makes_the_next_one_larger(bench: Bench) -> None:
     bench.far.sendall(bytes(READ_BYTES + 5))
     bench.turn()
@@ -303,7 +317,7 @@ def test_a_closed_stream_takes_no_more(bench: Bench) -> None:
     bench.reactor.stint()
     assert bench.far.recv(1) == b""
     assert len(bench.reactor.wheel) == 0
-    assert bench.stream.deadline is NEVER
+    assert bench.stream.deadline == NEVER
 
 
 def test_abort_breaks_the_connection_even_if_its_owner_fails_again(bench: Bench) -> None:

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable
 
-import attrs
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -11,16 +10,15 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from tierlb.net.wheel import NEVER, WHEEL_TICK_S, Timed, Wheel
 
 
-@attrs.define(eq=False)
-class Owner:
+class Owner(Timed):
     """Remembers when its deadline fired, and may do more then."""
 
-    wheel: Wheel
-    clock: list[float]
-    deadline: float = NEVER
-    filed: float = NEVER
-    fired: list[float] = attrs.field(factory=list)
-    then: Callable[[], object] = attrs.field(default=lambda: None)
+    def __init__(self, wheel: Wheel, clock: list[float]) -> None:
+        self.wheel = wheel
+        self.clock = clock
+        self.deadline = self.filed = NEVER
+        self.fired: list[float] = []
+        self.then: Callable[[], object] = lambda: None
 
     def on_deadline(self) -> None:
         self.fired.append(self.clock[0])
@@ -41,7 +39,7 @@ class Bench:
 
     def owner(self, after_s: float = NEVER) -> Owner:
         owner = Owner(self.wheel, self.clock)
-        if after_s is not NEVER:
+        if after_s != NEVER:
             owner.arm(self.clock[0] + after_s)
         return owner
 
@@ -65,7 +63,7 @@ def test_a_deadline_fires_once() -> None:
     for _ in range(100):
         bench.pass_time(0.1)
     assert len(owner.fired) == 1
-    assert owner.deadline is NEVER
+    assert owner.deadline == NEVER
     assert len(bench.wheel) == 0
 
 

@@ -9,6 +9,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from statistics import median, median_low
 
+from mypy_extensions import mypyc_attr
+
 from tierlb.balance.chance import alike_within
 from tierlb.balance.interference import Seen
 from tierlb.balance.kinds import Kinds
@@ -24,6 +26,7 @@ MOST_SAMPLED = 32
 """Of them, those that wait for their answers."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class CountedHost(ItemCounts):
     """`slope`, `offset` and `capacity` (items per second) are what it is chosen by. `left_out` is how much of what is
     in flight its cost takes for no queue. `answers` is what the last tick made of the times of answers, `overdue` how

@@ -6,8 +6,6 @@ traffic loses its place while others wait for one.
 
 from collections.abc import Callable, Hashable
 
-import attrs
-
 from tierlb.balance.hashing import stable_hash
 from tierlb.balance.kind_counts import REST
 
@@ -19,11 +17,13 @@ OTHER_KINDS = 0
 """The number of all requests that have no kind of their own."""
 
 
-@attrs.define(slots=True, eq=False)
 class KindPlace:
     """What an item keeps of its kind. `number` becomes OTHER when the kind loses its place to another."""
 
-    number: int = OTHER_KINDS
+    __slots__ = ("number",)
+
+    def __init__(self, number: int = OTHER_KINDS) -> None:
+        self.number = number
 
 
 class KindPlaces:

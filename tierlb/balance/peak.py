@@ -13,8 +13,6 @@ import random
 from collections.abc import Sequence
 from typing import Generic, Protocol, TypeVar
 
-import attrs
-
 from tierlb.balance.draws import Draws, alike, relative
 from tierlb.balance.least import Counting, two_of
 from tierlb.balance.weighted import SmoothTurns, handicap
@@ -27,12 +25,14 @@ UNKNOWN_S = 1e6
 """The cost of a host that has items in flight and no answer yet: above all that answered, and ordered by its queue."""
 
 
-@attrs.define
 class PeakEwma:
     """The response times of one host. `cost` (seconds) is 0 until the first response."""
 
-    cost: float = 0.0
-    _at: float = 0.0
+    __slots__ = ("_at", "cost")
+
+    def __init__(self, cost: float = 0.0) -> None:
+        self.cost = cost
+        self._at = 0.0
 
     def observe(self, now: float, duration_s: float) -> None:
         """A response took `duration_s`: the cost rises at once and falls with the time constant `PEAK_DECAY_S`."""

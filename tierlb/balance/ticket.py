@@ -13,6 +13,8 @@ import enum
 from collections import defaultdict
 from typing import Generic, Protocol, TypeVar
 
+from mypy_extensions import mypyc_attr
+
 from tierlb.balance.kind_places import KindPlace
 from tierlb.balance.kinds import Kinds
 from tierlb.balance.outlier import HostFault
@@ -188,6 +190,7 @@ class ConnectionTicket(Ticket[H_co]):
         return parked
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class ItemCounts:
     """What tickets count at one host; all else reads it.
 

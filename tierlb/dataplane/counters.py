@@ -4,12 +4,9 @@ Items are counted where they come from (`tallies`), because each parent gets its
 BALANCING.md §2.
 """
 
-import attrs
-
 from tierlb.telemetry.tally import Tallies
 
 
-@attrs.define(slots=True)
 class Counters:
     """Cumulative since the node's start, but for the gauge `connections`.
 
@@ -20,20 +17,38 @@ class Counters:
     `rejected`), `gave_way` idle ones that were closed for new ones.
     """
 
-    connections: int = 0
-    timed: int = 0
-    seconds: float = 0.0
-    waited: int = 0
-    ended: int = 0
-    lived_s: float = 0.0
-    errors: int = 0
-    rejected: int = 0
-    turned_away: int = 0
-    gave_way: int = 0
-    bytes_in: int = 0
-    bytes_out: int = 0
-    piped_bytes: int = 0
-    tallies: Tallies = attrs.field(factory=Tallies)
+    __slots__ = (
+        "bytes_in",
+        "bytes_out",
+        "connections",
+        "ended",
+        "errors",
+        "gave_way",
+        "lived_s",
+        "piped_bytes",
+        "rejected",
+        "seconds",
+        "tallies",
+        "timed",
+        "turned_away",
+        "waited",
+    )
+
+    def __init__(self) -> None:
+        self.connections = 0
+        self.timed = 0
+        self.seconds = 0.0
+        self.waited = 0
+        self.ended = 0
+        self.lived_s = 0.0
+        self.errors = 0
+        self.rejected = 0
+        self.turned_away = 0
+        self.gave_way = 0
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.piped_bytes = 0
+        self.tallies = Tallies()
 
     @property
     def items(self) -> int:

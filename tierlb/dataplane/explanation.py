@@ -12,15 +12,13 @@ Figures are those that the choice was made by, before the item was counted.
 """
 
 import json
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 
 import attrs
 
 from tierlb.balance.load_aware import cost_of
 from tierlb.balance.peak import expected_s
 from tierlb.dataplane.upstream.host import Host, load_of
-from tierlb.dataplane.upstream.host_set import Choice, HostSet
-from tierlb.model.snapshot import Destination
 from tierlb.model.topology import Policy
 
 FIELD = b"x-tierlb-explain"
@@ -65,48 +63,6 @@ class Explaining:
     def covers(self, nonce: bytes, now: float) -> bool:
         """Whether a request with this nonce is to be explained."""
         return nonce == self._nonce and self.active(now)
-
-
-@attrs.define
-class RecordedHostSet:
-    """A host set whose choices are written down, for one item."""
-
-    host_set: HostSet
-    node: str
-    policy: Policy
-    lines: list[bytes] = attrs.field(factory=list)
-
-    @property
-    def destination(self) -> Destination:
-        return self.host_set.destination
-
-    @property
-    def available(self) -> tuple[Host, ...]:
-        return self.host_set.available
-
-    @property
-    def shares(self) -> tuple[tuple[str, ...], ...]:
-        return self.host_set.shares
-
-    def has_other(self, tried: Iterable[Host]) -> bool:
-        return self.host_set.has_other(tried)
-
-    def of_other_share(self, tried: Collection[Host]) -> HostSet | None:
-        return self.host_set.of_other_share(tried)
-
-    def why_none(self) -> str:
-        return self.host_set.why_none()
-
-    def choose(self, tried: Iterable[Host] = (), key: int = 0, long: bool = False) -> Host | None:
-        chosen = self.host_set.choose(tried, key, long)
-        self.lines.append(explain_choice(self.node, self.policy, self.host_set.hosts, chosen))
-        return chosen
-
-
-def recorded(host_set: Choice, node: str, policy: Policy) -> RecordedHostSet:
-    """The host set, with a list of what was chosen from it."""
-    assert isinstance(host_set, HostSet)
-    return RecordedHostSet(host_set, node, policy)
 
 
 def response_fields(lines: Iterable[bytes]) -> bytes:

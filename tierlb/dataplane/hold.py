@@ -14,7 +14,7 @@ from typing import Any
 
 from tierlb.model.snapshot import Destination
 from tierlb.net.reactor import Reactor
-from tierlb.net.wheel import NEVER
+from tierlb.net.wheel import NEVER, Timed
 
 HOLD_S = 5.0
 """How long one connection or request waits. Clients such as browsers and probes wait longer than this."""
@@ -24,10 +24,10 @@ RESUME_EVERY_S = 0.0001
 """Between two that go on: 10,000 that were held come back within a second, not in one turn."""
 
 
-class Held:
+class Held(Timed):
     """One that waits. `sock`: what to close if the node ends first, where only `again` holds the socket."""
 
-    __slots__ = ("again", "deadline", "filed", "hold", "sock")
+    __slots__ = ("again", "hold", "sock")
 
     def __init__(self, hold: "Hold", again: Callable[[], None], sock: socket.socket | None) -> None:
         self.hold = hold

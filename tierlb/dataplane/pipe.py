@@ -17,7 +17,7 @@ from tierlb.net.bulk import BULK_READ_BYTES, READ_BYTES
 from tierlb.net.io import copy
 from tierlb.net.reactor import READ, WRITE, Reactor
 from tierlb.net.stream import Stream
-from tierlb.net.wheel import NEVER
+from tierlb.net.wheel import NEVER, Timed
 
 SPLICE_BYTES = 1024 * 1024
 SPLICE_AFTER_FULL_READS = 4
@@ -32,10 +32,10 @@ spare_pipes: list[tuple[int, int]] = []
 """Kernel pipes of this process that no direction uses now."""
 
 
-class Pipe:
+class Pipe(Timed):
     """The pair of ends, with one idle time for both, which began when something `moved`."""
 
-    __slots__ = ("began", "client", "deadline", "ending", "filed", "idle_s", "on_closed", "over", "reactor", "upstream")
+    __slots__ = ("began", "client", "ending", "idle_s", "on_closed", "over", "reactor", "upstream")
 
     def __init__(
         self,

@@ -12,7 +12,6 @@ import ctypes
 import gc
 import math
 from typing import Protocol
-from weakref import WeakSet
 
 READ_BYTES = 16 * 1024
 """One read of an ordinary message. A stream that fills it reads BULK_READ_BYTES next, if it may."""
@@ -47,7 +46,7 @@ class Bulk:
         self._most = 0
         self._given_back_at = -math.inf
         self._calm_at = math.inf
-        self._streams: WeakSet[Reading] = WeakSet()
+        self._streams: set[Reading] = set()
 
     def bytes_for(self, stream: Reading) -> int:
         """How much a stream that filled its last read may read next."""
@@ -55,6 +54,10 @@ class Bulk:
             return READ_BYTES
         self._streams.add(stream)
         return BULK_READ_BYTES
+
+    def forget(self, stream: Reading) -> None:
+        """The stream ends."""
+        self._streams.discard(stream)
 
     def begin(self) -> None:
         """One stream more has something to write."""

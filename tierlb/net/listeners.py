@@ -10,7 +10,7 @@ from tierlb.net.broker import Broker
 from tierlb.net.descriptors import EXHAUSTED
 from tierlb.net.peer_liveness import ask_when_quiet, is_here
 from tierlb.net.reactor import READ, Reactor
-from tierlb.net.wheel import NEVER
+from tierlb.net.wheel import NEVER, Timed
 from tierlb.wire.memo import Memo
 
 ACCEPTS_PER_EVENT = 64
@@ -61,7 +61,7 @@ def is_kept(listener: Listener) -> bool:
     return listener.shared and listener.address.port != 0
 
 
-class Acceptor:
+class Acceptor(Timed):
     """One listening socket. `room()` is how many connections may be taken now. When no descriptor is left for one,
     `on_exhausted` gets the listening socket; if it can do nothing about it either, the queue is left alone a while."""
 

@@ -15,6 +15,8 @@ import errno
 import socket
 from collections import deque
 
+from mypy_extensions import mypyc_attr
+
 from tierlb.model.address import Address
 from tierlb.net.bulk import READ_BYTES
 from tierlb.net.io import recv, send
@@ -22,20 +24,18 @@ from tierlb.net.peer_liveness import ask_when_quiet, is_here
 from tierlb.net.reactor import ERROR, HANGUP, READ, WRITE, Reactor
 from tierlb.net.self_connect import LINGER_ZERO
 from tierlb.net.shortage import has_route
-from tierlb.net.wheel import NEVER
+from tierlb.net.wheel import NEVER, Timed
 
 
-class Stream:
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Stream(Timed):
     """One connected (or connecting) stream socket."""
 
     __slots__ = (
-        "__weakref__",
         "backlog",
         "closed",
-        "deadline",
         "eof",
         "fd",
-        "filed",
         "lost",
         "mask",
         "paused",
@@ -165,6 +165,7 @@ class Stream:
             self._end_backlog()
             self.unread = b""
             self.reactor.wheel.forget(self)
+            self.reactor.bulk.forget(self)
             self.reactor.close(self.sock)
 
     def reset(self) -> None:
@@ -189,6 +190,7 @@ class Stream:
         self.closed = True
         self.queued = False
         self.reactor.wheel.forget(self)
+        self.reactor.bulk.forget(self)
         return self.sock
 
     def take_over(self, previous: "Stream") -> None:
@@ -196,6 +198,7 @@ class Stream:
         previous.closed = True
         previous.queued = False
         self.reactor.wheel.forget(previous)
+        self.reactor.bulk.forget(previous)
         self.mask = READ
         self.reactor.replace(self.fd, READ, self.on_ready)
 

@@ -9,21 +9,28 @@ Wheels" (1987), with the buckets in a dict because deadlines here span minutes, 
 
 import math
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final
+
+from mypy_extensions import mypyc_attr
 
 WHEEL_TICK_S = 0.25
 """Coarse on purpose: the shortest configurable phase is far longer, and each tick is one wake-up."""
 
-NEVER = math.inf
+NEVER: Final = math.inf
 
 
-class Timed(Protocol):
-    """What the wheel keeps: anything with these two slots, both `NEVER` at first."""
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Timed:
+    """What the wheel keeps. Whoever makes one sets both times to `NEVER`."""
+
+    __slots__ = ("deadline", "filed")
 
     deadline: float
     filed: float
 
-    def on_deadline(self) -> None: ...
+    def on_deadline(self) -> None:
+        """The deadline has passed; it is `NEVER` again."""
+        raise NotImplementedError
 
 
 class Wheel:

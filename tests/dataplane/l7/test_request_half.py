@@ -298,6 +298,6 @@ async def test_a_client_that_sends_no_more_is_told_so_though_the_member_was_look
     passes(lab, clock, LOOK_S + WHEEL_TICK_S)
     assert looks.count == 1
     (served,) = lab.front.clients
-    assert served.downstream.exchange.connection.deadline is NEVER, "the member owes nothing"
+    assert served.downstream.exchange.connection.deadline == NEVER, "the member owes nothing"
     passes(lab, clock, 60.0 - LOOK_S + WHEEL_TICK_S)
     assert (await client.hears_message()).status == 408

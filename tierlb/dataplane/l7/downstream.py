@@ -10,11 +10,14 @@ Backpressure goes both ways. `pause` and `resume` stop and continue the reading 
 
 import socket
 
+from mypy_extensions import mypyc_attr
+
 from tierlb.dataplane.l7.client_identity import ClientIdentity
 from tierlb.dataplane.l7.reply import Reply
 from tierlb.wire.http_fields import Header
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Downstream:
     """The side of an exchange that a client is on. `identity`: the client's. `has_left`: it ended its side after having
     waited (`abort`)."""

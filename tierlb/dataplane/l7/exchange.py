@@ -18,7 +18,7 @@ from tierlb.dataplane.l7.request_half import RequestHalf
 from tierlb.dataplane.l7.response_half import BadResponseError
 from tierlb.dataplane.l7.retry import NOTHING_TRIED, Attempts
 from tierlb.dataplane.l7.states import BODY, DONE
-from tierlb.dataplane.upstream.host_set import Choice
+from tierlb.dataplane.upstream.host_set import HostSet
 from tierlb.net import peer_liveness
 from tierlb.net.wheel import NEVER
 
@@ -32,7 +32,7 @@ class Exchange(Attempts):
 
     __slots__ = ("request",)
 
-    def __init__(self, front: FrontState, downstream: Downstream, plan: RequestPlan, choice: Choice) -> None:
+    def __init__(self, front: FrontState, downstream: Downstream, plan: RequestPlan, choice: HostSet) -> None:
         self.front = front
         self.downstream = downstream
         self.plan = plan

@@ -1,6 +1,6 @@
 """An exchange that explains in the response how its host was chosen: see dataplane/explanation.py."""
 
-from tierlb.dataplane.explanation import RecordedHostSet, answered, recorded, response_fields
+from tierlb.dataplane.explanation import answered, explain_choice, response_fields
 from tierlb.dataplane.l7.downstream import Downstream
 from tierlb.dataplane.l7.exchange import Exchange
 from tierlb.dataplane.l7.front_state import FrontState
@@ -20,18 +20,20 @@ class ExplainedExchange(Exchange):
 
     __slots__ = ("lines",)
 
-    def __init__(self, front: FrontState, downstream: Downstream, plan: RequestPlan, host_set: HostSet) -> None:
-        noted = recorded(host_set, front.name, front.config.snapshot.balance)
-        super().__init__(front, downstream, plan, noted)
-        self.lines = noted.lines
+    def __init__(self, front: FrontState, downstream: Downstream, plan: RequestPlan, choice: HostSet) -> None:
+        super().__init__(front, downstream, plan, choice)
+        self.lines: list[bytes] = []
+
+    def choose(self, tried: tuple[Host, ...], key: int, long: bool) -> Host | None:
+        host, front = super().choose(tried, key, long), self.front
+        self.lines.append(explain_choice(front.name, front.config.snapshot.balance, self.choice.hosts, host))
+        return host
 
     def _take(self, host_set: HostSet, tried: tuple[Host, ...]) -> None:
         """A choice that failed is reported, one that found no host before the request was held is not."""
-        noted: RecordedHostSet = recorded(host_set, self.front.name, self.front.config.snapshot.balance)
-        self.choice = noted
-        if tried:
-            noted.lines = self.lines
-        self.lines = noted.lines
+        super()._take(host_set, tried)
+        if not tried:
+            self.lines = []
 
     def _pass_head(self, reply: Reply) -> None:
         super()._pass_head(self._with_choices(reply))

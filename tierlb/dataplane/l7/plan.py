@@ -6,7 +6,7 @@ a lot, and a `PlanBook` remembers the latest of them: a hit costs one dictionary
 forwarded that was not parsed: the bytes in a plan are written from the parsed head.
 """
 
-import attrs
+from typing import Final
 
 from tierlb.balance.kind_places import KindPlace
 from tierlb.balance.kinds import Kinds
@@ -38,9 +38,8 @@ WRITTEN_HERE = frozenset({b"host", b"content-length", b"x-forwarded-for"})
 NO_KIND = KindPlace()
 
 
-@attrs.frozen(slots=False, eq=False)  # without slots: half the cost of making one
 class RequestPlan:
-    """A request head, checked, routed and ready to be sent on.
+    """A request head, checked, routed and ready to be sent on; not changed after it was made.
 
     `opening` is the upstream head up to and including `X-Forwarded-For: `; the client connection appends its
     peer's address, `X-Request-Id` unless `has_id`, and the empty line. `rule` is a position in the snapshot's
@@ -49,16 +48,42 @@ class RequestPlan:
     `kind`: its place in `Kinds`; NO_KIND where this node answers itself.
     """
 
-    head: RequestHead
-    rule: int | None
-    opening: bytes
-    has_id: bool
-    body_bytes: int | None
-    keep_alive: bool
-    repeatable: bool
-    is_head: bool
-    nonce: bytes | None
-    kind: KindPlace = NO_KIND
+    __slots__ = (
+        "body_bytes",
+        "has_id",
+        "head",
+        "is_head",
+        "keep_alive",
+        "kind",
+        "nonce",
+        "opening",
+        "repeatable",
+        "rule",
+    )
+
+    def __init__(
+        self,
+        head: RequestHead,
+        rule: int | None,
+        opening: bytes,
+        has_id: bool,
+        body_bytes: int | None,
+        keep_alive: bool,
+        repeatable: bool,
+        is_head: bool,
+        nonce: bytes | None,
+        kind: KindPlace,
+    ) -> None:
+        self.head: Final = head
+        self.rule: Final = rule
+        self.opening: Final = opening
+        self.has_id: Final = has_id
+        self.body_bytes: Final = body_bytes
+        self.keep_alive: Final = keep_alive
+        self.repeatable: Final = repeatable
+        self.is_head: Final = is_head
+        self.nonce: Final = nonce
+        self.kind: Final = kind
 
 
 def make_plan(

@@ -6,8 +6,7 @@ HTTP/1.1 clients, so that a cut is never mistaken for an end.
 """
 
 from http import HTTPStatus
-
-import attrs
+from typing import Final
 
 from tierlb.dataplane.explanation import FIELD, response_fields
 from tierlb.dataplane.l7.date import date_line
@@ -35,9 +34,8 @@ NOT_PASSED = frozenset({b"content-length", orca.ORCA_RESPONSE_FIELD, orca.BIN_FI
 endpoint's lines on choices for a node's."""
 
 
-@attrs.frozen(slots=True, eq=False)
 class Reply:
-    """A response head, checked and ready to be sent on.
+    """A response head, checked and ready to be sent on; not changed after it was made.
 
     `length` is the body's length in bytes, CHUNKED or UNTIL_CLOSE, for a request that was not HEAD. `lines` is the
     client's head without any framing of ours and without the last empty line; `whole` is the head for the commonest
@@ -46,15 +44,39 @@ class Reply:
     used only by `ExplainedExchange`.
     """
 
-    status: int
-    keep_alive: bool
-    length: int
-    upgrade: bytes | None
-    lines: bytes
-    whole: bytes
-    blamed: bool
-    orca: OrcaReport | None
-    explained: bytes
+    __slots__ = (
+        "blamed",
+        "explained",
+        "keep_alive",
+        "length",
+        "lines",
+        "orca",
+        "status",
+        "upgrade",
+        "whole",
+    )
+
+    def __init__(
+        self,
+        status: int,
+        keep_alive: bool,
+        length: int,
+        upgrade: bytes | None,
+        lines: bytes,
+        whole: bytes,
+        blamed: bool,
+        orca: OrcaReport | None,
+        explained: bytes,
+    ) -> None:
+        self.status: Final = status
+        self.keep_alive: Final = keep_alive
+        self.length: Final = length
+        self.upgrade: Final = upgrade
+        self.lines: Final = lines
+        self.whole: Final = whole
+        self.blamed: Final = blamed
+        self.orca: Final = orca
+        self.explained: Final = explained
 
 
 def make_reply(raw: bytes, orca_book: OrcaBook, max_headers: int = 100) -> Reply:
@@ -97,7 +119,11 @@ def with_lines(reply: Reply, extra: bytes) -> Reply:
     """The same with further complete lines before the host's own."""
     status, _, rest = reply.lines.partition(b"\r\n")
     lines = b"%b\r\n%b%b" % (status, extra, rest)
-    return attrs.evolve(reply, lines=lines, whole=lines + _body_framing(reply.length))
+    whole = lines + _body_framing(reply.length)
+    return Reply(
+        *(reply.status, reply.keep_alive, reply.length, reply.upgrade, lines, whole),
+        *(reply.blamed, reply.orca, reply.explained),
+    )
 
 
 def body_length(head: ResponseHead) -> int:

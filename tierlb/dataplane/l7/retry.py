@@ -22,7 +22,7 @@ from tierlb.dataplane.l7.pooled import Carried, PooledConnection
 from tierlb.dataplane.l7.request_id import printable_id
 from tierlb.dataplane.l7.states import AWAITED
 from tierlb.dataplane.upstream.host import Host
-from tierlb.dataplane.upstream.host_set import Choice, HostSet
+from tierlb.dataplane.upstream.host_set import HostSet
 from tierlb.net import peer_liveness
 from tierlb.net.shortage import is_own
 
@@ -44,7 +44,7 @@ class Tried:
 NOTHING_TRIED = Tried((), 0, repeated=False)
 
 
-def find_same_destination(host_sets: Iterable[HostSet], before: Choice) -> HostSet | None:
+def find_same_destination(host_sets: Iterable[HostSet], before: HostSet) -> HostSet | None:
     """The host set of the current snapshot that sends where this one of an earlier snapshot did. One whose split leads
     elsewhere too is the last choice, since it belongs to another rule."""
     targets, shares = before.destination.targets, before.shares
@@ -75,7 +75,7 @@ class Attempts(Carried):
     front: FrontState
     downstream: Downstream
     plan: RequestPlan
-    choice: Choice
+    choice: HostSet
     came: float
     ends: float
     ticket: Ticket[Host] | None
@@ -89,7 +89,7 @@ class Attempts(Carried):
         hashing, kind = front.config.hashing, plan.kind
         key = 0 if hashing is None else hashing.key(plan, self.downstream.identity)
         long = front.exchanges.long[kind.number]
-        host = self.choice.choose(tried.hosts, key, long)
+        host = self.choose(tried.hosts, key, long)
         if host is None:
             self._hold_or_refuse()
             return
@@ -104,6 +104,10 @@ class Attempts(Carried):
                 return
             connection.close()
         self._connect(host)
+
+    def choose(self, tried: tuple[Host, ...], key: int, long: bool) -> Host | None:
+        """The host for the next attempt (`HostSet.choose`)."""
+        return self.choice.choose(tried, key, long)
 
     def _connect(self, host: Host) -> None:
         front, tried = self.front, self.tried

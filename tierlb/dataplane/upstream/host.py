@@ -14,7 +14,8 @@ from tierlb.balance.load_estimate import LoadEstimate
 from tierlb.balance.outlier import HostFault
 from tierlb.balance.peak import PeakEwma
 from tierlb.dataplane.upstream.condition import AgentState, Condition, HostEvent
-from tierlb.dataplane.upstream.outliers import JudgedHost, Outliers
+from tierlb.dataplane.upstream.judged_host import JudgedHost
+from tierlb.dataplane.upstream.outliers import Outliers
 from tierlb.dataplane.upstream.reachability import ConnectContext, Reachability
 from tierlb.dataplane.upstream.recovery import Recovery
 from tierlb.model.load import HostLoad

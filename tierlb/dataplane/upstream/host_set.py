@@ -5,7 +5,6 @@ report and after an error: which hosts are available, and slope and offset of th
 """
 
 from collections.abc import Callable, Collection, Iterable
-from typing import Protocol
 
 from tierlb.balance.availability import Availability, choosable, choosable_by_level, why_none
 from tierlb.balance.capacity import stated_parts
@@ -23,21 +22,6 @@ AT_ONCE_S_PER_HOST = 0.0001
 takes some 10 µs for each host, and clients that ask for what fails decide how many errors there are."""
 SETTLE_S_PER_HOST = 0.001
 GUIDANCE_S = 0.2
-
-
-class Choice(Protocol):
-    """What an exchange needs to find a host."""
-
-    @property
-    def destination(self) -> Destination: ...
-    @property
-    def available(self) -> tuple[Host, ...]: ...
-    @property
-    def shares(self) -> tuple[tuple[str, ...], ...]: ...
-    def has_other(self, tried: Iterable[Host]) -> bool: ...
-    def of_other_share(self, tried: Collection[Host]) -> "HostSet | None": ...
-    def why_none(self) -> str: ...
-    def choose(self, tried: Iterable[Host] = (), key: int = 0, long: bool = False) -> Host | None: ...
 
 
 class HostSet(Dependent):

@@ -11,12 +11,7 @@ An ejected endpoint returns when its time is over, on probation: one more error 
 import math
 from collections.abc import Iterable, Mapping
 
-import attrs
-
 from tierlb.balance.availability import Availability
-from tierlb.balance.counted_host import CountedHost
-from tierlb.balance.kinds import Kinds
-from tierlb.balance.load_estimate import LoadEstimate
 from tierlb.balance.outlier import (
     CLIENTS_STAY,
     FADE_S,
@@ -33,7 +28,8 @@ from tierlb.balance.outlier import (
     outlier_ejection_s,
 )
 from tierlb.dataplane.upstream.condition import HostEvent
-from tierlb.model.snapshot import HostSpec, Snapshot
+from tierlb.dataplane.upstream.judged_host import JudgedHost, Standing
+from tierlb.model.snapshot import Snapshot
 from tierlb.model.topology import Kind, OutlierDetection, Policy
 
 SURVEY_S = 0.02
@@ -45,49 +41,6 @@ MOVED_WITHIN_S = 1.0
 """Errors that begin so soon after an ejection, at an endpoint that had none for as long, have moved there."""
 MUTED_S = 30.0
 """How long runs are not believed after that. Success rates are."""
-
-
-@attrs.define(slots=True)
-class Standing:
-    """One endpoint's record. `until` is 0 while it is not ejected, `reason` is why it was. `calm_at`: when its
-    earlier ejections begin to be forgotten. `before` and `last` are its counts at the last two starts of an interval,
-    `surveyed` those of the latest survey, `recent` the fading ones."""
-
-    runs: Runs = attrs.field(factory=Runs)
-    until: float = 0.0
-    ejected_at: float = 0.0
-    times: int = 0
-    calm_at: float = 0.0
-    reason: str = ""
-    before: AnswerCounts = AnswerCounts()
-    last: AnswerCounts = AnswerCounts()
-    surveyed: AnswerCounts = AnswerCounts()
-    recent: RecentAnswers = attrs.field(factory=RecentAnswers)
-
-    @property
-    def ejected(self) -> bool:
-        return self.until > 0
-
-
-class JudgedHost(CountedHost):
-    """A host whose errors are compared with its siblings'. `errors` counts items that are over and were errors."""
-
-    __slots__ = ("availability", "errors", "spec", "standing")
-
-    def __init__(self, spec: HostSpec, estimate: LoadEstimate, kinds: Kinds) -> None:
-        super().__init__(estimate, kinds)
-        self.spec = spec
-        self.errors = 0
-        self.standing = Standing()
-        self.availability = Availability.AVAILABLE
-
-    def assess(self, event: HostEvent | None = None) -> None:
-        """Work out its availability again, for this reason."""
-        raise NotImplementedError
-
-    def restore(self, now: float) -> None:
-        """It may be sent to again, and begins slowly."""
-        raise NotImplementedError
 
 
 class Outliers:

@@ -14,7 +14,7 @@ from tierlb.model.snapshot import HostSpec
 from tierlb.net.reactor import Reactor
 from tierlb.net.self_connect import local_ports
 from tierlb.net.shortage import Shortages, is_own
-from tierlb.net.wheel import NEVER
+from tierlb.net.wheel import NEVER, Timed
 
 ASK_AGAIN_S = 1.0
 """After a question that could not be asked. A shortage ends when connections end, which takes seconds rather than
@@ -34,7 +34,7 @@ class ConnectContext:
         self.local_ports = local_ports()
 
 
-class Reachability:
+class Reachability(Timed):
     """`failures` counts connects that failed. `on_change` is called when the host is ejected or restored."""
 
     __slots__ = (
@@ -42,10 +42,8 @@ class Reachability:
         "_on_change",
         "_spec",
         "closed",
-        "deadline",
         "ejection",
         "failures",
-        "filed",
         "question",
     )
 
