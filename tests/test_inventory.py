@@ -104,6 +104,9 @@ KEYS = {
     "tier.orca": "dataplane/test_upkeep.py::test_its_load_is_said_in_the_form_that_the_snapshot_names",
     "tier.paths": "dataplane/l7/test_routes.py::"
     "test_as_sent_compares_bytes_and_knows_no_prefix_of_a_path_with_dot_segments",
+    "tier.protocol": "topology/test_allot.py::"
+    "test_a_tier_over_udp_listens_for_datagrams_at_its_public_port_and_for_parents",
+    "tier.responses": "dataplane/l4/test_udp_session.py::test_a_session_ends_when_all_that_was_asked_is_answered",
     "tier.replicas": "cluster/test_examples.py::test_several_edges_share_one_port",
     "tier.resources": "deploy/test_kubernetes_pods.py::test_limits_are_what_the_file_says",
     "tier.routes": "cluster/test_hangup.py::test_a_hangup_has_the_file_read_again",

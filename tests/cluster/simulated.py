@@ -29,7 +29,7 @@ from tierlb.local.program import Program
 from tierlb.model.address import Address
 from tierlb.model.load import Echo, SubtreeLoad
 from tierlb.model.snapshot import HostSpec, Listener, Send, Snapshot
-from tierlb.model.topology import Admin, Topology
+from tierlb.model.topology import Admin, Topology, public_address
 from tierlb.topology.allot import node_names
 from tierlb.topology.load import load_text
 from tierlb.wire.frames import Ack, Hello, Leaving, Refuse, Report
@@ -175,7 +175,7 @@ class World:
             "endpoint processes": len(self.processes) - len(running) == sum(map(len, runs.values())),
             "known endpoints": sum(map(len, self.controller.endpoints.accepting().values()))
             == sum(map(len, runs.values())),
-            "sockets": manager.sockets.addresses == {t.listen for t in topology.tiers.values() if t.listen is not None},
+            "sockets": manager.sockets.addresses == set(filter(None, map(public_address, topology.tiers.values()))),
             "retiring": self.controller.node_admin.retiring == frozenset(),
             "history": stored.history == self.changes.history,
             "rollout": stored.rollout is None,

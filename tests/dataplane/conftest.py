@@ -390,13 +390,15 @@ def l4_parent(
     boot_id: str = "boot",
     explained: bytes = b"",
     way: bytes = b"",
+    datagrams: bool = False,
 ) -> bytes:
     """What an l4 parent says first on a connection that it makes for a client."""
     tlvs = encode_tlv(PARENT, name.encode()) + encode_tlv(DATA_KEY_TLV, key) + encode_tlv(PROCESS, boot_id.encode())
     for kind, value in ((EXPLAINED, explained), (VIA, way)):
         if value:
             tlvs += encode_tlv(kind, value)
-    return encode_v2(source, ("2001:db8::1" if ":" in source[0] else "192.0.2.1", 80), tlvs)
+    at = ("2001:db8::1" if ":" in source[0] else "192.0.2.1", 80)
+    return encode_v2(source, at, tlvs, datagrams=datagrams)
 
 
 def l7_parent(*, name: str = "web-1", key: bytes = DATA_KEY) -> bytes:

@@ -11,6 +11,7 @@ from tierlb.dataplane.listening import LISTENER_LINGER_S, Listening
 from tierlb.model.address import Address
 from tierlb.model.snapshot import Listener
 from tierlb.net.broker import OK, TAKE, Broker
+from tierlb.net.datagrams import DatagramPort
 from tierlb.net.reactor import Reactor
 
 ONE, TWO = Listener(Address("127.0.0.1", 0)), Listener(Address("127.0.0.2", 0))
@@ -21,9 +22,15 @@ class Bench:
         self.now = 100.0
         self.counters = Counters()
         self.accepted: list[socket.socket] = []
+        self.taken: list[bytes] = []
         self.crashes: list[BaseException] = []
         self.reactor = Reactor(self.crashes.append)
-        self.listening = Listening(self.reactor, broker, self.accept, lambda sock: False, lambda: self.counters)
+        self.listening = Listening(
+            self.reactor, broker, self.accept, lambda sock: False, self.take, lambda: self.counters
+        )
+
+    def take(self, port: DatagramPort, key: Any, source: tuple[str, int], data: bytes) -> None:
+        self.taken.append(data)
 
     def accept(self, sock: socket.socket, peer: tuple[str, int], listener: Listener) -> None:
         self.accepted.append(sock)

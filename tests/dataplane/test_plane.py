@@ -14,7 +14,7 @@ from tierlb.dataplane import plane as plane_module
 from tierlb.dataplane.l7.config import FrontConfig
 from tierlb.dataplane.plane import Plane, Refused
 from tierlb.dataplane.runtime import Runtime
-from tierlb.model.address import Address, parse_address
+from tierlb.model.address import Address, ListenAddress, parse_address
 from tierlb.model.load import Echo, Guidance, SubtreeLoad
 from tierlb.model.snapshot import Destination, FoundEndpoint, Listener, PoolSettings, Rule, Send, Snapshot
 from tierlb.model.topology import DRAIN_S, Admin, HealthCheck, Limits, Match, Policy, Respond
@@ -162,14 +162,14 @@ class Lender:
         self.sock.setblocking(False)
         self.lent: list[socket.socket] = []
         self.ends = socket.socketpair()
-        self.returned: list[Address] = []
+        self.returned: list[ListenAddress] = []
 
-    def listen(self, address: Address) -> socket.socket:
-        assert address == Address(*self.sock.getsockname())
+    def listen(self, address: ListenAddress) -> socket.socket:
+        assert address == ListenAddress(Address(*self.sock.getsockname()))
         self.lent.append(self.sock.dup())
         return self.lent[-1]
 
-    def give_back(self, address: Address) -> None:
+    def give_back(self, address: ListenAddress) -> None:
         self.returned.append(address)
 
     def fileno(self) -> int:
@@ -193,7 +193,7 @@ async def test_a_node_in_drain_leaves_a_borrowed_queue_to_others_until_it_is_rea
     assert (await client.asks(GET)).status == 200
     lab.plane.apply(l7(rules=HELLO, listener=listener, revision=3))
     assert (await waiting.hears_message()).status == 200
-    assert lab.broker.returned == [listener.address]
+    assert lab.broker.returned == [ListenAddress(listener.address)]
     lab.broker.close()
 
 
@@ -272,7 +272,7 @@ async def test_whoever_waits_in_a_borrowed_queue_when_the_drain_begins_is_left_t
         accepted, peer = lab.broker.sock.accept()
         assert peer == queued.getsockname()
         accepted.close()
-    assert lab.broker.returned == [listener.address]
+    assert lab.broker.returned == [ListenAddress(listener.address)]
     lab.broker.close()
 
 

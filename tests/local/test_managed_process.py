@@ -226,7 +226,7 @@ from tierlb.local.managed_process import ManagedProcess
 from tierlb.local.program import Lending, Program
 from tierlb.local.guard import Guard
 from tierlb.local.sockets import Sockets
-from tierlb.model.address import parse_address
+from tierlb.model.address import parse_listen_address
 
 class Log:
     def info(self, event, **fields): print(event, fields, flush=True)
@@ -240,7 +240,7 @@ asks = os.pipe()
 
 async def main():
     sockets, held, others = Sockets(), [], []
-    sockets.open(parse_address(sys.argv[2]), "web")
+    sockets.open(parse_listen_address(sys.argv[2]), "web")
     async with Open() as guard, trio.open_nursery() as nursery:
         argv = (sys.executable, "-c", *sys.argv[1:])
         program = Program(argv, dict(os.environ), guard, Lending(sockets, "web", 1, bytes))

@@ -4,7 +4,7 @@ import socket
 import pytest
 
 from tierlb.local.ports import LOWEST_PORT, FreePorts, PortTaken, check_free, listen
-from tierlb.model.address import Address
+from tierlb.model.address import Address, ListenAddress
 from tierlb.model.topology import Kind, Tier, Topology
 
 
@@ -27,12 +27,12 @@ def test_free_ports_pass_and_are_free_afterwards():
     topology = Topology("shop", {"edge": Tier("edge", Kind.L4, (), listen=address)}, {})
     check_free(topology)
     check_free(topology)
-    listen(address, "x").close()
+    listen(ListenAddress(address), "x").close()
 
 
 def test_an_address_of_another_machine_is_refused():
     with pytest.raises(PortTaken, match="cannot listen on 192\\.0\\.2\\.1:8080"):
-        listen(Address("192.0.2.1", 8080), "admin.listen")
+        listen(ListenAddress(Address("192.0.2.1", 8080)), "admin.listen")
 
 
 def test_ports_are_given_once_and_below_the_ephemeral_range():

@@ -11,7 +11,7 @@ import pytest
 
 from tierlb.local.ports import FreePorts, PortTaken
 from tierlb.local.shared_port import SharedPort
-from tierlb.model.address import Address
+from tierlb.model.address import Address, ListenAddress
 
 CLIENTS = 48
 """Of two sockets that share them, one gets none by chance once in 10^14 bursts."""
@@ -27,7 +27,7 @@ ONE, TWO, THREE = (Process(number) for number in (1, 2, 3))
 
 @pytest.fixture
 def address():
-    return Address("127.0.0.1", FreePorts(random.Random(os.getpid())).take())
+    return ListenAddress(Address("127.0.0.1", FreePorts(random.Random(os.getpid())).take()))
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def clients(port):
 
         def connect(count=CLIENTS):
             for _ in range(count):
-                stack.enter_context(socket.create_connection(port.address.sockaddr, timeout=30))
+                stack.enter_context(socket.create_connection(port.address.address.sockaddr, timeout=30))
 
         yield connect
 
@@ -178,5 +178,5 @@ def test_at_the_end_the_address_is_free(port, address):
     port.lend(TWO)
     port.close()
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(address.sockaddr)
+        socket.create_connection(address.address.sockaddr)
     SharedPort.bound(address, "tiers.edge.listen").close()

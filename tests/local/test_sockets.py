@@ -11,7 +11,7 @@ import trio
 
 from tierlb.local.ports import FreePorts, PortTaken
 from tierlb.local.sockets import Sockets, pair
-from tierlb.model.address import Address
+from tierlb.model.address import Address, ListenAddress, Transport
 from tierlb.net.broker import Broker
 from tierlb.net.peer_liveness import LOOK_S
 
@@ -22,7 +22,7 @@ DEADLINE_S = 30.0
 @pytest.fixture
 def addresses():
     ports = FreePorts(random.Random(os.getpid()))
-    return [Address("127.0.0.1", ports.take()) for _ in range(3)]
+    return [ListenAddress(Address("127.0.0.1", ports.take())) for _ in range(3)]
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ async def node(sockets, nursery):
 
 def is_open(address):
     try:
-        socket.create_connection(address.sockaddr).close()
+        socket.create_connection(address.address.sockaddr).close()
     except ConnectionRefusedError:
         return False
     return True
@@ -63,7 +63,7 @@ async def test_an_address_is_open_from_its_first_node_until_nobody_wants_it_any_
     assert [is_open(address) for address in addresses] == [False, False, False]
     for address in (kept, other):
         with pytest.raises(OSError, match="Address already in use"), socket.socket() as sock:
-            sock.bind(address.sockaddr)
+            sock.bind(address.address.sockaddr)
         (await node(address)).close()
     assert [is_open(address) for address in addresses] == [True, True, False]
     sockets.keep({kept: "edge", addresses[2]: "web"})
@@ -75,14 +75,15 @@ async def test_an_address_is_open_from_its_first_node_until_nobody_wants_it_any_
 async def test_a_kept_socket_is_as_good_as_one_that_a_node_opens(sockets, addresses, node):
     """Its queue is long, what is accepted there sends at once, and `::` leaves IPv4 to others. Whether clients on other
     hosts are still there, the kernel asks."""
-    both = [addresses[0], Address("0.0.0.0", addresses[1].port), Address("::", addresses[1].port)]
+    port = addresses[1].address.port
+    both = [addresses[0], *(ListenAddress(Address(host, port)) for host in ("0.0.0.0", "::"))]
     with contextlib.ExitStack() as ends:
         kept = []
         for address in both:
             sockets.open(address, "edge")
             kept.append(ends.enter_context(await node(address)))
         for _ in range(300):
-            ends.enter_context(socket.create_connection(addresses[0].sockaddr, timeout=5))
+            ends.enter_context(socket.create_connection(addresses[0].address.sockaddr, timeout=5))
         accepted, _ = kept[0].accept()
         with accepted:
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
@@ -92,7 +93,7 @@ async def test_a_kept_socket_is_as_good_as_one_that_a_node_opens(sockets, addres
 
 def keepalive(kept, address):
     """Of what is accepted there: whether the kernel asks, and after how many seconds."""
-    with socket.create_connection(address.sockaddr, timeout=5) as client:
+    with socket.create_connection(address.address.sockaddr, timeout=5) as client:
         while True:
             accepted, peer = kept.accept()
             with accepted:
@@ -104,7 +105,10 @@ def keepalive(kept, address):
 
 
 async def test_an_address_that_is_taken_is_refused_with_what_it_is_for(sockets, addresses, node):
-    with socket.create_server(addresses[0].sockaddr), pytest.raises(PortTaken, match=r"tiers\.edge\.listen: cannot"):
+    with (
+        socket.create_server(addresses[0].address.sockaddr),
+        pytest.raises(PortTaken, match=r"tiers\.edge\.listen: cannot"),
+    ):
         sockets.open(addresses[0], "edge")
     sockets.open(addresses[0], "edge")
     (await node(addresses[0])).close()
@@ -115,7 +119,7 @@ async def test_a_node_is_told_who_took_an_address_before_it_was_lent(sockets, ad
     """Two processes may bind an address while neither listens."""
     sockets.open(addresses[0], "edge")
     taken = pytest.raises(OSError, match=r"tiers\.edge\.listen: cannot listen")
-    with socket.create_server(addresses[0].sockaddr), taken:
+    with socket.create_server(addresses[0].address.sockaddr), taken:
         await node(addresses[0])
     (await node(addresses[0])).close()
 
@@ -123,9 +127,9 @@ async def test_a_node_is_told_who_took_an_address_before_it_was_lent(sockets, ad
 async def test_nodes_are_lent_the_socket_that_is_kept(sockets, addresses, node):
     sockets.open(addresses[0], "edge")
     (await node(addresses[0])).close()
-    with socket.create_connection(addresses[0].sockaddr), await node(addresses[0]) as one:
+    with socket.create_connection(addresses[0].address.sockaddr), await node(addresses[0]) as one:
         one.accept()[0].close()
-    with socket.create_connection(addresses[0].sockaddr), await node(addresses[0]) as another:
+    with socket.create_connection(addresses[0].address.sockaddr), await node(addresses[0]) as another:
         another.accept()[0].close()
     assert is_open(addresses[0]), "whoever borrowed it has closed it, and it is still there"
 
@@ -158,9 +162,9 @@ async def test_both_tiers_of_a_change_that_moves_an_address_are_lent_it_until_th
 
 
 async def test_any_port_is_none_to_be_lent(sockets, node):
-    sockets.open(Address("127.0.0.1", 0), "edge")
+    sockets.open(ListenAddress(Address("127.0.0.1", 0)), "edge")
     with pytest.raises(OSError, match="a public address needs a port"):
-        await node(Address("127.0.0.1", 0))
+        await node(ListenAddress(Address("127.0.0.1", 0)))
 
 
 async def test_nonsense_is_answered_too(sockets, nursery):
@@ -251,7 +255,7 @@ async def offered(broker):
 
 def connect(stack, address, count=32):
     for _ in range(count):
-        stack.enter_context(socket.create_connection(address.sockaddr, timeout=DEADLINE_S))
+        stack.enter_context(socket.create_connection(address.address.sockaddr, timeout=DEADLINE_S))
 
 
 def accepted(*socks):
@@ -316,3 +320,52 @@ async def test_a_node_that_reads_no_offers_holds_nobody_up(sockets, addresses):
             await trio.testing.wait_all_tasks_blocked()
             for _, queue in one.offers():
                 queue.close()
+
+
+async def test_a_port_for_datagrams_is_kept_beside_the_one_for_connections(sockets, addresses, node):
+    """Each has its own sockets, and what waits in one for datagrams is read by the process that borrows it next."""
+    udp = ListenAddress(addresses[0].address, Transport.UDP)
+    sockets.open(addresses[0], "edge")
+    sockets.open(udp, "edge")
+    (await node(udp)).close()
+    (await node(addresses[0])).close()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.sendto(b"waits", udp.address.sockaddr)
+        with await node(udp) as borrowed:
+            assert borrowed.recv(100) == b"waits"
+    assert is_open(addresses[0])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind((udp.address.host, 0))
+        other = ListenAddress(Address(*taken.getsockname()), Transport.UDP)
+        with pytest.raises(PortTaken, match=rf"cannot listen on {other}: Address already in use.*ss -lunp"):
+            sockets.open(other, "edge")
+
+
+async def test_datagrams_that_wait_at_a_node_that_ends_are_offered_to_another(sockets, addresses):
+    address = ListenAddress(addresses[0].address, Transport.UDP)
+    sockets.open(address, "edge")
+    with trio.fail_after(DEADLINE_S), contextlib.ExitStack() as stack:
+        async with process(sockets, 1) as one:
+            own = stack.enter_context(await lent(one, address))
+            async with process(sockets, 2) as two:
+                stack.enter_context(await lent(two, address))
+                for number in range(32):
+                    client = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+                    client.sendto(b"%d" % number, address.address.sockaddr)
+            where, queue = await offered(one)
+            stack.enter_context(queue)
+            assert where == address
+            read = [waiting(own), waiting(queue)]
+            assert all(read)
+            assert sorted(read[0] + read[1]) == list(range(32))
+            client.sendto(b"33", address.address.sockaddr)
+            assert waiting(own) == [33], "what is new comes to the node that is left"
+
+
+def waiting(sock):
+    """The numbers in the datagrams that wait in a socket."""
+    found = []
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            found.append(int(sock.recv(100)))
+    return found

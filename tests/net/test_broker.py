@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tierlb.model.address import Address
+from tierlb.model.address import Address, ListenAddress, Transport
 from tierlb.net import broker as broker_module
 from tierlb.net.broker import DESCRIPTOR_VARIABLE, MAX_OFFERS, OK, TAKE, Broker
 
-ADDRESS, OTHER = Address("127.0.0.1", 8080), Address("::1", 8081)
+ADDRESS = ListenAddress(Address("127.0.0.1", 8080))
+OTHER = ListenAddress(Address("::1", 8081), Transport.UDP)
 
 
 class Lender:
@@ -32,7 +33,7 @@ class Lender:
     def lend(self, request: bytes) -> None:
         self.answer(request + b" " + OK, self.kept.fileno())
 
-    def borrow(self, address: Address, answer: Callable[[bytes], object]) -> socket.socket:
+    def borrow(self, address: ListenAddress, answer: Callable[[bytes], object]) -> socket.socket:
         """Ask for the address, with a request that is answered so."""
 
         def serve() -> None:
@@ -97,7 +98,7 @@ def test_after_a_refusal_it_may_ask_again(lender: Lender) -> None:
     with pytest.raises(OSError, match="taken"):
         lender.borrow(OTHER, lambda request: lender.answer(request + b" taken"))
     lender.borrow(ADDRESS, lender.lend).close()
-    assert lender.asked == [b"[::1]:8081", b"127.0.0.1:8080"]
+    assert lender.asked == [b"[::1]:8081/udp", b"127.0.0.1:8080"]
 
 
 def test_a_supervisor_that_is_gone_or_silent_is_an_error(lender: Lender) -> None:
@@ -194,7 +195,7 @@ def test_no_more_are_kept_than_it_gets_to(lender: Lender) -> None:
 
 def test_what_it_accepts_from_no_more_is_given_back_without_waiting(lender: Lender) -> None:
     lender.broker.give_back(OTHER)
-    assert lender.sock.recv(100) == b"[::1]:8081 returned"
+    assert lender.sock.recv(100) == b"[::1]:8081/udp returned"
     for _ in range(10_000):  # the supervisor does not read
         lender.broker.give_back(OTHER)
 

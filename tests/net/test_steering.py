@@ -6,7 +6,16 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from tierlb.net.steering import JUMP_UNLESS_EQUAL, LOAD_RANDOM, MODULO, RETURN, steer, steering_program
+from tierlb.net.steering import (
+    JUMP_UNLESS_EQUAL,
+    LOAD_RANDOM,
+    MODULO,
+    MULTIPLIER,
+    RETURN,
+    steer,
+    steer_by_client,
+    steering_program,
+)
 
 CLIENTS = 48
 """With three sockets, one gets none of them by chance once in 10^8 bursts."""
@@ -83,3 +92,86 @@ def test_where_there_are_no_such_programs_the_answer_is_no() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         assert not steer(ours, [0])
+
+
+@pytest.fixture(params=["127.0.0.1", "::1"])
+def ports(request: pytest.FixtureRequest) -> Iterator[list[socket.socket]]:
+    """Four sockets for datagrams at one port. The first is bound before it may have others beside it."""
+    with contextlib.ExitStack() as stack:
+        sockets: list[socket.socket] = []
+        for _ in range(4):
+            sock = stack.enter_context(
+                socket.socket(family_of(request.param), socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+            )
+            if sockets:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            sock.bind(sockets[0].getsockname() if sockets else (request.param, 0))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            sockets.append(sock)
+        yield sockets
+
+
+@pytest.fixture
+def clients(ports: list[socket.socket]) -> Iterator[list[socket.socket]]:
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(socket.socket(ports[0].family, socket.SOCK_DGRAM)) for _ in range(CLIENTS * 4)]
+
+
+def family_of(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def chosen(ports: list[socket.socket], clients: list[socket.socket]) -> list[int]:
+    """Which socket each client's next datagram comes to."""
+    found = {}
+    for number, client in enumerate(clients):
+        client.sendto(b"%d" % number, ports[0].getsockname())
+    for index, port in enumerate(ports):
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                found[int(port.recv(100))] = index
+    return [found[number] for number in range(len(clients))]
+
+
+def test_a_clients_datagrams_come_to_one_socket_and_clients_to_all(
+    ports: list[socket.socket], clients: list[socket.socket]
+) -> None:
+    assert steer_by_client(ports[0], 4, [0, 1, 2, 3], 12345)
+    first = chosen(ports, clients)
+    assert chosen(ports, clients) == first
+    counts = [first.count(index) for index in range(4)]
+    assert min(counts) > len(clients) / 8, counts
+    assert steer_by_client(ports[0], 4, [0, 1, 2, 3], 54321)
+    assert chosen(ports, clients) != first
+
+
+def test_a_node_that_leaves_moves_its_own_clients_only_and_has_them_again_when_it_comes_back(
+    ports: list[socket.socket], clients: list[socket.socket]
+) -> None:
+    assert steer_by_client(ports[0], 4, [0, 1, 2, 3], 7)
+    first = chosen(ports, clients)
+    assert steer_by_client(ports[0], 4, [0, 2, 3], 7)
+    without = chosen(ports, clients)
+    moved = [other for one, other in zip(first, without, strict=True) if one == 1]
+    assert [other for one, other in zip(first, without, strict=True) if one != 1] == [one for one in first if one != 1]
+    assert set(moved) == {0, 2, 3}
+    assert steer_by_client(ports[0], 4, [0, 1, 2, 3], 7)
+    assert chosen(ports, clients) == first
+
+
+def test_clients_of_one_host_are_spread_by_their_ports() -> None:
+    """The hash has no weakness that shows with ports in a row."""
+    for seed in range(20):
+        counts = [0] * 4
+        for port in range(40_000, 40_400):
+            counts[hashed(seed, (0x0A00_0001, port)) % 4] += 1
+        assert min(counts) > 60, (seed, counts)
+
+
+def hashed(seed: int, words: tuple[int, ...]) -> int:
+    """What the program works out."""
+    value = seed
+    for word in words:
+        value = (value ^ word) * MULTIPLIER & 0xFFFFFFFF
+        value ^= value >> 15
+    return value

@@ -1,7 +1,7 @@
 import attrs
 import pytest
 
-from tierlb.model.address import Address
+from tierlb.model.address import Address, Transport
 from tierlb.model.snapshot import Destination, FoundEndpoint, HostSpec, Listener, PoolSettings, Send
 from tierlb.model.topology import (
     DRAIN_S,
@@ -348,3 +348,12 @@ def test_what_dns_finds_keeps_its_weight_and_its_level():
     found = (FoundEndpoint(Address("10.0.0.5", 80), 3.0), FoundEndpoint(Address("10.0.0.6", 80), 7.0, 1))
     (destination,) = discovered(snapshot, {"far": found}).rules[0].action.destinations
     assert [(host.weight, host.level) for host in destination.hosts] == [(3.0, 0), (7.0, 1)]
+
+
+def test_a_tier_over_udp_listens_for_datagrams_at_its_public_port_and_for_parents() -> None:
+    edge = tier("edge", Kind.L4, "mid", listen=PUBLIC, protocol=Transport.UDP, responses=1)
+    topology = topology_of(edge, tier("mid", Kind.L4, "app", protocol=Transport.UDP))
+    for name, responses in (("edge", 1), ("mid", None)):
+        snapshot = snapshot_for(topology, name, 1, {}, {})
+        assert (snapshot.protocol, snapshot.responses) == (Transport.UDP, responses)
+        assert [listener.protocol for listener in snapshot.listeners] == [Transport.UDP]

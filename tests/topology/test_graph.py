@@ -49,6 +49,11 @@ P = "p: {endpoints: [127.0.0.1:9001]}"
             P + "\nq: {endpoints: {127.0.0.1:1: 2}}",
         ),
         ("a: {kind: l7, listen: '127.0.0.1:80', agent_check: '127.0.0.1:81', to: p}", "p: {agents: true}"),
+        ("a: {kind: l4, listen: ':53', to: p}\nb: {kind: l4, protocol: udp, listen: ':53', to: p}", P),
+        ("a: {kind: l4, protocol: udp, listen: ':53', to: b}\nb: {kind: l4, protocol: udp, to: p}", P),
+        ("a: {kind: l4, protocol: udp, listen: ':7900', to: p}", P),
+        ("a: {kind: l4, protocol: udp, listen: ':53', agent_check: ':53', to: p}", P),
+        ("a: {kind: l4, protocol: udp, listen: ':53', to: p}", "p: {endpoints: [10.0.0.7:53], health: {path: /}}"),
     ],
 )
 def test_right_clusters_have_no_problem(tiers: str, pools: str) -> None:
@@ -58,6 +63,36 @@ def test_right_clusters_have_no_problem(tiers: str, pools: str) -> None:
 @pytest.mark.parametrize(
     ("tiers", "pools", "problem"),
     [
+        (
+            "a: {kind: l4, protocol: udp, listen: ':53', to: b}\nb: {kind: l7, to: p}",
+            P,
+            "tiers.a.to: 'b' is an l7 tier, which takes HTTP over TCP, and 'a' sends datagrams: send to a pool or",
+        ),
+        (
+            "a: {kind: l4, protocol: udp, listen: ':53', to: [b, p]}\nb: {kind: l4, to: p}",
+            P,
+            "tiers.a.to[0]: 'b' takes TCP connections, and 'a' sends datagrams: give 'b' protocol: udp too",
+        ),
+        (
+            "a: {kind: l4, listen: ':53', to: {b: 1}}\nb: {kind: l4, protocol: udp, to: p}",
+            P,
+            "tiers.a.to.b: 'b' takes datagrams (protocol: udp), and 'a' sends over TCP: give both one protocol",
+        ),
+        (
+            "a: {kind: l7, listen: ':80', to: b}\nb: {kind: l4, protocol: udp, to: p}",
+            P,
+            "tiers.a.to: 'b' takes datagrams (protocol: udp), and 'a' sends over TCP: send to another tier, or to a",
+        ),
+        (
+            "a: {kind: l4, protocol: udp, listen: ':53', to: p}\nb: {kind: l4, protocol: udp, listen: ':53', to: p}",
+            P,
+            "tiers.b.listen: port 53 is already used by tiers.a.listen",
+        ),
+        (
+            "a: {kind: l4, protocol: udp, listen: '127.0.0.1:53', to: p}\nb: {kind: l4, listen: ':54', to: p}",
+            "p: {endpoints: [127.0.0.1:53]}",
+            "pools.p.endpoints[0]: tier 'a' listens here and sends to this pool: a loop",
+        ),
         ("a: {kind: l7, listen: ':80', to: [p, ap]}", P, "tiers.a.to[1]: no tier or pool named 'ap'"),
         ("apple: {kind: l7, listen: ':80', to: {p: 1, aple: 1}}", P, "named 'aple' (did you mean 'apple'?)"),
         (

@@ -35,6 +35,9 @@ def faults_of(tiers: str, pools: str = "") -> list[str]:
         "{kind: l4, to: a, balance: maglev, hash_on: source, agent_check: ':9', replicas: 1}",
         "{kind: l7, to: a, balance: maglev, hash_on: {header: x-a}, agent_check: ':9', orca: json}",
         "{kind: l7, to: a, balance: leastconn, hash_on: source}",
+        "{kind: l4, protocol: tcp, to: a, timeouts: {connect: 1s}}",
+        "{kind: l4, protocol: udp, to: a, responses: 1, timeouts: {idle: 5s}, limits: {connections: 9}, drain: 5s}",
+        "{kind: l4, protocol: udp, to: a, balance: maglev, hash_on: source, agent_check: ':9'}",
     ],
 )
 def test_what_is_right_has_no_fault(tier: str) -> None:
@@ -57,6 +60,15 @@ def test_what_is_right_has_no_fault(tier: str) -> None:
         ),
         ("{kind: l4, routes: [{to: a}]}", "tiers.web.routes: is for l7 tiers"),
         ("{kind: l4, to: a, trusted_peers: [::1]}", "tiers.web.trusted_peers: is for l7 tiers"),
+        ("{kind: l7, protocol: udp, to: a}", "tiers.web.protocol: is for l4 tiers; an l7 tier takes HTTP over TCP"),
+        ("{kind: l7, protocol: tcp, to: a}", "tiers.web.protocol: is for l4 tiers"),
+        ("{kind: l4, to: a, responses: 1}", "tiers.web.responses: only sessions of an l4 tier with protocol: udp end"),
+        ("{kind: l4, protocol: tcp, to: a, responses: 1}", "tiers.web.responses: only sessions of an l4 tier with"),
+        ("{kind: l7, to: a, responses: 1}", "tiers.web.responses: only sessions of an l4 tier with protocol: udp"),
+        (
+            "{kind: l4, protocol: udp, to: a, timeouts: {connect: 1s}}",
+            "tiers.web.timeouts.connect: has no effect with protocol: udp, which makes no connections",
+        ),
         ("{kind: l4, to: a, timeouts: {head: 1s}}", "tiers.web.timeouts.head: is for l7 tiers"),
         ("{kind: l4, to: a, timeouts: {response: 1s}}", "tiers.web.timeouts.response: is for l7 tiers"),
         ("{kind: l4, to: a, timeouts: {stream: 1s}}", "tiers.web.timeouts.stream: is for l7 tiers"),

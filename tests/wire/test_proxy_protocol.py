@@ -12,6 +12,8 @@ from tierlb.wire.proxy_protocol import (
     MAX_ADDRESS_BLOCK_BYTES,
     MAX_HEADER_BYTES,
     PARENT,
+    SESSION_KNOWN,
+    SESSION_UNKNOWN,
     SIGNATURE,
     BadProxyHeader,
     ProxyHeader,
@@ -44,6 +46,25 @@ def test_an_ipv4_end_is_mapped_where_the_other_is_ipv6() -> None:
 
 def test_a_scoped_address_is_written_without_its_scope() -> None:
     assert encode_v2(("fe80::1%eth0", 1), ("fe80::2", 2)) == encode_v2(("fe80::1", 1), ("fe80::2", 2))
+
+
+@pytest.mark.parametrize("host", ["192.0.2.7", "2001:db8::7"])
+def test_over_udp_the_family_says_so_and_neither_reader_takes_the_others_header(host: str) -> None:
+    source, at = (host, 5353), (host, 53)
+    udp, tcp = encode_v2(source, at, datagrams=True), encode_v2(source, at)
+    assert (udp[13], len(udp)) == (0x22 if ":" in host else 0x12, len(tcp))
+    assert parse_v2(udp + b"data", datagram=True) == ProxyHeader(source, at, len(udp))
+    for header, datagram in ((udp, False), (tcp, True)):
+        with pytest.raises(BadProxyHeader):
+            parse_v2(header, datagram=datagram)
+
+
+def test_a_childs_words_over_udp_have_no_key_and_no_addresses() -> None:
+    for word in (SESSION_KNOWN, SESSION_UNKNOWN):
+        header = parse_v2(word, datagram=True)
+        assert header is not None
+        assert (header.source, header.length, list(header.tlvs.values())) == (None, len(word), [b""])
+    assert SESSION_KNOWN != SESSION_UNKNOWN
 
 
 def test_a_name_is_not_an_address() -> None:

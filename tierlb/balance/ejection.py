@@ -29,6 +29,11 @@ class Ejection:
         self.failures = self.times = 0
         self.until = 0.0
 
+    def tried_again(self) -> None:
+        """Its time is over, and traffic is to show whether it works: the next failure ejects it for longer."""
+        self.failures = 0
+        self.until = 0.0
+
     def failed(self, now: float, *, refused: bool) -> bool:
         """Note a failed connect (or probe); true if the host is newly ejected, or ejected again.
 

@@ -19,7 +19,7 @@ from tierlb.controller.active import ControllerParts
 from tierlb.controller.engine import ProcessEngine
 from tierlb.controller.process import ControllerProcess, ControllerSettings
 from tierlb.local.ports import PortTaken, listen
-from tierlb.model.address import Address, parse_address
+from tierlb.model.address import Address, ListenAddress, parse_address
 from tierlb.model.topology import Topology
 from tierlb.net.descriptors import raise_limit
 from tierlb.net.tls import TlsProblem, admin_context
@@ -82,7 +82,7 @@ def _run_process(
     )
     admin_tls = admin_context(topology.admin_tls) if topology.admin_tls is not None else None
     errors = InternalErrors(log)
-    with listen(admin_at, "the admin API") as listening:
+    with listen(ListenAddress(admin_at), "the admin API") as listening:
         log.warm()
         admin = AdminPort(listening, admin_token, errors, topology.admin_hosts, admin_tls)
         parts = ControllerParts(topology, options.file, text, engine, _user(), log, errors, admission, admin)

@@ -26,7 +26,7 @@ from tierlb.controller.startup import start_anew
 from tierlb.controller.store import FileStore
 from tierlb.local.ports import PortTaken, check_free, listen
 from tierlb.local.supervisor import Supervisor
-from tierlb.model.address import Address
+from tierlb.model.address import Address, ListenAddress
 from tierlb.model.topology import Kind, Topology
 from tierlb.net.descriptors import limit, raise_limit
 from tierlb.net.tls import TlsProblem, admin_context
@@ -73,7 +73,7 @@ async def _up(topology: Topology, source: Source, text: str, options: UpOptions)
     try:
         check_free(topology)
         admin_tls = admin_context(topology.admin_tls) if topology.admin_tls is not None else None
-        admin = listen(topology.admin, "admin.listen")
+        admin = listen(ListenAddress(topology.admin), "admin.listen")
         if await start_anew(changes, text, getpass.getuser()) != text:
             topology = controller.topology
             check_free(topology)

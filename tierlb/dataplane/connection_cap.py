@@ -93,8 +93,12 @@ class ConnectionCap:
 
     def turn_away(self, sock: socket.socket, now: float) -> None:
         """Refuse a connection that was accepted beyond the cap."""
-        self._refused(now, "connections")
+        self.refuse(now)
         self._front.turn_away(sock, at_once=False)
+
+    def refuse(self, now: float) -> None:
+        """Count one that is refused beyond the cap."""
+        self._refused(now, "connections")
 
     def out_of_descriptors(self, listening: socket.socket, now: float) -> bool:
         """`accept` failed because descriptors ran out. Frees one, or turns away some of those that wait; false if

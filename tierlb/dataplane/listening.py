@@ -12,10 +12,19 @@ from typing import Any
 import attrs
 
 from tierlb.dataplane.counters import Counters
-from tierlb.model.address import Address
+from tierlb.model.address import Address, Transport
 from tierlb.model.snapshot import Listener
 from tierlb.net.broker import Broker
-from tierlb.net.listeners import ACCEPTS_PER_EVENT, Accepted, Acceptor, Exhausted, is_kept, open_socket
+from tierlb.net.datagrams import DatagramPort, OnNewcomer, datagram_port
+from tierlb.net.listeners import (
+    ACCEPTS_PER_EVENT,
+    Accepted,
+    Acceptor,
+    Exhausted,
+    is_kept,
+    listens_at,
+    open_socket,
+)
 from tierlb.net.reactor import READ, Reactor
 from tierlb.net.wheel import NEVER
 
@@ -33,16 +42,20 @@ class Listening:
         broker: Broker | None,
         on_accept: Accepted,
         on_exhausted: Exhausted,
+        on_newcomer: OnNewcomer,
         counters: Callable[[], Counters],
     ) -> None:
         self._reactor = reactor
         self._broker = broker
         self._on_accept = on_accept
         self._on_exhausted = on_exhausted
+        self._on_newcomer = on_newcomer
         self._counters = counters
-        self._acceptors: dict[Listener, Acceptor] = {}
+        self._acceptors: dict[Listener, Acceptor | DatagramPort] = {}
+        self._finishing: dict[Listener, DatagramPort] = {}
+        """Ports out of service that are open for their sessions."""
         self._addresses: dict[Listener, Address] = {}
-        self._lingering: dict[Listener, tuple[Acceptor, float]] = {}
+        self._lingering: dict[Listener, tuple[Acceptor | DatagramPort, float]] = {}
         """Listeners that are named no more, and until when they accept."""
         if broker is not None:
             reactor.add(broker.fileno(), READ, self._take_offers)
@@ -51,10 +64,12 @@ class Listening:
         """Sockets for those that are new, at the ports that they `had` if these are free. Raises OSError if one cannot
         be opened, and then none is."""
         had = self._addresses | dict(had)
+        self._finishing = {listener: port for listener, port in self._finishing.items() if port.watching}
+        is_open = {*self._acceptors, *self._lingering, *self._finishing}
         opened: dict[Listener, Any] = {}
         try:
             for listener in wanted:
-                if not (listener in self._acceptors or listener in self._lingering or listener in opened):
+                if not (listener in is_open or listener in opened):
                     known = self._open_again(listener, had.get(listener))
                     opened[listener] = known or open_socket(listener, self._broker)
         except OSError:
@@ -85,12 +100,19 @@ class Listening:
             self._lingering[listener] = (self._acceptors.pop(listener), now + linger_s(listener))
         for listener in [known for known in self._lingering if known in wanted]:
             self._acceptors[listener] = self._lingering.pop(listener)[0]
+        for listener in [known for known in self._finishing if known in wanted]:
+            port = self._acceptors[listener] = self._finishing.pop(listener)
+            port.ended = False
         self._end_lingering(now)
         for listener, sock in opened.items():
-            self._acceptors[listener] = Acceptor(
-                self._reactor, listener, sock, lambda: ACCEPTS_PER_EVENT, self._on_accept, self._on_exhausted
-            )
+            self._acceptors[listener] = self._acceptor(listener, sock)
             self._addresses[listener] = Address(*sock.getsockname()[:2])
+
+    def _acceptor(self, listener: Listener, sock: Any) -> Acceptor | DatagramPort:
+        if listener.protocol is Transport.UDP:
+            return datagram_port(self._reactor, listener, sock, self._on_newcomer)
+        room = lambda: ACCEPTS_PER_EVENT  # noqa: E731
+        return Acceptor(self._reactor, listener, sock, room, self._on_accept, self._on_exhausted)
 
     def addresses(self, listeners: Iterable[Listener]) -> tuple[Address, ...]:
         """Where they are bound, or were."""
@@ -105,7 +127,7 @@ class Listening:
         """End those that lingered for long enough; let those accept again that stood back."""
         self._end_lingering(now)
         for acceptor in self._acceptors.values():
-            if not acceptor.watching and acceptor.filed == NEVER:
+            if isinstance(acceptor, Acceptor) and not acceptor.watching and acceptor.filed == NEVER:
                 acceptor.come_back()
 
     def drain(self) -> None:
@@ -116,7 +138,7 @@ class Listening:
 
     def close(self) -> None:
         """At once."""
-        for acceptor in self._all():
+        for acceptor in (*self._all(), *self._finishing.values()):
             acceptor.close()
         self._forget()
 
@@ -131,15 +153,16 @@ class Listening:
         for address, sock in offers:
             with sock:
                 for acceptor in self._acceptors.values():
-                    if acceptor.listener.address == address:
+                    if listens_at(acceptor.listener) == address:
                         acceptor.take_from(sock)
 
-    def _all(self) -> list[Acceptor]:
+    def _all(self) -> list[Acceptor | DatagramPort]:
         return [*self._acceptors.values(), *(acceptor for acceptor, _ in self._lingering.values())]
 
     def _forget(self) -> None:
         self._acceptors.clear()
         self._lingering.clear()
+        self._finishing.clear()
 
     def _end_lingering(self, now: float) -> None:
         """One that other processes accept from need not linger."""
@@ -148,17 +171,19 @@ class Listening:
                 del self._lingering[listener]
                 self._end(acceptor)
 
-    def _end(self, acceptor: Acceptor) -> None:
+    def _end(self, acceptor: Acceptor | DatagramPort) -> None:
         if self._is_borrowed(acceptor.listener):
             acceptor.close()
             self._give_back(acceptor.listener)
         else:
             acceptor.finish()
+            if isinstance(acceptor, DatagramPort):
+                self._finishing[acceptor.listener] = acceptor
         self._counters().rejected += acceptor.strangers
 
     def _give_back(self, listener: Listener) -> None:
         if self._broker is not None and is_kept(listener):
-            self._broker.give_back(listener.address)
+            self._broker.give_back(listens_at(listener))
 
     def _is_borrowed(self, listener: Listener) -> bool:
         return self._broker is not None and is_kept(listener)

@@ -87,6 +87,10 @@ class Pipe(Timed):
         """When something moved last, or when the pipe began: the idle time runs from then on."""
         return max(self.began, self.client.moved, self.upstream.moved)
 
+    def moves(self) -> tuple[float, float]:
+        """When something came last from the client and from the host."""
+        return self.client.moved, self.upstream.moved
+
     @property
     def is_unused(self) -> bool:
         """Nothing has come from either end so far."""

@@ -14,7 +14,7 @@ from tierlb.dataplane.listening import LISTENER_LINGER_S, Listening
 from tierlb.dataplane.parent_identity import ParentIdentity
 from tierlb.dataplane.runtime import Runtime, Serving
 from tierlb.dataplane.upstream.discovery import Discovery
-from tierlb.model.address import Address
+from tierlb.model.address import Address, Transport
 from tierlb.model.load import Echo, Guidance, NodeLoad, NodeRow, SubtreeLoad
 from tierlb.model.snapshot import Listener, Snapshot
 from tierlb.model.topology import Admin
@@ -67,6 +67,7 @@ class Plane:
             broker,
             lambda sock, peer, listener: self.serving.accept(sock, peer, listener),
             lambda listening: self.serving.out_of_descriptors(listening),
+            lambda port, key, source, data: self.serving.newcomer(port, key, source, data),
             lambda: self.serving.counters,
         )
         self._configured = trio.Event()
@@ -80,8 +81,8 @@ class Plane:
         a port cannot be opened or the tier's kind would change.
         """
         before = self.serving.snapshot if isinstance(self.serving, Runtime) else snapshot
-        if before.kind is not snapshot.kind:
-            raise Refused(f"a node cannot change from {before.kind.value} to {snapshot.kind.value}")
+        if (before.kind, before.protocol) != (snapshot.kind, snapshot.protocol):
+            raise Refused(f"a node cannot change from {_nature(before)} to {_nature(snapshot)}")
         wanted = _wanted(snapshot)
         try:
             new = () if self._drained.is_set() else wanted
@@ -202,6 +203,10 @@ class Plane:
                 now = self.reactor.look()
                 self._listening.tick(now)
                 self.serving.tick(now, ends=self._drained.is_set())
+
+
+def _nature(snapshot: Snapshot) -> str:
+    return f"{snapshot.kind.value}{' over UDP' if snapshot.protocol is Transport.UDP else ''}"
 
 
 def _wanted(snapshot: Snapshot) -> tuple[Listener, ...]:

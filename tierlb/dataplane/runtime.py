@@ -4,7 +4,7 @@ upkeep, the cap on its connections and the drain (`Runtime`).
 
 import random
 import socket
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any, Protocol
 
 import attrs
@@ -13,15 +13,18 @@ from tierlb.balance.drain import BELOW_S, DrainState, Remainder
 from tierlb.dataplane.connection_cap import CappedFront, ConnectionCap
 from tierlb.dataplane.counters import Counters
 from tierlb.dataplane.l4.front import L4Front
+from tierlb.dataplane.l4.udp_front import UdpFront
 from tierlb.dataplane.l7.front import L7Front
 from tierlb.dataplane.maintenance import Maintenance
 from tierlb.dataplane.parent_identity import ParentIdentity
 from tierlb.dataplane.pipe import Pipe
 from tierlb.dataplane.upkeep import Served, Upkeep
 from tierlb.dataplane.upstream.host import Host
+from tierlb.model.address import Transport
 from tierlb.model.load import Echo, Guidance, NodeLoad, NodeRow, SubtreeLoad
 from tierlb.model.snapshot import Listener, Send, Snapshot
 from tierlb.model.topology import Admin, Kind
+from tierlb.net.datagrams import DatagramPort, OnNewcomer
 from tierlb.net.reactor import Reactor
 from tierlb.telemetry.exposition import Exposed
 from tierlb.telemetry.internal_errors import InternalErrors
@@ -29,7 +32,7 @@ from tierlb.telemetry.sketch import Sketch
 
 
 class Front(Served, CappedFront, Protocol):
-    """What an l4 and an l7 front have in common."""
+    """What all fronts have in common."""
 
     @property
     def drained(self) -> bool: ...
@@ -44,14 +47,20 @@ class Front(Served, CappedFront, Protocol):
     def accept(self, sock: Any, peer: tuple[str, int], listener: Listener) -> None: ...
 
 
+def _ignore(port: DatagramPort, key: Any, source: tuple[str, int], data: bytes) -> None:
+    """A datagram where nothing is served over UDP."""
+
+
 class Serving:
-    """The data plane of a node without a snapshot: it serves nothing, and what others report changes nothing."""
+    """The data plane of a node without a snapshot: it serves nothing, and what others report changes nothing.
+    `newcomer` takes the datagrams of clients without a session."""
 
     def __init__(self, name: str, errors: InternalErrors, counters: Counters | None = None) -> None:
         self.name = name
         self.errors = errors
         self.counters = counters or Counters()
         self.drain_time = DrainState()
+        self.newcomer: OnNewcomer = _ignore
 
     def accept(self, sock: socket.socket, peer: tuple[str, int], listener: Listener) -> None:
         """A connection arrived."""
@@ -132,12 +141,13 @@ class Runtime(Serving):
         errors: InternalErrors,
         descriptors: int,
     ) -> None:
-        kind = L4Front if snapshot.kind is Kind.L4 else L7Front
-        self.front: Front = kind(identity.name, reactor, rng, log, identity)
+        self.front: Front = _front_class(snapshot)(identity.name, reactor, rng, log, identity)
         super().__init__(identity.name, errors, self.front.counters)
         self.snapshot = snapshot
         self.upkeep = Upkeep(self.front, reactor, rng, log, errors)
         self.cap = ConnectionCap(self.front, log, descriptors)
+        if isinstance(self.front, UdpFront):
+            self.front.cap, self.newcomer = self.cap, self.front.newcomer
         self._reactor = reactor
         self._log = log
         self._maintenance = Maintenance()
@@ -247,6 +257,12 @@ class Runtime(Serving):
 
     def announce_drain(self) -> float:
         return self.upkeep.announce_drain(self._reactor.look())
+
+
+def _front_class(snapshot: Snapshot) -> Callable[..., L4Front | UdpFront | L7Front]:
+    if snapshot.kind is Kind.L7:
+        return L7Front
+    return UdpFront if snapshot.protocol is Transport.UDP else L4Front
 
 
 def _drain_s(snapshot: Snapshot) -> float:

@@ -4,6 +4,8 @@ Ports for endpoints are below the kernel's ephemeral range, so that neither an o
 `port 0` can take one while its process is being restarted.
 """
 
+import errno
+import os
 import random
 import socket
 from collections.abc import Iterator
@@ -11,8 +13,9 @@ from pathlib import Path
 
 import attrs
 
-from tierlb.model.address import Address
-from tierlb.model.topology import Topology
+from tierlb.model.address import Address, ListenAddress, Transport
+from tierlb.model.topology import Topology, public_address
+from tierlb.net.datagrams import open_datagram_socket
 
 EPHEMERAL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 EPHEMERAL_FROM = 32768
@@ -28,12 +31,12 @@ class PortTaken(OSError):  # noqa: N818 (the text is the whole message)
 def check_free(topology: Topology) -> None:
     """Raise PortTaken for the first public address of a tier that is not free."""
     for tier in topology.tiers.values():
-        if tier.listen is not None:
-            listen(tier.listen, f"tiers.{tier.name}.listen").close()
+        if (address := public_address(tier)) is not None:
+            listen(address, f"tiers.{tier.name}.listen").close()
 
 
-def listen(address: Address, purpose: str) -> socket.socket:
-    """A listening socket, or PortTaken."""
+def listen(address: ListenAddress, purpose: str) -> socket.socket:
+    """A listening socket, over UDP a bound one, or PortTaken."""
     sock = bind(address, purpose)
     try:
         start_listening(sock, address, purpose, CHECK_BACKLOG)
@@ -43,16 +46,28 @@ def listen(address: Address, purpose: str) -> socket.socket:
     return sock
 
 
-def start_listening(sock: socket.socket, address: Address, purpose: str, backlog: int) -> None:
-    """Listen on a bound socket. Raises PortTaken where another process listens there by now."""
+def start_listening(sock: socket.socket, address: ListenAddress, purpose: str, backlog: int) -> None:
+    """Listen on a bound socket; one for datagrams does so already. Raises PortTaken where another process listens there
+    by now."""
+    if address.transport is Transport.UDP:
+        return
     try:
         sock.listen(backlog)
     except OSError as error:
         raise PortTaken(_taken_text(address, purpose, error)) from error
 
 
-def bind(address: Address, purpose: str, *, shared: bool = False) -> socket.socket:
-    """A bound socket that still refuses connections, or PortTaken. `shared`: beside other sockets of this user's."""
+def bind(address: ListenAddress, purpose: str, *, shared: bool = False) -> socket.socket:
+    """A bound socket, which still refuses connections, or PortTaken. `shared`: beside other sockets of this user's."""
+    try:
+        if address.transport is Transport.UDP:
+            return open_datagram_socket(address.address, shared=shared)
+        return _bind_stream(address.address, shared=shared)
+    except OSError as error:
+        raise PortTaken(_taken_text(address, purpose, error)) from error
+
+
+def _bind_stream(address: Address, *, shared: bool) -> socket.socket:
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -62,9 +77,9 @@ def bind(address: Address, purpose: str, *, shared: bool = False) -> socket.sock
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(address.sockaddr)
-    except OSError as error:
+    except OSError:
         sock.close()
-        raise PortTaken(_taken_text(address, purpose, error)) from error
+        raise
     return sock
 
 
@@ -90,10 +105,12 @@ class FreePorts:
         yield from range(LOWEST_PORT, start)
 
 
-def _taken_text(address: Address, purpose: str, error: OSError) -> str:
+def _taken_text(address: ListenAddress, purpose: str, error: OSError) -> str:
+    which = "-ltnp" if address.transport is Transport.TCP else "-lunp"
+    reason = os.strerror(error.errno or errno.EADDRINUSE)
     return (
-        f"{purpose}: cannot listen on {address}: {error.strerror}. "
-        f"See who has it with `ss -ltnp 'sport = :{address.port}'` and stop that, "
+        f"{purpose}: cannot listen on {address}: {reason}. "
+        f"See who has it with `ss {which} 'sport = :{address.address.port}'` and stop that, "
         "or change the address in the file"
     )
 

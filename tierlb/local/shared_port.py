@@ -5,7 +5,8 @@ One queue for all wakes every idle node for each connection, and in a burst the 
 done here instead:
 
 * Sockets are numbered as the nodes are. A process that replaces another takes the very same socket, with its queue.
-* Only sockets with a process that accepts from them get new connections (net/steering.py).
+* Only sockets with a process that accepts from them get new connections (net/steering.py). Datagrams of one client
+  come to one socket as long as that has a process.
 * What waits in a socket without a process, or in that of a process that does not get to it, is taken by a sibling:
   `waiting` finds such sockets, and the caller lends them to `helper`.
 
@@ -13,6 +14,7 @@ A socket stays open for as long as the address does, because a handshake that be
 queue. It takes part again when a node with its number comes back.
 """
 
+import secrets
 import select
 import socket
 from typing import Generic, Protocol, TypeVar
@@ -20,9 +22,9 @@ from typing import Generic, Protocol, TypeVar
 import attrs
 
 from tierlb.local.ports import bind, start_listening
-from tierlb.model.address import Address
+from tierlb.model.address import ListenAddress, Transport
 from tierlb.net.listeners import BACKLOG, bequeath
-from tierlb.net.steering import steer
+from tierlb.net.steering import steer, steer_by_client
 
 
 class Borrower(Protocol):
@@ -40,7 +42,7 @@ Process = TypeVar("Process", bound=Borrower)
 class SharedPort(Generic[Process]):
     """`purpose`: the key of the topology file that names the address."""
 
-    address: Address
+    address: ListenAddress
     purpose: str
     _spare: socket.socket | None
     """Bound first, and not assigned to a node yet."""
@@ -50,16 +52,18 @@ class SharedPort(Generic[Process]):
     _waited: set[int] = attrs.field(factory=set, init=False)
     """The numbers of the sockets in whose queues something waited at the last look."""
     _helped: int = attrs.field(default=0, init=False)
+    _seed: int = attrs.field(factory=lambda: secrets.randbits(31), init=False)
+    """Clients over UDP cannot know which node they get."""
 
     @classmethod
-    def bound(cls, address: Address, purpose: str) -> "SharedPort[Process]":
+    def bound(cls, address: ListenAddress, purpose: str) -> "SharedPort[Process]":
         """Raises PortTaken where another process has it."""
         sock = bind(address, purpose)
         # Only now: with the option from the start, it could be bound beside that of another cluster.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         port = cls(address, purpose, sock)
         try:
-            bequeath(sock, address)
+            _prepare(sock, address)
         except BaseException:
             port.close()
             raise
@@ -129,7 +133,7 @@ class SharedPort(Generic[Process]):
     def _another(self) -> socket.socket:
         sock = bind(self.address, self.purpose, shared=True)
         try:
-            bequeath(sock, self.address)
+            _prepare(sock, self.address)
         except BaseException:
             sock.close()
             raise
@@ -140,7 +144,16 @@ class SharedPort(Generic[Process]):
         lent = self._numbers()
         if lent and self.is_spread:
             sock = next(iter(self._sockets.values()))
-            steer(sock, [index for index, number in enumerate(self._sockets) if number in lent])
+            indices = [index for index, number in enumerate(self._sockets) if number in lent]
+            if self.address.transport is Transport.UDP:
+                steer_by_client(sock, len(self._sockets), indices, self._seed)
+            else:
+                steer(sock, indices)
 
     def _numbers(self) -> set[int]:
         return {each.number for each in self._borrowers}
+
+
+def _prepare(sock: socket.socket, address: ListenAddress) -> None:
+    if address.transport is Transport.TCP:
+        bequeath(sock, address.address)

@@ -5,6 +5,7 @@ node process under an attacker's control cannot have a supervisor that may be ro
 
 An address is bound from the start, so that a taken port is noticed at once. It listens only when the first node borrows
 a socket. Until then connections are refused, because in the queue they would wait for a node that may never start.
+Datagrams wait from the start.
 
 See net/broker.py for why nodes do not open them themselves, and local/shared_port.py for how nodes share an address.
 """
@@ -19,7 +20,7 @@ import attrs
 import trio
 
 from tierlb.local.shared_port import SharedPort
-from tierlb.model.address import Address, parse_address
+from tierlb.model.address import ListenAddress, parse_listen_address
 from tierlb.net.broker import MAX_BYTES, OK, RETURNED, TAKE
 from tierlb.net.descriptors import EXHAUSTED
 
@@ -40,7 +41,7 @@ class NodeProcess:
     tier: str
     number: int
 
-    def offer(self, address: Address, sock: socket.socket) -> None:
+    def offer(self, address: ListenAddress, sock: socket.socket) -> None:
         """Have it take what waits in the queue. If it does not read what it is sent, or anything is lacking for it, the
         next look finds the queue again."""
         with (
@@ -54,27 +55,27 @@ class NodeProcess:
 class Sockets:
     """Binds each address once; `keep` closes those that are no longer needed. `run` beside it."""
 
-    _open: dict[Address, SharedPort[NodeProcess]] = attrs.field(factory=dict, init=False)
-    _tiers: dict[Address, set[str]] = attrs.field(factory=dict, init=False)
+    _open: dict[ListenAddress, SharedPort[NodeProcess]] = attrs.field(factory=dict, init=False)
+    _tiers: dict[ListenAddress, set[str]] = attrs.field(factory=dict, init=False)
     """The tiers that may borrow each address. There are two during a change that moves an address from one to the
     other."""
 
     _lent: trio.Event = attrs.field(factory=trio.Event, init=False)
 
-    def open(self, address: Address, tier: str) -> None:
+    def open(self, address: ListenAddress, tier: str) -> None:
         """Bind the address for the nodes of a tier. Raises PortTaken."""
-        if address.port and address not in self._open:
+        if address.address.port and address not in self._open:
             self._open[address] = SharedPort.bound(address, f"tiers.{tier}.listen")
         self._tiers.setdefault(address, set()).add(tier)
 
-    def keep(self, addresses: Mapping[Address, str]) -> None:
+    def keep(self, addresses: Mapping[ListenAddress, str]) -> None:
         """Close all other addresses; each of these belongs to one tier from now on."""
         for address in [address for address in self._open if address not in addresses]:
             self._open.pop(address).close()
         self._tiers = {address: {tier} for address, tier in addresses.items()}
 
     @property
-    def addresses(self) -> frozenset[Address]:
+    def addresses(self) -> frozenset[ListenAddress]:
         """Those that are bound."""
         return frozenset(self._open)
 
@@ -113,7 +114,7 @@ class Sockets:
     def _answer(self, process: NodeProcess, request: bytes) -> tuple[bytes, list[int]]:
         tier = process.tier
         try:
-            address = parse_address(request.decode())
+            address = parse_listen_address(request.decode())
             if tier not in self._tiers.get(address, ()):
                 return f"the topology names no address {address} for tier {tier}".encode(), []
             self.open(address, tier)
@@ -127,7 +128,7 @@ class Sockets:
 
     def _take_back(self, process: NodeProcess, request: bytes) -> None:
         with contextlib.suppress(ValueError):
-            if port := self._open.get(parse_address(request.removesuffix(RETURNED).decode())):
+            if port := self._open.get(parse_listen_address(request.removesuffix(RETURNED).decode())):
                 port.take_back(process)
                 self._help(port)
 

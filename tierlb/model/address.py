@@ -1,13 +1,21 @@
-"""Addresses: a host and a TCP port, as `host:port` or `[v6]:port`."""
+"""Addresses: a host and a port, as `host:port` or `[v6]:port`."""
 
+import enum
 import ipaddress
 
 import attrs
 
 
+class Transport(enum.Enum):
+    """What the ports of an l4 tier carry. TCP and UDP each have ports of their own."""
+
+    TCP = "tcp"
+    UDP = "udp"
+
+
 @attrs.frozen(order=True)
 class Address:
-    """An IP address (never a name) and a TCP port; port 0 asks the kernel for a free one."""
+    """An IP address (never a name) and a port; port 0 asks the kernel for a free one."""
 
     host: str
     port: int
@@ -19,6 +27,23 @@ class Address:
     def sockaddr(self) -> tuple[str, int]:
         """The pair for `bind` and `connect`."""
         return (self.host, self.port)
+
+
+@attrs.frozen(order=True)
+class ListenAddress:
+    """Where a tier listens, and for what: `host:port` for TCP, `host:port/udp` for UDP."""
+
+    address: Address
+    transport: Transport = Transport.TCP
+
+    def __str__(self) -> str:
+        return f"{self.address}{'' if self.transport is Transport.TCP else f'/{self.transport.value}'}"
+
+
+def parse_listen_address(text: str) -> ListenAddress:
+    """Read what `str` makes of one. Raises ValueError."""
+    address, _, transport = text.partition("/")
+    return ListenAddress(parse_address(address), Transport(transport or Transport.TCP.value))
 
 
 def parse_address(text: str) -> Address:

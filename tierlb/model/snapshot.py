@@ -9,7 +9,7 @@ controller.
 
 import attrs
 
-from tierlb.model.address import Address
+from tierlb.model.address import Address, Transport
 from tierlb.model.load import JSON_KEY
 from tierlb.model.topology import (
     DRAIN_S,
@@ -114,13 +114,15 @@ class Listener:
 
     With `accept_from` (CIDR networks) connections from elsewhere are closed at once. `inner`: the peers are parents,
     and each connection must start with a PROXY v2 header that names the parent and proves that it belongs to the
-    cluster. A `shared` port (SO_REUSEPORT) is opened by several nodes of one machine.
+    cluster; over UDP the first datagram of a session does. A `shared` port (SO_REUSEPORT) is opened by several nodes of
+    one machine.
     """
 
     address: Address
     inner: bool = False
     shared: bool = False
     accept_from: tuple[str, ...] = ()
+    protocol: Transport = Transport.TCP
 
 
 @attrs.frozen
@@ -156,3 +158,6 @@ class Snapshot:
     drain_s: float = DRAIN_S
     client_abort: ClientAbort = ClientAbort.CANCEL
     forward: Forwarding = Forwarding.AUTO
+    protocol: Transport = Transport.TCP
+    """What an l4 node takes and sends; the same as that of its listeners."""
+    responses: int | None = None

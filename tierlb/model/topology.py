@@ -9,7 +9,7 @@ import enum
 
 import attrs
 
-from tierlb.model.address import Address
+from tierlb.model.address import Address, ListenAddress, Transport
 
 DRAIN_S = 30.0
 """The default drain time: long enough for nearly all answers, and what container engines grant."""
@@ -221,7 +221,7 @@ class Timeouts:
     """How long each phase may last, in seconds. `head` and `response` are for l7 tiers only.
 
     head: first byte of a request head to its last · idle: a kept-alive connection between requests (l7), no byte either
-    way (l4) · connect: to a host · response: request sent to response head · stream: no byte of a body.
+    way (l4) · connect: to a host, over TCP · response: request sent to response head · stream: no byte of a body.
     """
 
     head: float = 10.0
@@ -234,7 +234,7 @@ class Timeouts:
 @attrs.frozen
 class Limits:
     """Caps per node. All but `connections` are for l7 tiers only; `body` None means any length. A request body must
-    arrive with `body_rate` bytes a second at least; 0 means any rate."""
+    arrive with `body_rate` bytes a second at least; 0 means any rate. Over UDP `connections` are sessions."""
 
     connections: int = 10_000
     head: int = 32 * 1024
@@ -278,6 +278,10 @@ class Tier:
     paths: Paths = Paths.NORMALISED
     client_abort: ClientAbort = ClientAbort.CANCEL
     forward: Forwarding = Forwarding.AUTO
+    protocol: Transport = Transport.TCP
+    """What an l4 tier takes and sends to its targets; l7 is HTTP over TCP."""
+    responses: int | None = None
+    """Over UDP: how many datagrams answer one of the client's, after which a session ends. None: not known."""
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -288,6 +292,11 @@ class Tier:
                 for share in route.action.shares:
                     names.update(dict.fromkeys(share.targets))
         return tuple(names)
+
+
+def public_address(tier: Tier) -> ListenAddress | None:
+    """Where the tier listens, and for what."""
+    return None if tier.listen is None else ListenAddress(tier.listen, tier.protocol)
 
 
 @attrs.frozen

@@ -10,10 +10,10 @@ The supervisor's first datagram there carries the process's credential. Other us
 process inherits the environment.
 
 A node asks seldom, when its snapshot changes, and waits for the answer: it takes some ten µs. Requests and answers are
-datagrams on a SOCK_SEQPACKET pair: `HOST:PORT`, answered with `HOST:PORT ok` and a descriptor, or with the reason why
-not in the place of `ok`. The answer to a request that was given up may come later; it is known by its address. A node
-that accepts no more there sends `HOST:PORT returned`. Without being asked, the supervisor sends `HOST:PORT take` with
-the socket of another node, from whose queue this one is to take what waits.
+datagrams on a SOCK_SEQPACKET pair: `HOST:PORT` (`HOST:PORT/udp`), answered with `HOST:PORT ok` and a descriptor, or
+with the reason why not in the place of `ok`. The answer to a request that was given up may come later; it is known by
+its address. A node that accepts no more there sends `HOST:PORT returned`. Without being asked, the supervisor sends
+`HOST:PORT take` with the socket of another node, from whose queue this one is to take what waits.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ import os
 import socket
 from collections.abc import Iterator
 
-from tierlb.model.address import Address, parse_address
+from tierlb.model.address import ListenAddress, parse_listen_address
 
 DESCRIPTOR_VARIABLE = "TIERLB_SOCKETS"
 ANSWER_S = 2.0
@@ -39,7 +39,7 @@ class Broker:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._offered: list[tuple[Address, socket.socket]] = []
+        self._offered: list[tuple[ListenAddress, socket.socket]] = []
         sock.settimeout(ANSWER_S)
 
     @classmethod
@@ -53,8 +53,8 @@ class Broker:
         credential, _, reception = self._sock.recv(MAX_BYTES).decode("ascii").partition("\n")
         return credential, bytes.fromhex(reception)
 
-    def listen(self, address: Address) -> socket.socket:
-        """A non-blocking listening socket; raises OSError with a reason."""
+    def listen(self, address: ListenAddress) -> socket.socket:
+        """A non-blocking listening socket, over UDP a bound one; raises OSError with a reason."""
         try:
             answer, descriptors = self._ask(str(address).encode())
         except OSError as error:
@@ -67,7 +67,7 @@ class Broker:
         sock.setblocking(False)
         return sock
 
-    def give_back(self, address: Address) -> None:
+    def give_back(self, address: ListenAddress) -> None:
         """Say that this process accepts no more there."""
         with self._without_waiting(), contextlib.suppress(OSError):  # the supervisor is gone, or does not read
             self._sock.send(str(address).encode() + RETURNED)
@@ -76,7 +76,7 @@ class Broker:
         """Readable when there may be something for `offers`."""
         return self._sock.fileno()
 
-    def offers(self) -> list[tuple[Address, socket.socket]]:
+    def offers(self) -> list[tuple[ListenAddress, socket.socket]]:
         """Sockets of other nodes, which the caller closes, from whose queues it is to take what waits. Raises OSError
         when the supervisor is gone."""
         with self._without_waiting(), contextlib.suppress(BlockingIOError):
@@ -113,6 +113,6 @@ class Broker:
         asked, _, word = data.partition(b" ")
         for descriptor in descriptors:
             if word == TAKE and len(self._offered) < MAX_OFFERS:
-                self._offered.append((parse_address(asked.decode()), socket.socket(fileno=descriptor)))
+                self._offered.append((parse_listen_address(asked.decode()), socket.socket(fileno=descriptor)))
             else:
                 os.close(descriptor)

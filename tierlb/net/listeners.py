@@ -1,24 +1,22 @@
 """Listening sockets in the reactor: accept in batches, refuse strangers, stand back at the connection cap."""
 
-import ipaddress
 import socket
 from collections.abc import Callable
 
-from tierlb.model.address import Address
+from tierlb.model.address import Address, ListenAddress, Transport
 from tierlb.model.snapshot import Listener
 from tierlb.net.broker import Broker
+from tierlb.net.datagrams import open_datagram_socket
 from tierlb.net.descriptors import EXHAUSTED
+from tierlb.net.networks import AcceptedNetworks
 from tierlb.net.peer_liveness import ask_when_quiet, is_here
 from tierlb.net.reactor import READ, Reactor
 from tierlb.net.wheel import NEVER, Timed
-from tierlb.wire.memo import Memo
 
 ACCEPTS_PER_EVENT = 64
 """Then other connections get their turn; the rest waits in the kernel's queue. At l4 that is a turn of 4 to 6 ms. With
 16 a connection cost 8 % more where 64 came at once."""
 BACKLOG = 4096
-KNOWN_BUDGET_BYTES = 128 * 1024
-"""Of addresses that were compared with `accept_from`."""
 OUT_OF_DESCRIPTORS_S = 0.1
 
 Accepted = Callable[[socket.socket, tuple[str, int], Listener], None]
@@ -30,7 +28,9 @@ def open_socket(listener: Listener, broker: Broker | None = None) -> socket.sock
     its message."""
     address = listener.address
     if broker is not None and is_kept(listener):
-        return broker.listen(address)
+        return broker.listen(listens_at(listener))
+    if listener.protocol is Transport.UDP:
+        return open_datagram_socket(address, shared=listener.shared)
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
@@ -54,6 +54,11 @@ def bequeath(sock: socket.socket, address: Address) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if not is_here(address.host):
         ask_when_quiet(sock)
+
+
+def listens_at(listener: Listener) -> ListenAddress:
+    """Where it listens, and for what."""
+    return ListenAddress(listener.address, listener.protocol)
 
 
 def is_kept(listener: Listener) -> bool:
@@ -82,8 +87,7 @@ class Acceptor(Timed):
         self._room = room
         self._on_accept = on_accept
         self._on_exhausted = on_exhausted
-        self._networks = tuple(ipaddress.ip_network(text) for text in listener.accept_from)
-        self._known: Memo[bool] = Memo(KNOWN_BUDGET_BYTES)
+        self._networks = AcceptedNetworks(listener.accept_from) if listener.accept_from else None
         self._fd = sock.fileno()
         self.watching = True
         self.strangers = 0
@@ -116,7 +120,7 @@ class Acceptor(Timed):
     def _accept(self, listening: socket.socket) -> None:
         sock, peer = listening.accept()
         sock.setblocking(False)
-        if self._networks and not self._welcome(peer[0]):
+        if self._networks is not None and not self._networks.accept(peer[0]):
             self.strangers += 1
             sock.close()
             return
@@ -125,15 +129,6 @@ class Acceptor(Timed):
         except Exception as error:  # those behind it in the queue are to be taken all the same
             sock.close()
             self.reactor.report(error)
-
-    def _welcome(self, host: str) -> bool:
-        key = host.encode()
-        welcome = self._known.kept.get(key)
-        if welcome is None:
-            address = ipaddress.ip_address(host)
-            welcome = any(address in network for network in self._networks)
-            self._known.offer(key, welcome, 0)
-        return welcome
 
     def _stand_back(self, seconds: float) -> None:
         """Leave the queue to the kernel: for a while, or until `come_back`."""

@@ -76,9 +76,9 @@ def listeners_of(topology: Topology, tier: Tier) -> tuple[Listener, ...]:
     """What each node of the tier opens: its public port, and one for all of its parents."""
     listeners = []
     if tier.listen is not None:
-        listeners.append(Listener(tier.listen, shared=True))
+        listeners.append(Listener(tier.listen, shared=True, protocol=tier.protocol))
     if topology.parents(tier.name):
-        listeners.append(Listener(ANY_PORT, inner=True, accept_from=PARENT_NETWORKS))
+        listeners.append(Listener(ANY_PORT, inner=True, accept_from=PARENT_NETWORKS, protocol=tier.protocol))
     return tuple(listeners)
 
 
@@ -113,6 +113,8 @@ def snapshot_for(
         drain_s=tier.drain_s,
         client_abort=tier.client_abort,
         forward=tier.forward,
+        protocol=tier.protocol,
+        responses=tier.responses,
     )
 
 

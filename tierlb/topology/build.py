@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 
+from tierlb.model.address import Transport
 from tierlb.model.topology import (
     Action,
     Admin,
@@ -47,6 +48,8 @@ from tierlb.topology.typed import keys_of
 
 L4_TIMEOUTS = Timeouts(idle=300.0)
 """Connections that may carry anything pause for longer than HTTP does between requests."""
+UDP_TIMEOUTS = Timeouts(idle=30.0)
+"""As Linux keeps UDP clients in conntrack, and as most QUIC stacks close quiet connections."""
 
 
 def build(file: FileShape, folder: str = "") -> Topology:
@@ -92,10 +95,17 @@ def build_outlier(shape: HealthShape | str | None) -> OutlierDetection | None:
 def _built_tier(name: str, shape: TierShape) -> Tier:
     given = _given_fields(shape)
     given.pop("to", None)
-    defaults = L4_TIMEOUTS if shape.kind is Kind.L4 else Timeouts()
+    defaults = default_timeouts(shape.kind, shape.protocol)
     given |= {"routes": _routes(shape), "timeouts": attrs.evolve(defaults, **_given_fields(shape.timeouts))}
     given["hash_header"] = shape.hash_on.header if isinstance(shape.hash_on, HashOnShape) else None
     return Tier(name=name, **given)
+
+
+def default_timeouts(kind: Kind, protocol: Transport | None) -> Timeouts:
+    """Of a tier that gives none."""
+    if kind is Kind.L7:
+        return Timeouts()
+    return UDP_TIMEOUTS if protocol is Transport.UDP else L4_TIMEOUTS
 
 
 def _routes(shape: TierShape) -> tuple[Route, ...]:

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, get_args, get_origin
 
 import attrs
 
-from tierlb.model.address import Address
+from tierlb.model.address import Address, Transport
 from tierlb.model.topology import HealthCheck, Override, Pool, SharedStore, Tier, Topology
 from tierlb.topology import shapes
 from tierlb.topology.problems import path_text
@@ -195,7 +195,8 @@ def differences(old: Topology, new: Topology) -> tuple[Change, ...]:
 def _nature(topology: Topology, name: str) -> str:
     """What the name stands for, as far as that cannot change in place; empty: nothing."""
     if name in topology.tiers:
-        return f"an {topology.tiers[name].kind.value} tier"
+        tier = topology.tiers[name]
+        return f"an {tier.kind.value} tier" if tier.protocol is Transport.TCP else f"an {tier.kind.value} tier over UDP"
     pool = topology.pools.get(name)
     if pool is None:
         return ""

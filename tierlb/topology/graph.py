@@ -12,7 +12,7 @@ from typing import Any
 
 import attrs
 
-from tierlb.model.address import Address
+from tierlb.model.address import Address, ListenAddress, Transport
 from tierlb.model.topology import Kind, Policy, Topology
 from tierlb.topology.problems import Fault, Path, nearest, path_text
 from tierlb.topology.reading import TypedReading
@@ -48,6 +48,7 @@ def graph_faults(
     yield from _cycle_faults(edges)
     yield from _port_faults(file)
     yield from _loop_faults(file, edges)
+    yield from _protocol_edge_faults(file, reading, edges)
     if all(_cannot_connect(path) for path in reading.damaged):
         yield from _unreached_faults(file, _as_meant(edges, guesses))
         yield from _weight_faults(file, reading, _as_meant(edges, guesses))
@@ -139,31 +140,56 @@ def _cycle_text(way: list[str], target: str) -> str:
     return " → ".join(cycle)
 
 
+def _protocol_edge_faults(file: FileShape, reading: TypedReading, edges: Edges) -> Iterator[Fault]:
+    """Tiers that send what the tier below does not take: datagrams to a tier over TCP, and the reverse."""
+    known = {name: tier for name, tier in file.tiers.items() if reading.intact(("tiers", name, "protocol"))}
+    for name, tier in known.items():
+        for edge in edges[name]:
+            lower = known.get(edge.target)
+            if lower is None or _transport(tier) is _transport(lower):
+                continue
+            if lower.kind is Kind.L7:
+                message = f"{edge.target!r} is an l7 tier, which takes HTTP over TCP, and {name!r} sends datagrams"
+                advice = "send to a pool or to an l4 tier with protocol: udp"
+            elif _transport(tier) is Transport.UDP:
+                message = f"{edge.target!r} takes TCP connections, and {name!r} sends datagrams"
+                advice = f"give {edge.target!r} protocol: udp too, or send to a pool"
+            else:
+                message = f"{edge.target!r} takes datagrams (protocol: udp), and {name!r} sends over TCP"
+                advice = "send to another tier, or to a pool" if tier.kind is Kind.L7 else "give both one protocol"
+            yield Fault(edge.path, f"{message}: {advice}", at_key=edge.path[-1] == edge.target)
+
+
+def _transport(tier: TierShape) -> Transport:
+    return tier.protocol or Transport.TCP
+
+
 def _port_faults(file: FileShape) -> Iterator[Fault]:
     taken = Ports()
-    taken.claim(file.admin.listen if file.admin else DEFAULT_ADMIN_ADDRESS, ("admin", "listen"))
+    taken.claim(ListenAddress(file.admin.listen if file.admin else DEFAULT_ADMIN_ADDRESS), ("admin", "listen"))
     for name, tier in file.tiers.items():
         for key, address in (("listen", tier.listen), ("agent_check", tier.agent_check)):
             if address is None or address.port == 0:
                 continue
             path = ("tiers", name, key)
-            owner = taken.claim(address, path)
+            transport = _transport(tier) if key == "listen" else Transport.TCP
+            owner = taken.claim(ListenAddress(address, transport), path)
             if owner is not None:
                 yield Fault(path, f"port {address.port} is already used by {path_text(owner)}")
 
 
 class Ports:
-    """Who listens where. A wildcard host overlaps every host of its family."""
+    """Who listens where. A wildcard host overlaps every host of its family. TCP and UDP have ports of their own."""
 
     def __init__(self) -> None:
-        self._exact: dict[Address, Path] = {}
-        self._wild: dict[tuple[int, int], Path] = {}
-        self._any: dict[tuple[int, int], Path] = {}
+        self._exact: dict[ListenAddress, Path] = {}
+        self._wild: dict[tuple[int, int, Transport], Path] = {}
+        self._any: dict[tuple[int, int, Transport], Path] = {}
 
-    def claim(self, address: Address, path: Path) -> Path | None:
+    def claim(self, address: ListenAddress, path: Path) -> Path | None:
         """Note the address; the path of one noted before that it overlaps with, if any."""
-        host = ipaddress.ip_address(address.host)
-        family = (host.version, address.port)
+        host = ipaddress.ip_address(address.address.host)
+        family = (host.version, address.address.port, address.transport)
         owner = self._exact.get(address) or self._wild.get(family)
         if host.is_unspecified:
             owner = owner or self._any.get(family)
@@ -175,8 +201,15 @@ class Ports:
 
 def _loop_faults(file: FileShape, edges: Edges) -> Iterator[Fault]:
     """An endpoint that is a listening tier above it: connections would go round until a limit ends it."""
+    for transport in Transport:
+        yield from _loop_faults_over(transport, file, edges)
+
+
+def _loop_faults_over(transport: Transport, file: FileShape, edges: Edges) -> Iterator[Fault]:
     listening: dict[Address, str] = {
-        tier.listen: name for name, tier in file.tiers.items() if tier.listen and tier.listen.port
+        tier.listen: name
+        for name, tier in file.tiers.items()
+        if tier.listen and tier.listen.port and _transport(tier) is transport
     }
     for pool_name, pool in (file.pools or {}).items():
         for step, endpoint in _listed_names(pool):

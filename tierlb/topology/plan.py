@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 import attrs
 
-from tierlb.model.topology import Action, Admin, Forward, Kind, Match, Pool, Tier, Topology
+from tierlb.model.topology import Action, Admin, Forward, Kind, Match, Pool, Tier, Topology, public_address
 from tierlb.topology.allot import node_names
 from tierlb.topology.diff import (
     AdminChanged,
@@ -146,7 +146,7 @@ def _node_words(wanted: Admin, tier: Tier) -> str:
 
 
 def _tier_added(tier: Tier, starts: bool) -> str:
-    listens = f", listens on {tier.listen}" if tier.listen else ""
+    listens = f", listens on {public_address(tier)}" if tier.listen else ""
     nodes = f"starts {_listed_words(node_names(tier))}" if starts else f"waits for {_many(tier.replicas, 'node')}"
     return f"tier {tier.name} ({tier.kind.value}) is added: {nodes}{listens}, {_sends(tier)}"
 
@@ -223,12 +223,12 @@ def _action_text(action: Action) -> str:
 
 def _listen_words(old: Topology, new: Topology, name: str) -> Iterator[str]:
     """What becomes of the tier's old listen address and where it listens instead."""
-    before = old.tiers[name].listen
-    after = new.tiers[name].listen if name in new.tiers else None
+    before = public_address(old.tiers[name])
+    after = public_address(new.tiers[name]) if name in new.tiers else None
     if after is not None:
         yield f"{name} listens on {after}"
     if before is not None:
-        others = heirs(new, name, before)
+        others = heirs(new, old.tiers[name])
         kept = "connections made there stay until they end, " if name in new.tiers else ""
         fate = (
             f"{_listed_words(others)} {_verb(len(others), 'listen')} there by then"

@@ -11,6 +11,7 @@ from typing import Any
 
 import attrs
 
+from tierlb.model.address import Transport
 from tierlb.model.topology import Kind, Match, OutlierDetection, Paths, Policy
 from tierlb.topology.build import build_health, build_match
 from tierlb.topology.http_forms import DOT_SEGMENT_IN_PATH
@@ -56,6 +57,7 @@ def local_faults(file: FileShape, reading: TypedReading) -> Iterator[Fault]:
         match shape:
             case TierShape():
                 yield from _layer_faults(path, shape)
+                yield from _protocol_faults(path, shape, reading)
                 yield from _hash_faults(path, shape, reading)
                 yield from _agent_check_faults(path, shape)
                 yield from _dead_route_faults(path, shape.routes or (), reading)
@@ -102,6 +104,19 @@ def _layer_faults(path: Path, tier: TierShape) -> Iterator[Fault]:
         for field in attrs.fields(type(shape)):
             if field.metadata.get(mark) and getattr(shape, field.name) is not None:
                 yield Fault((*place, field.name), message, at_key=True)
+
+
+def _protocol_faults(path: Path, tier: TierShape, reading: TypedReading) -> Iterator[Fault]:
+    """`protocol` at l7, and keys that have no effect with the protocol of the tier."""
+    if tier.kind is Kind.L7 and tier.protocol is not None:
+        yield Fault((*path, "protocol"), "is for l4 tiers; an l7 tier takes HTTP over TCP", at_key=True)
+    if tier.protocol is Transport.UDP:
+        if tier.timeouts is not None and tier.timeouts.connect is not None:
+            message = "has no effect with protocol: udp, which makes no connections; it acts with protocol: tcp"
+            yield Fault((*path, "timeouts", "connect"), message, at_key=True)
+    elif tier.responses is not None and reading.intact((*path, "protocol")):
+        message = "only sessions of an l4 tier with protocol: udp end by it: write protocol: udp, or leave this out"
+        yield Fault((*path, "responses"), message, at_key=True)
 
 
 def _hash_faults(path: Path, tier: TierShape, reading: TypedReading) -> Iterator[Fault]:

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import attrs
 
+from tierlb.model.address import Transport
 from tierlb.model.topology import Kind
 from tierlb.topology.shapes import FileShape, RouteShape, TierShape
 from tierlb.topology.typed import Key, Schema, choices_of, form_of, is_mapping, is_union, keys_of, rules_of, tag_of
@@ -99,7 +100,7 @@ def json_schema() -> Schema:
     definitions: dict[str, Schema] = {}
     file = Describer(DEFINITIONS, definitions, name_of=lambda cls: cls.__name__.removesuffix("Shape").lower())
     top = file.schema(FileShape)
-    definitions["tier"] |= _by_kind()
+    definitions["tier"] |= {"allOf": [_by_kind(), _udp_only()]}
     return {"$schema": DIALECT, "title": "tierlb topology", **top, "$defs": definitions}
 
 
@@ -111,6 +112,11 @@ def _by_kind() -> Schema:
         "then": {"properties": _without_keys(TierShape, "l7_only")},
         "else": {"if": is_l7, "then": {"properties": _without_keys(TierShape, "l4_only")}},
     }
+
+
+def _udp_only() -> Schema:
+    is_udp = {"properties": {"protocol": {"const": Transport.UDP.value}}, "required": ["protocol"]}
+    return {"if": is_udp, "then": {"properties": {"timeouts": {"properties": {"connect": False}}}}}
 
 
 def _without_keys(cls: type, mark: str) -> Schema:

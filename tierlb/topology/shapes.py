@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import attrs
 
+from tierlb.model.address import Transport
 from tierlb.model.topology import (
     Admin,
     AdminTls,
@@ -42,6 +43,8 @@ TLS_ONLY = ("ca", "certificate", "key")
 TIER_DEMANDS: dict[str, Schema] = {
     "hash_on": {"properties": {"balance": {"const": Policy.MAGLEV.value}}, "required": ["balance"]},
     "agent_check": {"properties": {"replicas": {"maximum": 1}}},
+    "protocol": {"properties": {"kind": {"const": Kind.L4.value}}},
+    "responses": {"properties": {"protocol": {"const": Transport.UDP.value}}, "required": ["protocol"]},
 }
 ABOUT_RESOURCES = (
     "what each container may use, in compose and Kubernetes; under `tierlb up` processes share the machine"
@@ -80,8 +83,10 @@ class AdminShape:
 class TimeoutsShape:
     MODEL: ClassVar = Timeouts
     head: forms.Seconds | None = optional("from the first byte of a request head to its last", l7_only=True)
-    idle: forms.Seconds | None = optional("a kept-alive connection between requests; at l4, no byte either way")
-    connect: forms.Seconds | None = optional("connecting to a child or endpoint")
+    idle: forms.Seconds | None = optional(
+        "a kept-alive connection between requests; at l4, no byte either way (default 75s, at l4 5m, with udp 30s)"
+    )
+    connect: forms.Seconds | None = optional("connecting to a child or endpoint; not with protocol: udp")
     response: forms.Seconds | None = optional("from the request sent to the response head", l7_only=True)
     stream: forms.Seconds | None = optional("no byte of a body either way", l7_only=True)
 
@@ -89,7 +94,7 @@ class TimeoutsShape:
 @attrs.frozen(kw_only=True)
 class LimitsShape:
     MODEL: ClassVar = Limits
-    connections: forms.ConnectionCount | None = optional("open connections per node")
+    connections: forms.ConnectionCount | None = optional("open connections per node; with protocol: udp sessions")
     head: forms.HeadSize | None = optional("bytes of a request head, such as 32KiB", l7_only=True)
     headers: forms.HeaderCount | None = optional("fields in a request head", l7_only=True)
     body: forms.Size | None = optional("bytes of a request body, such as 10MB; any length if left out", l7_only=True)
@@ -159,6 +164,7 @@ class TierShape:
     RULES: ClassVar = (exactly_one("to", "routes"), schema_only(TIER_DEMANDS))
     kind: Kind = required("what the tier balances: connections (l4) or requests (l7)")
     listen: net.Listen | None = optional("HOST:PORT for clients; inner tiers need none")
+    protocol: Transport | None = optional("what an l4 tier takes: tcp (the default) or udp, as sessions by client")
     replicas: forms.Replicas | None = optional("number of nodes (default 1)")
     balance: Policy | None = optional("how a node chooses among hosts (default load-aware)")
     hash_on: forms.HashSource | HashOnShape | None = optional(
@@ -185,6 +191,10 @@ class TierShape:
     )
     timeouts: TimeoutsShape | None = optional("how long each phase may last, such as 250ms, 2s or 1m30s")
     limits: LimitsShape | None = optional("caps per node")
+    responses: forms.ResponseCount | None = optional(
+        "with protocol udp: how many datagrams answer one of the client's, so that a session ends when all have come "
+        "(1 for DNS); left out: it ends when it is idle"
+    )
     drain: forms.Seconds | None = optional(
         "how long requests and connections under way may go on at a node that is drained or stopped (default 30s)",
         field="drain_s",

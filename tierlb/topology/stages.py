@@ -36,8 +36,8 @@ from typing import TypeVar
 
 import attrs
 
-from tierlb.model.address import Address
-from tierlb.model.topology import Forward, Pool, Route, Run, Share, Tier, Topology
+from tierlb.model.address import ListenAddress
+from tierlb.model.topology import Forward, Pool, Route, Run, Share, Tier, Topology, public_address
 from tierlb.topology.diff import Change, ClusterChanged, Replaced, differences, weights_of
 from tierlb.topology.graph import Ports
 
@@ -172,9 +172,9 @@ def _listens_from(old: Topology, new: Topology, name: str) -> Phase:
     after = new.tiers[name].listen
     if after is None or before == after:
         return Phase.RELEASE
-    if _overlaps(after, (tier.agent_check for tier in _others(old, name))):
+    if _overlaps(public_address(new.tiers[name]), map(_asked_at, _others(old, name))):
         return Phase.LAST
-    return Phase.RELEASE if heirs(new, name, before) else Phase.BLEND
+    return Phase.RELEASE if name in old.tiers and heirs(new, old.tiers[name]) else Phase.BLEND
 
 
 def _is_asked_from(old: Topology, new: Topology, name: str) -> Phase:
@@ -182,26 +182,32 @@ def _is_asked_from(old: Topology, new: Topology, name: str) -> Phase:
     before, after = old.tiers.get(name), new.tiers[name]
     if before is not None and before.agent_check == after.agent_check:
         return Phase.PREPARE
-    taken = [address for tier in _others(old, name) for address in (tier.listen, tier.agent_check)]
+    taken = [address for tier in _others(old, name) for address in (public_address(tier), _asked_at(tier))]
     shrinks = before is not None and before.replicas > after.replicas
-    return Phase.LAST if shrinks or _overlaps(after.agent_check, taken) else Phase.PREPARE
+    return Phase.LAST if shrinks or _overlaps(_asked_at(after), taken) else Phase.PREPARE
 
 
-def heirs(new: Topology, name: str, address: Address | None) -> list[str]:
+def heirs(new: Topology, before: Tier) -> list[str]:
     """Other tiers that listen where the tier did."""
-    return [tier.name for tier in _others(new, name) if _overlaps(address, (tier.listen,))]
+    address = public_address(before)
+    return [tier.name for tier in _others(new, before.name) if _overlaps(address, (public_address(tier),))]
+
+
+def _asked_at(tier: Tier) -> ListenAddress | None:
+    """Where it answers HAProxy's agent-check, which is over TCP."""
+    return None if tier.agent_check is None else ListenAddress(tier.agent_check)
 
 
 def _others(topology: Topology, name: str) -> Iterator[Tier]:
     return (tier for tier in topology.tiers.values() if tier.name != name)
 
 
-def _overlaps(address: Address | None, others: Iterable[Address | None]) -> bool:
+def _overlaps(address: ListenAddress | None, others: Iterable[ListenAddress | None]) -> bool:
     ports = Ports()
     for other in others:
-        if other is not None and other.port:
+        if other is not None and other.address.port:
             ports.claim(other, ("other",))
-    return address is not None and address.port != 0 and ports.claim(address, ("this",)) is not None
+    return address is not None and address.address.port != 0 and ports.claim(address, ("this",)) is not None
 
 
 def _pool_in_phase(before: Pool | None, after: Pool | None, phase: Phase) -> Pool:

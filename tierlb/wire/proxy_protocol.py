@@ -1,8 +1,13 @@
 """PROXY protocol version 2: the client's address, sent once at the start of a connection.
 
 The format is HAProxy's (proxy-protocol.txt). An l4 parent writes the header, an l7 child reads it before the first byte
-of HTTP. Only TCP over IPv4 and IPv6 is supported, and LOCAL, which a parent's own probe uses: then the addresses of the
-connection itself count.
+of HTTP. TCP and UDP over IPv4 and IPv6 are supported, and LOCAL, which a parent's own probe uses: then the addresses of
+the connection itself count.
+
+Over UDP the header precedes the first datagrams of a session, up to the first that comes back from the child: before
+each one it would make those of full length too long for the network. A child that gets a datagram without a header and
+has no session for it says so (`SESSION_UNKNOWN`), and the parent sends the header again. For sessions without answers
+it says that it has one (`SESSION_KNOWN`). Neither carries the key, because anyone who sends to the port gets them.
 
 The addresses may be followed by TLVs. The types for applications (0xE0 to 0xEF) carry, between nodes of a cluster, the
 parent's name, the key that proves that it belongs to the cluster, and at times how the parent chose; all others are
@@ -39,6 +44,11 @@ VIA = 0xE4
 EXPLAINED = 0xE2
 """TLV: how the sending node chose, as text."""
 
+KNOWN_TLV = 0xE5
+"""TLV of a child over UDP: it has a session for what the parent sent."""
+UNKNOWN_TLV = 0xE6
+"""TLV of a child over UDP: it has none, and needs the header."""
+
 KNOWN_HEADERS_BYTES = 128 * 1024
 """The budget for packed addresses: some 500."""
 
@@ -49,7 +59,12 @@ _PROXY = 0x21
 _UNSPEC = 0x00
 _TCP4 = 0x11
 _TCP6 = 0x21
-_BLOCKS = {_UNSPEC: struct.Struct("!"), _TCP4: struct.Struct("!4s4sHH"), _TCP6: struct.Struct("!16s16sHH")}
+_UDP4 = 0x12
+_UDP6 = 0x22
+_V4_BLOCK, _V6_BLOCK = struct.Struct("!4s4sHH"), struct.Struct("!16s16sHH")
+_BLOCKS = {_UNSPEC: struct.Struct("!"), _TCP4: _V4_BLOCK, _TCP6: _V6_BLOCK, _UDP4: _V4_BLOCK, _UDP6: _V6_BLOCK}
+_OF_STREAMS = frozenset((_UNSPEC, _TCP4, _TCP6))
+_OF_DATAGRAMS = frozenset((_UNSPEC, _UDP4, _UDP6))
 
 
 class BadProxyHeader(ValueError):  # noqa: N818 (a verdict on the input, like BadHead)
@@ -75,8 +90,11 @@ def encode_tlv(kind: int, value: bytes) -> bytes:
     return struct.pack("!BH", kind, len(value)) + value
 
 
-def encode_v2(source: SocketEndpoint, destination: SocketEndpoint, tlvs: bytes = b"") -> bytes:
-    """The header for a TCP connection; if one end is IPv6, an IPv4 end is written as ::ffff:a.b.c.d.
+def encode_v2(
+    source: SocketEndpoint, destination: SocketEndpoint, tlvs: bytes = b"", *, datagrams: bool = False
+) -> bytes:
+    """The header for a TCP connection or, with `datagrams`, a session over UDP; if one end is IPv6, an IPv4 end is
+    written as ::ffff:a.b.c.d.
 
     Raises ValueError for a host that is not an IP address.
     """
@@ -85,7 +103,7 @@ def encode_v2(source: SocketEndpoint, destination: SocketEndpoint, tlvs: bytes =
     if family == _TCP6:
         source_host, destination_host = _mapped(source_host), _mapped(destination_host)
     block = _BLOCKS[family].pack(source_host, destination_host, source[1], destination[1])
-    return _fixed(_PROXY, family, len(block) + len(tlvs)) + block + tlvs
+    return _fixed(_PROXY, family + datagrams, len(block) + len(tlvs)) + block + tlvs
 
 
 def encode_local(tlvs: bytes = b"") -> bytes:
@@ -93,12 +111,13 @@ def encode_local(tlvs: bytes = b"") -> bytes:
     return _fixed(_LOCAL, _UNSPEC, len(tlvs)) + tlvs
 
 
-def parse_v2(buffer: bytes) -> ProxyHeader | None:
-    """The header at the start of `buffer`, or None while it is unfinished. Raises BadProxyHeader.
+def parse_v2(buffer: bytes, *, datagram: bool = False) -> ProxyHeader | None:
+    """The header at the start of `buffer`, or None while it is unfinished. Raises BadProxyHeader, also for that of a
+    stream before a `datagram`, and the reverse.
 
     Mapped addresses (::ffff:a.b.c.d) are given back as IPv4, so that one client has one name.
     """
-    _check_fixed(buffer[:_FIXED_BYTES])
+    _check_fixed(buffer[:_FIXED_BYTES], _OF_DATAGRAMS if datagram else _OF_STREAMS)
     if len(buffer) < _FIXED_BYTES:
         return None
     length = _FIXED_BYTES + int.from_bytes(buffer[14:16])
@@ -125,14 +144,15 @@ def _tlvs(data: bytes) -> dict[int, bytes]:
     return found
 
 
-def _check_fixed(fixed: bytes) -> None:
+def _check_fixed(fixed: bytes, families: frozenset[int]) -> None:
     """Check as much of the fixed part as has arrived."""
     if not SIGNATURE.startswith(fixed[:12]):
         raise BadProxyHeader("no PROXY protocol signature")
     if len(fixed) > 12 and fixed[12] not in (_LOCAL, _PROXY):
         raise BadProxyHeader("not version 2 with LOCAL or PROXY")
-    if len(fixed) > 13 and fixed[12] == _PROXY and fixed[13] not in _BLOCKS:
-        raise BadProxyHeader("neither TCP over IPv4 nor over IPv6")
+    if len(fixed) > 13 and fixed[12] == _PROXY and fixed[13] not in families:
+        transport = "TCP" if _TCP4 in families else "UDP"
+        raise BadProxyHeader(f"neither {transport} over IPv4 nor over IPv6")
     if len(fixed) > 14 and fixed[14] > MAX_ADDRESS_BLOCK_BYTES >> 8:
         raise BadProxyHeader("the header is too long")
     if len(fixed) > 15:
@@ -172,3 +192,8 @@ def _ascii_text(packed: bytes) -> str:
     if packed.startswith(bytes(10) + b"\xff\xff") and len(packed) == 16:
         packed = packed[12:]
     return str(ipaddress.ip_address(packed))
+
+
+SESSION_KNOWN = encode_local(encode_tlv(KNOWN_TLV, b""))
+SESSION_UNKNOWN = encode_local(encode_tlv(UNKNOWN_TLV, b""))
+"""What a child sends a parent in place of an answer of its own hosts."""

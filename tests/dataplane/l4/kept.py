@@ -34,6 +34,9 @@ class Connection:
         self.costs = costs
         self.over = False
 
+    def moves(self) -> tuple[float, float]:
+        return self.client.moved, self.upstream.moved
+
     @property
     def host(self) -> Host:
         return self.ticket.host

@@ -9,17 +9,20 @@ from tierlb.model.topology import Admin, Policy
 
 
 class L4Config:
-    """`split` chooses the host set, `balance` the host in it. `connect_s` and `idle_s` are timeouts. `draining`: the
-    snapshot has this node drain."""
+    """`split` chooses the host set, `balance` the host in it. `connect_s` and `idle_s` are timeouts, `drain_s` is the
+    drain time. `draining`: the snapshot has this node drain. `responses`: how many datagrams answer one, 0: not known.
+    """
 
-    __slots__ = ("balance", "connect_s", "draining", "idle_s", "split")
+    __slots__ = ("balance", "connect_s", "drain_s", "draining", "idle_s", "responses", "split")
 
     def __init__(self, snapshot: Snapshot, split: Split) -> None:
         self.split: Final = split
         self.balance: Final = snapshot.balance
         self.connect_s: Final = snapshot.timeouts.connect
         self.idle_s: Final = snapshot.timeouts.idle
+        self.drain_s: Final = snapshot.drain_s
         self.draining: Final = snapshot.admin is not Admin.READY
+        self.responses: Final = snapshot.responses or 0
 
     def key_of(self, address: str) -> int:
         """What consistent hashing goes by; other policies ignore it."""

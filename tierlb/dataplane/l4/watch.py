@@ -7,16 +7,26 @@ costs 0.3 % of a CPU.
 
 import random
 from itertools import islice
+from typing import Protocol
 
 from tierlb.balance.activity import NEVER_MOVED, Activity, owes
 from tierlb.balance.ticket import ConnectionTicket
-from tierlb.dataplane.pipe import Pipe
 from tierlb.dataplane.upstream.host import Host
 
 USE_LOOK_S = 0.5
 """The usual time between two looks at a connection. Each differs by up to a half from it, or a heartbeat of one second
 would be seen with every look, or never."""
 LOOKS_PER_TICK = 64
+
+
+class Used(Protocol):
+    """A connection, or a session over UDP."""
+
+    @property
+    def began(self) -> float: ...
+
+    def moves(self) -> tuple[float, float]:
+        """When something came last from the client and from the host."""
 
 
 class Watched(Activity):
@@ -38,19 +48,19 @@ class UseWatch:
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
-        self._new: dict[Pipe, ConnectionTicket[Host]] = {}
-        self.watched: dict[Pipe, Watched] = {}
+        self._new: dict[Used, ConnectionTicket[Host]] = {}
+        self.watched: dict[Used, Watched] = {}
         self._pool_served: dict[str, float] = {}
 
     def __len__(self) -> int:
         return len(self._new) + len(self.watched)
 
-    def begin(self, pipe: Pipe, ticket: ConnectionTicket[Host]) -> None:
+    def begin(self, pipe: Used, ticket: ConnectionTicket[Host]) -> None:
         """It counts as a whole item until it is looked at."""
         if ticket.host.estimate.traits.by_activity:
             self._new[pipe] = ticket
 
-    def end(self, pipe: Pipe) -> None:
+    def end(self, pipe: Used) -> None:
         """It is over."""
         if self._new.pop(pipe, None) is None:
             self.watched.pop(pipe, None)
@@ -58,7 +68,7 @@ class UseWatch:
     def tick(self, now: float) -> None:
         """Look at those that are due: half of the looks are for new ones at most."""
         after_s = USE_LOOK_S * (0.5 + self._rng.random())
-        due: list[tuple[Pipe, Watched]] = []
+        due: list[tuple[Used, Watched]] = []
         for pipe, ticket in list(islice(self._new.items(), LOOKS_PER_TICK // 2)):
             if now - pipe.began < after_s:
                 break
@@ -73,14 +83,21 @@ class UseWatch:
             self.watched[pipe] = watched
             self._look(now, pipe, watched)
 
-    def _look(self, now: float, pipe: Pipe, watched: Watched) -> None:
-        host = watched.ticket.host
+    def note_served(self, host: Host, asked: float) -> None:
+        """The host has answered what came at this time."""
         target = host.spec.target
-        asked, answered = pipe.client.moved, pipe.upstream.moved
-        pool_served = self._pool_served.get(target, NEVER_MOVED)
+        host.served = max(host.served, asked)
+        self._pool_served[target] = max(self._pool_served.get(target, NEVER_MOVED), asked)
+
+    def owes(self, now: float, host: Host, asked: float, answered: float = NEVER_MOVED) -> bool:
+        """Whether an answer to what came then is missing because of the host."""
+        return owes(now, asked, answered, host.served, self._pool_served.get(host.spec.target, NEVER_MOVED))
+
+    def _look(self, now: float, pipe: Used, watched: Watched) -> None:
+        host = watched.ticket.host
+        asked, answered = pipe.moves()
+        waits = self.owes(now, host, asked, answered)
         if NEVER_MOVED < asked <= answered:
-            host.served = max(host.served, asked)
-            self._pool_served[target] = max(pool_served, asked)
-        waits = owes(now, asked, answered, host.served, pool_served)
+            self.note_served(host, asked)
         watched.look(now, max(pipe.began, asked, answered), waits=waits)
         watched.ticket.weigh(int(watched.parked), 1.0 - watched.weight)

@@ -18,6 +18,7 @@ class HostEvent(enum.StrEnum):
     """Why a host's availability changed, as it is logged (`host_ejected`, …)."""
 
     RESTORED = "restored"
+    TRIED_AGAIN = "tried_again"
     EJECTED = "ejected"
     UNHEALTHY = "unhealthy"
     SILENT = "silent"

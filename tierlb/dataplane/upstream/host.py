@@ -191,16 +191,16 @@ class Host(JudgedHost):
         return self.context.reactor.now + FIRST_REPORT_S if awaited else 0.0
 
     def _reach_changed(self, event: HostEvent) -> None:
-        if event is HostEvent.RESTORED:
+        if event in (HostEvent.RESTORED, HostEvent.TRIED_AGAIN):
             self.condition.awaited_until = self._first_report_until() or self.condition.awaited_until
-            self.restore(self.context.reactor.now)
+            self.restore(self.context.reactor.now, event)
         else:
             self.assess(event)
 
-    def restore(self, now: float) -> None:
+    def restore(self, now: float, event: HostEvent = HostEvent.RESTORED) -> None:
         """It may be sent to again, and begins slowly."""
         self.estimate.joined = now
-        self.assess(HostEvent.RESTORED)
+        self.assess(event)
 
     def assess(self, event: HostEvent | None = None) -> None:
         """Compute the availability again and notify what depends on it."""

@@ -92,6 +92,10 @@ class Reachability(Timed):
         if not self.ejection.ejected or self.question is not None:
             return
         spec = self._spec
+        if self._context.recovery.by_traffic(spec.target):
+            self.ejection.tried_again()
+            self._on_change(HostEvent.TRIED_AGAIN)
+            return
         asked = self._context.recovery.ask(spec.target, spec.address, self.port_at_risk, self._answered)
         if isinstance(asked, (ConnectQuestion, HealthQuestion)):
             self.question = asked

@@ -4,6 +4,9 @@ A pool with a health check is asked by that check, within its timeout; any other
 timeout, so that what is slow to connect but in time for traffic comes back. Where this machine lacks the descriptor,
 port or memory to ask, nothing is concluded.
 
+Over UDP there is no connect. A host without a health check gets traffic again when its ejection is over, and what it
+refuses then goes to another host (`l4.udp_session`).
+
 An answer is an errno: 0 if the host works, None if nothing was found out. A question that is closed early gives no
 answer.
 """
@@ -15,7 +18,7 @@ import trio
 
 from tierlb.dataplane.upstream.health import Probe as Check
 from tierlb.dataplane.upstream.health import check_once
-from tierlb.model.address import Address
+from tierlb.model.address import Address, Transport
 from tierlb.model.snapshot import Snapshot
 from tierlb.model.topology import HealthCheck, Timeouts
 from tierlb.net.reactor import WRITE, Reactor
@@ -121,9 +124,11 @@ class Recovery:
         self._checks: Mapping[str, HealthCheck] = {}
         self._connect_s = Timeouts().connect
         self._nursery: trio.Nursery | None = None
+        self._connects = True
 
     def configure(self, snapshot: Snapshot) -> None:
         """Ask as this snapshot has it from now on."""
+        self._connects = snapshot.protocol is Transport.TCP
         self._connect_s = snapshot.timeouts.connect
         self._checks = {pool.name: pool.health for pool in snapshot.pools if pool.health is not None}
 
@@ -135,6 +140,10 @@ class Recovery:
                 await trio.sleep_forever()
             finally:
                 self._nursery = None
+
+    def by_traffic(self, target: str) -> bool:
+        """Whether there is nothing to ask a host of this pool or tier: its next items show whether it works."""
+        return not self._connects and target not in self._checks
 
     def ask(
         self, target: str, address: Address, port_at_risk: int, answered: Answered

@@ -1,0 +1,224 @@
+"""How a client over UDP gets a host: by policy, held while there is none, introduced to nodes below."""
+
+from typing import Any
+
+import pytest
+
+from tests.dataplane.conftest import DATA_KEY, Clock, Lab
+from tests.dataplane.l4.datagrams import UDP_INNER, Datagrams, UdpEndpoint, UdpLab, udp, udp_parent
+from tierlb.dataplane.hold import HOLD_S
+from tierlb.dataplane.l4.udp_session import CONFIRMED_S, KEPT_BYTES
+from tierlb.model.topology import Limits, Policy, Timeouts
+from tierlb.wire.proxy_protocol import DATA_KEY_TLV, PARENT, SESSION_KNOWN, SESSION_UNKNOWN, VIA, parse_v2
+
+PATIENT = Timeouts(*[1000.0] * 5)
+
+
+async def host_of(lab: Lab, client: Datagrams, data: bytes) -> str:
+    """Which host gets what the client sends; the session is over afterwards."""
+    await client.says(data, lab.at)
+    await lab.until(lambda: lab.front.sessions.placed)
+    (session,) = lab.front.sessions.placed
+    session.end()
+    name: str = session.ticket.host.name
+    return name
+
+
+async def test_maglev_keeps_a_clients_sessions_at_one_host(lab: Lab, field: UdpLab) -> None:
+    endpoints = [await field.endpoint() for _ in range(4)]
+    await field.serves(*endpoints, balance=Policy.MAGLEV, listener=UDP_INNER)
+    hosts = [f"192.0.2.{number}" for number in range(1, 13)]
+    chosen = {}
+    for host in hosts:
+        chosen[host] = await host_of(lab, await field.client(), udp_parent((host, 1)))
+    assert len(set(chosen.values())) > 1
+    for host in hosts:
+        assert await host_of(lab, await field.client(), udp_parent((host, 2))) == chosen[host]
+
+
+async def test_other_policies_go_by_no_client(lab: Lab, field: UdpLab) -> None:
+    endpoints = [await field.endpoint() for _ in range(2)]
+    await field.serves(*endpoints, balance=Policy.ROUND_ROBIN)
+    assert len({await host_of(lab, await field.client(), b"?") for _ in range(2)}) == 2
+
+
+async def test_a_datagram_waits_for_the_first_host(lab: Lab, field: UdpLab) -> None:
+    endpoint, client = await field.endpoint(), await field.client()
+    await field.serves()
+    await client.says(b"first", lab.at)
+    await lab.until(lambda: lab.front.sessions.hold.items)
+    await client.says(b"while it waits", lab.at)
+    assert lab.plane.load().connections == 1
+    lab.plane.apply(udp(endpoint, revision=2))
+    heard, source = await endpoint.hears()
+    assert heard == b"first"
+    await endpoint.says(b"answer", source)
+    assert (await client.hears())[0] == b"answer"
+    assert (lab.plane.load().connections, lab.plane.load().items) == (1, 1)
+
+
+async def test_a_datagram_waits_a_moment_only_and_a_long_one_not_at_all(lab: Lab, field: UdpLab, clock: Clock) -> None:
+    client, other = await field.client(), await field.client()
+    await field.serves()
+    await other.says(b"x" * (KEPT_BYTES + 1), lab.at)
+    await lab.until(lambda: lab.log.count("session_dropped") == 1)
+    await client.says(b"first", lab.at)
+    await lab.until(lambda: lab.front.sessions.hold.items)
+    clock.now += HOLD_S + 1.0
+    await lab.until(lambda: lab.log.count("session_dropped") == 2)
+    load = lab.plane.load()
+    assert (load.connections, load.in_flight, load.errors) == (0, 0, 2)
+
+
+async def test_the_oldest_session_gives_way_at_the_cap_and_those_in_use_do_not(
+    lab: Lab, field: UdpLab, clock: Clock
+) -> None:
+    endpoint = await field.endpoint()
+    await field.serves(endpoint, limits=Limits(connections=3), timeouts=PATIENT)
+    clients = [await field.client() for _ in range(5)]
+    sources: list[Any] = []
+    for client in clients[:3]:
+        await client.says(b"1", lab.at)
+        sources.append((await endpoint.hears())[1])
+        clock.now += 1.0
+        await lab.until(lambda: lab.plane.reactor.now >= clock.now)
+    await endpoint.says(b"2", sources[0])
+    await clients[0].hears()
+    await clients[0].says(b"3", lab.at)
+    assert await endpoint.hears() == (b"3", sources[0])
+    await clients[3].says(b"4", lab.at)
+    await endpoint.hears()
+    load = lab.plane.load()
+    assert (load.connections, load.gave_way) == (3, 1)
+    await endpoint.says(b"5", sources[0])
+    await clients[0].hears()
+    clock.now += CONFIRMED_S + 1.0
+    await lab.until(lambda: lab.plane.reactor.now >= clock.now)
+    await clients[4].says(b"6", lab.at)
+    await endpoint.hears()
+    assert lab.plane.load().connections == 3
+
+
+async def test_where_none_gives_way_the_newcomer_is_dropped(lab: Lab, field: UdpLab) -> None:
+    endpoint, client, late = await field.endpoint(), await field.client(), await field.client()
+    await field.serves(endpoint, limits=Limits(connections=1), timeouts=PATIENT)
+    await client.says(b"1", lab.at)
+    _, source = await endpoint.hears()
+    await endpoint.says(b"2", source)
+    await client.hears()
+    await client.says(b"3", lab.at)
+    await endpoint.hears()
+    await late.says(b"late", lab.at)
+    await lab.until(lambda: lab.plane.load().turned_away == 1)
+    await endpoint.hears_nothing()
+    assert lab.plane.load().connections == 1
+
+
+async def child(field: UdpLab) -> UdpEndpoint:
+    """A node below, in the hands of the test."""
+    return await field.endpoint(child=True, reports=True)
+
+
+async def test_a_node_below_learns_the_client_from_a_header_until_it_has_answered(lab: Lab, field: UdpLab) -> None:
+    below, client = await child(field), await field.client()
+    await field.serves(below)
+    for data in (b"1", b"2"):
+        await client.says(data, lab.at)
+        heard, source = await below.hears()
+        header = parse_v2(heard, datagram=True)
+        assert header is not None
+        assert (header.source, heard[header.length :]) == (client.address.sockaddr, data)
+        assert (header.tlvs[PARENT], header.tlvs[DATA_KEY_TLV]) == (b"node-1", DATA_KEY)
+        assert VIA not in header.tlvs
+    await below.says(b"3", source)
+    assert (await client.hears())[0] == b"3"
+    await client.says(b"4", lab.at)
+    assert await below.hears() == (b"4", source)
+
+
+async def test_a_node_below_says_whether_it_knows_a_session_and_no_client_hears_that(lab: Lab, field: UdpLab) -> None:
+    below, client = await child(field), await field.client()
+    await field.serves(below)
+    await client.says(b"1", lab.at)
+    _, source = await below.hears()
+    await below.says(SESSION_KNOWN, source)
+    await lab.until(lambda: all(session.bare for session in lab.front.sessions.placed))
+    await client.says(b"2", lab.at)
+    assert (await below.hears())[0] == b"2"
+    await below.says(SESSION_UNKNOWN, source)
+    await lab.until(lambda: not any(session.bare for session in lab.front.sessions.placed))
+    await client.says(b"3", lab.at)
+    header = parse_v2((await below.hears())[0], datagram=True)
+    assert header is not None
+    assert header.source == client.address.sockaddr
+    await client.hears_nothing()
+
+
+async def test_what_an_endpoint_says_is_never_taken_for_a_node_s_word(lab: Lab, field: UdpLab) -> None:
+    endpoint, client = await field.endpoint(), await field.client()
+    await field.serves(endpoint)
+    await client.says(b"1", lab.at)
+    _, source = await endpoint.hears()
+    await endpoint.says(SESSION_UNKNOWN, source)
+    assert (await client.hears())[0] == SESSION_UNKNOWN
+
+
+async def test_a_parents_datagrams_are_a_session_of_the_client_that_it_names(lab: Lab, field: UdpLab) -> None:
+    endpoint, parent = await field.endpoint(), await field.client()
+    await field.serves(endpoint, listener=UDP_INNER)
+    for data in (b"1", b"2"):
+        await parent.says(udp_parent() + data, lab.at)
+        heard, source = await endpoint.hears()
+        assert heard == data
+    assert (await parent.hears())[0] == SESSION_KNOWN
+    await endpoint.says(b"3", source)
+    assert (await parent.hears())[0] == b"3"
+    await parent.says(b"4", lab.at)
+    assert await endpoint.hears() == (b"4", source)
+    assert (lab.plane.echo("edge-1").in_flight, lab.plane.load().items) == (1, 1)
+
+
+async def test_a_parents_socket_that_belongs_to_another_client_by_now_begins_another_session(
+    lab: Lab, field: UdpLab
+) -> None:
+    endpoint, parent = await field.endpoint(), await field.client()
+    await field.serves(endpoint, listener=UDP_INNER)
+    sources = []
+    for host in ("192.0.2.1", "192.0.2.2"):
+        await parent.says(udp_parent((host, 1)) + b"1", lab.at)
+        sources.append((await endpoint.hears())[1])
+    assert sources[0] != sources[1]
+    assert lab.plane.load().connections == 1
+
+
+@pytest.mark.parametrize("data", [b"a datagram without a header", udp_parent(key=b"another") + b"1"])
+async def test_without_a_header_of_this_cluster_nothing_passes_and_the_parent_is_asked_for_it(
+    lab: Lab, field: UdpLab, data: bytes
+) -> None:
+    endpoint, parent = await field.endpoint(), await field.client()
+    await field.serves(endpoint, listener=UDP_INNER)
+    await parent.says(data, lab.at)
+    assert (await parent.hears())[0] == SESSION_UNKNOWN
+    assert DATA_KEY not in SESSION_UNKNOWN
+    await endpoint.hears_nothing()
+    assert (lab.plane.load().rejected, lab.plane.load().connections) == (1, 0)
+
+
+async def test_nothing_short_is_answered_with_something_longer(lab: Lab, field: UdpLab) -> None:
+    parent = await field.client()
+    await field.serves(await field.endpoint(), listener=UDP_INNER)
+    await parent.says(b"1", lab.at)
+    await lab.until(lambda: lab.plane.load().rejected == 1)
+    await parent.hears_nothing()
+
+
+async def test_a_header_within_a_session_that_is_none_of_this_cluster_is_the_clients_data(
+    lab: Lab, field: UdpLab
+) -> None:
+    endpoint, parent = await field.endpoint(), await field.client()
+    await field.serves(endpoint, listener=UDP_INNER)
+    await parent.says(udp_parent() + b"1", lab.at)
+    await endpoint.hears()
+    forged = udp_parent(("203.0.113.9", 9), key=b"guessed") + b"2"
+    await parent.says(forged, lab.at)
+    assert (await endpoint.hears())[0] == forged

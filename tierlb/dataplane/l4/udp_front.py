@@ -1,0 +1,98 @@
+"""An l4 node's side of the data plane over UDP: what it does with datagrams of new clients, snapshots and a drain."""
+
+import random
+import socket
+from collections.abc import Iterable
+from typing import Any
+
+from tierlb.balance.drain import Remainder
+from tierlb.dataplane.l4.config import L4Config
+from tierlb.dataplane.l4.udp_context import PlacedSession
+from tierlb.dataplane.l4.udp_placing import UdpPlacing
+from tierlb.dataplane.l4.watch import UseWatch
+from tierlb.dataplane.parent_identity import ParentIdentity
+from tierlb.dataplane.pipe import Pipe
+from tierlb.dataplane.upstream.condition import HostEvent
+from tierlb.dataplane.upstream.host import Host, log_change
+from tierlb.dataplane.upstream.registry import HostRegistry
+from tierlb.dataplane.upstream.split import Split
+from tierlb.model.load import Guidance, SubtreeLoad
+from tierlb.model.snapshot import Listener, Send, Snapshot
+from tierlb.net.reactor import Reactor
+from tierlb.net.shortage import Shortages
+
+
+class UdpFront(UdpPlacing):
+    """Gives each client a session with a host."""
+
+    def __init__(self, name: str, reactor: Reactor, rng: random.Random, log: Any, identity: ParentIdentity) -> None:
+        watch = UseWatch(rng)
+        registry = HostRegistry(reactor, rng, self._host_changed, Shortages(log.warning), watch.tick)
+        super().__init__(name, reactor, log, identity, registry, watch)
+
+    def apply(self, snapshot: Snapshot) -> None:
+        """Swap the configuration for that of this snapshot; existing sessions stay where they are."""
+        action = snapshot.rules[0].action
+        assert isinstance(action, Send)
+        host_sets = self.registry.rebuild_host_sets(action.destinations, snapshot)
+        self.config = L4Config(snapshot, Split(host_sets, self.registry.rng))
+        self.sessions.hold.note(action.destinations)
+        self.sessions.tidy()
+
+    def note_guidance(self, now: float, load: SubtreeLoad, guidance: Guidance) -> None:
+        """Nothing to do: a session stays with its host."""
+
+    def move(self, now: float) -> None:
+        """Nothing to do, likewise."""
+
+    def accept(self, sock: socket.socket, peer: tuple[str, int], listener: Listener) -> None:
+        """There are no connections over UDP."""
+        sock.close()
+
+    def may_give_way(self) -> Iterable[PlacedSession]:
+        """Sessions that can be ended for new ones if they are idle."""
+        return list(self.sessions.placed)
+
+    def turn_away(self, sock: socket.socket, *, at_once: bool) -> None:
+        """There are no connections over UDP."""
+        sock.close()
+
+    def drain(self) -> None:
+        """Sessions under way run on until they are idle or the node's deadline comes."""
+        self.ending = True
+
+    @property
+    def draining(self) -> bool:
+        return self.ending or self.config.draining
+
+    @property
+    def tunnels(self) -> tuple[Pipe, ...]:
+        """There are none."""
+        return ()
+
+    @property
+    def drained(self) -> bool:
+        return not self.sessions
+
+    def remainder(self) -> Remainder:
+        """What is under way, in sessions."""
+        return Remainder(connections=len(self.sessions))
+
+    def cut_from(self, host: Host) -> Remainder:
+        """End what is under way at one host; what that was."""
+        return self.sessions.cut_from(host)
+
+    def cut(self) -> None:
+        """The deadline is over: end what is left."""
+        self.sessions.cut()
+
+    def close(self) -> None:
+        """The node ends."""
+        self.cut()
+        self.sessions.hold.close()
+        for client in self.sessions.held:
+            self.over(client, answered=False)
+        self.registry.close()
+
+    def _host_changed(self, event: HostEvent, host: Host) -> None:
+        log_change(self.log, event, host)
