@@ -12,7 +12,6 @@ MOST_LINES = 400
 MOST_SHARED_NAMES = 5
 
 LARGER = {
-    "clients.SimulatedClient": "one client of a simulation: a few counters and times",
     "concurrency.Concurrency": "the sums of one estimator",
     "context.L4Context": "what the connections of an l4 front share",
     "counters.Counters": "a record with one derived value",

@@ -1,4 +1,4 @@
-"""Which clients of a simulated node are to close their kept connections, and come back through the first tier.
+"""Which kept connections of a simulated node are to close, so that their clients come back through the first tier.
 
 The rules are the product's (`balance.guidance`): the parents' guidance becomes a rate, and the rate a budget.
 """
@@ -12,14 +12,14 @@ from tierlb.model.load import Guidance, SubtreeLoad
 
 
 class Movable(WaitingConnection, Protocol):
-    """A client of a kept connection. `moves`: it is to close with the answer it waits for."""
+    """A kept connection. `moves`: it is to close with the answer it waits for."""
 
     moves: bool
 
 
 class ClientMoves:
-    """`closed` connections lasted `connected_s` in all. `_waiting`: clients that wait for an answer and are not to
-    close with it, in the order in which they asked; `_moving`: how many are to close with theirs."""
+    """`closed` connections lasted `connected_s` in all. `_waiting`: connections that wait for an answer and are not to
+    close with it, in the order in which items were sent; `_moving`: how many are to close with theirs."""
 
     __slots__ = ("_guidances", "_moving", "_waiting", "budget", "closed", "connected_s")
 
@@ -42,25 +42,25 @@ class ClientMoves:
         self.budget.set_rate(now, closing_rate_per_s(load.connections, rising, guidance), why_close(rising, guidance))
         waiting = list(self._waiting)
         others = load.connections - self._moving - len(waiting)
-        for client in self.budget.choose(now, waiting, others, response_s):
-            client.moves = True
+        for connection in self.budget.choose(now, waiting, others, response_s):
+            connection.moves = True
             self._moving += 1
-            del self._waiting[client]
+            del self._waiting[connection]
 
-    def begin(self, client: Movable) -> None:
+    def begin(self, connection: Movable) -> None:
         """It waits for an answer from now on."""
-        self._waiting[client] = None
+        self._waiting[connection] = None
 
-    def answered(self, client: Movable) -> None:
+    def answered(self, connection: Movable) -> None:
         """It has its answer."""
-        self._waiting.pop(client, None)
+        self._waiting.pop(connection, None)
 
-    def is_to_close(self, client: Movable, now: float) -> bool:
-        """Whether a connection whose client has its answer ends with that."""
-        return client.moves or self.budget.take(now)
+    def is_to_close(self, connection: Movable, now: float) -> bool:
+        """Whether a connection that has its answer ends with that."""
+        return connection.moves or self.budget.take(now)
 
-    def leave(self, client: Movable, connected_s: float) -> None:
-        """Its connection is closed."""
+    def leave(self, connection: Movable, connected_s: float) -> None:
+        """It is closed."""
         self.closed += 1
-        self._moving -= client.moves
+        self._moving -= connection.moves
         self.connected_s += connected_s

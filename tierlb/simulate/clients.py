@@ -6,6 +6,7 @@ soon as it has its answer. A node whose parents' guidance makes it close connect
 with most requests first if it is slow; the client then reconnects through the first tier with its next item.
 """
 
+import math
 import random
 from collections import deque
 from collections.abc import Sequence
@@ -38,31 +39,83 @@ class Clients:
         return [total * part / sum(parts) for part in parts]
 
 
+class SimulatedConnection:
+    """One connection of a client, which ends with the first answer from `ends_at` on. `way`: the hosts below that its
+    items go to; empty: as the nodes choose. `asked`: items on it so far. `moves`: it is to close with the next answer.
+    """
+
+    __slots__ = ("_agenda", "_waited_s", "_waits_since", "asked", "began", "ends_at", "moves", "ticket", "way")
+
+    def __init__(
+        self,
+        agenda: Agenda,
+        ticket: ConnectionTicket[SimulatedHost],
+        way: Sequence[SimulatedHost],
+        life_s: float,
+    ) -> None:
+        self._agenda = agenda
+        self.ticket = ticket
+        self.way = way
+        self.began = agenda.now
+        self.ends_at = agenda.now + life_s
+        self.asked = 0
+        self.moves = False
+        self._waits_since: float | None = None
+        self._waited_s = 0.0
+
+    @property
+    def node(self) -> SimulatedNode:
+        """The node that serves it."""
+        below = self.ticket.host.below
+        assert isinstance(below, SimulatedNode)
+        return below
+
+    @property
+    def activity(self) -> float:
+        """Items per second of the time in which it did not wait."""
+        now = self._agenda.now
+        waits_s = 0.0 if self._waits_since is None else now - self._waits_since
+        return self.asked / (now - self.began - self._waited_s - waits_s + CLIENT_SETTLING_S)
+
+    def ask(self) -> None:
+        """An item is sent."""
+        self.asked += 1
+        self._waits_since = self._agenda.now
+        self.node.moves.begin(self)
+
+    def answered(self) -> None:
+        """The item is answered."""
+        assert self._waits_since is not None
+        self._waited_s += self._agenda.now - self._waits_since
+        self._waits_since = None
+        self.node.moves.answered(self)
+
+    def close(self) -> None:
+        """The end."""
+        now = self._agenda.now
+        self.ticket.done(now)
+        self.ticket.host.tally.close()
+        self.node.moves.leave(self, now - self.began)
+
+
 class SimulatedClient:
     """One client. `rate`: items per second; 0: one after the other. `work` draws the service time of short items, or is
     the source of another kind. `leaf`: the leaf of the first item, and of the others too if its kind stays; None: as
-    the nodes choose. `asked`: items on this connection. `moves`: it is to close with the next answer."""
+    the nodes choose."""
 
     __slots__ = (
         "_agenda",
         "_asked_at",
         "_clients",
-        "_connected_at",
+        "_connection",
         "_due",
-        "_ends_at",
         "_latencies",
         "_leaf",
         "_rate",
         "_rng",
-        "_sent_at",
-        "_ticket",
         "_top",
         "_under_way",
-        "_waited_s",
-        "_way",
         "_work",
-        "asked",
-        "moves",
     )
 
     def __init__(
@@ -84,21 +137,10 @@ class SimulatedClient:
         self._latencies = latencies
         self._work = work
         self._leaf = leaf
-        self._way: Sequence[SimulatedHost] = ()
-        self._ticket: ConnectionTicket[SimulatedHost] | None = None
-        self._asked_at = self._connected_at = self._ends_at = 0.0
+        self._connection: SimulatedConnection | None = None
         self._due: deque[float] = deque()
         self._under_way = False
-        self.asked = 0
-        self._sent_at = self._waited_s = 0.0
-        self.moves = False
-
-    @property
-    def activity(self) -> float:
-        """Items per second of the time in which this connection did not wait."""
-        now = self._agenda.now
-        waits_s = now - self._sent_at if self._under_way else 0.0
-        return self.asked / (now - self._connected_at - self._waited_s - waits_s + CLIENT_SETTLING_S)
+        self._asked_at = 0.0
 
     def begin(self, after_s: float = 0.0) -> None:
         """Start: the first item falls due so much later, plus the first interval of its schedule."""
@@ -113,57 +155,41 @@ class SimulatedClient:
             self._send()
 
     def _send(self) -> None:
-        host = (self._ticket or self._connect()).host
-        node = host.below
-        assert isinstance(node, SimulatedNode)
+        connection = self._connection or self._connect()
         self._under_way = True
         work = self._work if isinstance(self._work, KindSource) else self._work()
         self._asked_at = self._due.popleft()
-        self.asked += 1
-        self._sent_at = self._agenda.now
-        node.moves.begin(self)
-        node.accept(Item(self._asked_at, host.tally, self._served, work, self._way))
+        connection.ask()
+        tally = connection.ticket.host.tally
+        connection.node.accept(Item(self._asked_at, tally, self._served, work, connection.way))
 
-    def _connect(self) -> ConnectionTicket[SimulatedHost]:
+    def _connect(self) -> SimulatedConnection:
         """Connect through a random node of the first tier."""
-        life_s, now = self._clients.life_s, self._agenda.now
         node = self._rng.choice(self._top)
-        if self._leaf is None:
-            host = node.choose()
-        else:
-            host, *self._way = way_to(node, self._leaf)
-        self._ticket = ticket = host.begin_connection(now, host.tally)
+        host, *way = [node.choose()] if self._leaf is None else way_to(node, self._leaf)
+        ticket = host.begin_connection(self._agenda.now, host.tally)
         host.tally.open()
-        self._connected_at = now
-        self.asked, self.moves, self._waited_s = 0, False, 0.0
-        self._ends_at = float("inf") if life_s is None else now + self._rng.expovariate(1 / life_s)
-        return ticket
+        life_s = self._clients.life_s
+        lasts_s = math.inf if life_s is None else self._rng.expovariate(1 / life_s)
+        self._connection = connection = SimulatedConnection(self._agenda, ticket, way, lasts_s)
+        return connection
 
     def unserved(self) -> list[float]:
         """When its items without an answer fell due."""
         return [*((self._asked_at,) if self._under_way else ()), *self._due]
 
     def _served(self, item: Item) -> None:
-        now, ticket = self._agenda.now, self._ticket
-        assert ticket is not None
+        now, connection = self._agenda.now, self._connection
+        assert connection is not None
         self._under_way = False
-        self._waited_s += now - self._sent_at
         self._latencies.append((item.began, now - item.began))
-        node = ticket.host.below
-        assert isinstance(node, SimulatedNode)
-        node.moves.answered(self)
-        if now >= self._ends_at or (self._clients.close and node.moves.is_to_close(self, now)):
-            self._leave(ticket, node)
+        connection.answered()
+        if now >= connection.ends_at or (self._clients.close and connection.node.moves.is_to_close(connection, now)):
+            self._connection = None
+            connection.close()
         if isinstance(self._work, KindSource) and not self._work.kind.stays:
-            self._leaf, self._way = None, ()
+            self._leaf, connection.way = None, ()
         if not self._rate:
             self._agenda.at(now, self._fall_due)
         elif self._due:
             self._send()
-
-    def _leave(self, ticket: ConnectionTicket[SimulatedHost], node: SimulatedNode) -> None:
-        now = self._agenda.now
-        self._ticket = None
-        ticket.done(now)
-        ticket.host.tally.close()
-        node.moves.leave(self, now - self._connected_at)
