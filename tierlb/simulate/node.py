@@ -29,6 +29,7 @@ from tierlb.model.load import Echo, Guidance, SubtreeLoad
 from tierlb.model.topology import Policy
 from tierlb.simulate.agenda import Agenda
 from tierlb.simulate.client_moves import ClientMoves
+from tierlb.simulate.event_loop import SimulatedLoop
 from tierlb.simulate.kinds import SHORT_ROUTE, KindSource
 from tierlb.simulate.leaf import SimulatedLeaf
 from tierlb.simulate.node_figures import NodeFigures
@@ -54,16 +55,14 @@ class SimulatedHost(CountedHost):
         parent: "SimulatedNode",
         below: "SimulatedNode | SimulatedLeaf",
         parents: int,
-        *,
-        connections: bool = False,
     ) -> None:
-        reports = isinstance(below, SimulatedNode)
+        reports, connections = isinstance(below, SimulatedNode), parent.host_set.connections
         super().__init__(
             LoadEstimate(
                 HostTraits(reports, endpoint=not reports, by_connection=connections and reports, equal=connections),
                 ReceivedReports(ParentShare(parents)),
                 LONG_AGO,
-                speed=LearntSpeed(parent.work),
+                speed=LearntSpeed(parent.host_set.work),
             ),
             parent.kinds,
         )
@@ -79,7 +78,7 @@ class SimulatedHost(CountedHost):
 
     def settle_at_once(self, now: float) -> None:
         """All costs of its parent are worked out anew."""
-        self.parent.settle(now)
+        self.parent.host_set.settle(now)
 
     def receive(self, report: tuple[SubtreeLoad, Echo]) -> None:
         """The child's report has arrived."""
@@ -101,17 +100,65 @@ class Item:
     path: list[Ticket[SimulatedHost]] = attrs.field(factory=list)
 
 
+class SimulatedHostSet:
+    """The hosts of one node: the choice among them, for items or for `connections`, and what they learn together."""
+
+    __slots__ = ("_chooser", "connections", "hosts", "kinds", "times_hosts", "work")
+
+    def __init__(self, rule: Policy | ComparedRule, rng: random.Random, *, connections: bool) -> None:
+        self.connections = connections
+        self.hosts: list[SimulatedHost] = []
+        self.kinds: Kinds = Kinds()
+        self.work: Work = Work()
+        self.times_hosts = rule is Policy.PEAK_EWMA
+        self._chooser: Chooser[SimulatedHost] = chooser_for(rule, rng)
+
+    def choose(self, *, long: bool) -> SimulatedHost:
+        """As dataplane.upstream.host_set.HostSet chooses."""
+        if long and isinstance(self._chooser, LoadAware):
+            chosen: SimulatedHost | None = self._chooser.for_long(self.hosts)
+            assert chosen is not None
+            return chosen
+        return self._chooser.pick(0)
+
+    def settle(self, now: float) -> None:
+        """Work out all costs anew, as dataplane.upstream.registry does every tick."""
+        hosts = self.hosts
+        refresh_costs(hosts, now, [host.weight for host in hosts])
+        self._chooser.rebuild(hosts)
+
+    def learn(self, now: float) -> None:
+        """A tick is over."""
+        for host in self.hosts:
+            host.learn_from_items(now)
+            if not host.in_flight:
+                host.peak.idle(now)
+        self.kinds.learn(now)
+        learn_together(self.hosts, LEARN_TICK_S)
+        self.settle(now)
+
+
 @attrs.define
 class SimulatedUplink:
-    """A child's connection to one parent."""
+    """A child's connection to one parent, which sees it as `host`."""
 
     host: SimulatedHost
     pace: Pace
+    delay_s: float
+    sent: int = 0
+
+    def report(self, now: float, load: SubtreeLoad) -> None:
+        """Send what the child reports now, if that is due."""
+        if self.pace.wait_s(now, load) <= 0:
+            self.pace.sent(now, load)
+            self.sent += 1
+            self.host.parent.agenda.at(now + self.delay_s, self.host.receive, (load, self.host.tally.echo()))
 
 
 class SimulatedNode:
     """`cost_s`: what an item costs the event loop; 0: nothing. `report_delay_s`: how long reports and guidance are on
-    their way. A node of `connections` chooses for connections (clients.py) and sees none of their items."""
+    their way. A node of `connections` chooses for connections (clients.py) and sees none of their items. `waited`:
+    items that were parked at their end. `long_ones`: items that were no short ones."""
 
     def __init__(
         self,
@@ -127,21 +174,13 @@ class SimulatedNode:
         self.name = name
         self.agenda = agenda
         self.tallies = Tallies()
-        self.hosts: list[SimulatedHost] = []
-        self.connections = connections
+        self.host_set = SimulatedHostSet(rule, rng, connections=connections)
         self.waited = 0
-        self.reports = 0
         self.long_ones = 0
         self.moves = ClientMoves()
         self._rng = rng
-        self.times_hosts = rule is Policy.PEAK_EWMA
-        self._chooser: Chooser[SimulatedHost] = chooser_for(rule, rng)
-        self._cost_s = cost_s
-        self._work_s = 0.0
-        self._free_at = 0.0
-        self.kinds: Kinds = Kinds()
-        self.work: Work = Work()
         self._report_delay_s = report_delay_s
+        self._loop = SimulatedLoop(agenda, cost_s)
         self._uplinks: list[SimulatedUplink] = []
         self._figures = NodeFigures()
 
@@ -149,13 +188,13 @@ class SimulatedNode:
         self, parents: Sequence["SimulatedNode"], children: Sequence[tuple["SimulatedNode | SimulatedLeaf", int]]
     ) -> None:
         """Join the tree: the hosts with their numbers of parents. Top-down: a node's parents start before it."""
-        self.hosts = [SimulatedHost(self, *child, connections=self.connections) for child in children]
+        self.host_set.hosts = [SimulatedHost(self, *child) for child in children]
         for parent in parents:
             own = next(host for host in parent.hosts if host.below is self)
-            self._uplinks.append(SimulatedUplink(own, Pace(self._rng)))
-        self.settle(self.agenda.now)
+            self._uplinks.append(SimulatedUplink(own, Pace(self._rng), self._report_delay_s))
+        self.host_set.settle(self.agenda.now)
         self.agenda.at(self.agenda.now + self._rng.uniform(0, LEARN_TICK_S), self._tick)
-        if self.connections:
+        if self.host_set.connections:
             self.agenda.at(self.agenda.now + self._rng.uniform(0, GUIDE_S), self._guide)
 
     # Items.
@@ -168,19 +207,15 @@ class SimulatedNode:
     def take(self, item: Item) -> None:
         """An item has come; the node that gave it has counted it in this node's tally."""
         self.long_ones += isinstance(item.work, KindSource)
-        if self._cost_s:
-            self._free_at = max(self._free_at, self.agenda.now) + self._cost_s
-            self._work_s += self._cost_s
-            self.agenda.at(self._free_at, self._pass_on, item)
-        else:
-            self._pass_on(item)
+        self._loop.serve(self._pass_on, item)
 
     def _pass_on(self, item: Item) -> None:
         now = self.agenda.now
         source = item.work if isinstance(item.work, KindSource) else None
-        kind = self.kinds.place(SHORT_ROUTE if source is None else source.kind.route)
-        long = self.kinds.long[kind.number]
-        host = item.way[len(item.path)] if item.way else self._pick(long=long)
+        host_set = self.host_set
+        kind = host_set.kinds.place(SHORT_ROUTE if source is None else source.kind.route)
+        long = host_set.kinds.long[kind.number]
+        host = item.way[len(item.path)] if item.way else host_set.choose(long=long)
         own = item.path[-1].host.tally if item.path else item.entry
         ticket = host.begin(now, own, kind, long=long)
         if source is None or source.sending is None:
@@ -195,17 +230,17 @@ class SimulatedNode:
         else:
             below.serve(item_done, item, item.work)
 
-    def _pick(self, *, long: bool) -> SimulatedHost:
-        """As dataplane.upstream.host_set.HostSet chooses."""
-        if long and isinstance(self._chooser, LoadAware):
-            chosen: SimulatedHost | None = self._chooser.for_long(self.hosts)
-            assert chosen is not None
-            return chosen
-        return self._chooser.pick(0)
-
     def choose(self) -> SimulatedHost:
         """The host for the next connection."""
-        return self._chooser.pick(0)
+        return self.host_set.choose(long=False)
+
+    @property
+    def hosts(self) -> list[SimulatedHost]:
+        return self.host_set.hosts
+
+    @property
+    def kinds(self) -> Kinds:
+        return self.host_set.kinds
 
     @property
     def in_flight(self) -> int:
@@ -218,34 +253,20 @@ class SimulatedNode:
 
     def waited_s(self) -> float:
         """How long the event loop has waited since the start."""
-        now = self.agenda.now
-        return now - self._work_s + max(0.0, self._free_at - now)
-
-    # Choices.
-
-    def settle(self, now: float) -> None:
-        """Work out all costs anew, as dataplane.upstream.registry does every tick."""
-        hosts = self.hosts
-        refresh_costs(hosts, now, [host.weight for host in hosts])
-        self._chooser.rebuild(hosts)
+        return self._loop.waited_s()
 
     # Reports.
 
     def _tick(self, _: Any) -> None:
         now = self.agenda.now
-        for c in self.hosts:
-            c.learn_from_items(now)
-            if not c.in_flight:
-                c.peak.idle(now)
-        self.kinds.learn(now)
-        learn_together(self.hosts, LEARN_TICK_S)
-        self.settle(now)
+        self.host_set.learn(now)
         counters = self.counters()
         work_done_s = sum(host.estimate.speed.work_done_s for host in self.hosts)
         self._figures.sample(now, counters, work_done_s, self.waited_s())
         if self._uplinks:
             load = self.subtree(now)
-            self._report(now, load)
+            for uplink in self._uplinks:
+                uplink.report(now, load)
             self.moves.follow(now, load, self._figures.rising_s)
         self.agenda.at(now + LEARN_TICK_S, self._tick)
 
@@ -270,17 +291,14 @@ class SimulatedNode:
     def subtree(self, now: float) -> SubtreeLoad:
         """What is reported to all parents."""
         of_leaves = self.hosts[0].estimate.traits.endpoint
-        items_per_s = self._figures.items_per_s(self.work.standard_s) if of_leaves else None
+        items_per_s = self._figures.items_per_s(self.host_set.work.standard_s) if of_leaves else None
         target = TargetFigures(1.0, [child_of(host, now) for host in self.hosts], items_per_s)
         return self._figures.subtree(now, self.counters(), target, self.kinds.counts.value())
 
-    def _report(self, now: float, load: SubtreeLoad) -> None:
-        for uplink in self._uplinks:
-            if uplink.pace.wait_s(now, load) <= 0:
-                uplink.pace.sent(now, load)
-                self.reports += 1
-                report = (load, uplink.host.tally.echo())
-                self.agenda.at(now + self._report_delay_s, uplink.host.receive, report)
+    @property
+    def reports(self) -> int:
+        """How many it has sent."""
+        return sum(uplink.sent for uplink in self._uplinks)
 
     # Guidance.
 
@@ -333,7 +351,7 @@ def item_done(item: Item) -> None:
     for ticket in item.path:
         host, node = ticket.host, ticket.host.parent
         now = node.agenda.now
-        if node.times_hosts:
+        if node.host_set.times_hosts:
             host.peak.observe(now, now - ticket.began)
         if ticket.done(now):
             node.waited += 1
