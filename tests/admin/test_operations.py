@@ -116,7 +116,9 @@ async def test_what_would_be_is_told_and_nothing_is_done(shop, path, body):
     answer = await shop.post(path, body)
     assert answer.status_code == 200
     assert answer.json()["started"] == {"nodes": ["web-3"], "endpoints": 0}
-    assert answer.json()["changes"] == [{"name": "web", "before": 2, "after": 3, "change": "tier-scaled"}]
+    assert answer.json()["changes"] == [
+        {"name": "web", "before": 2, "after": 3, "auto": False, "change": "tier-scaled"}
+    ]
     assert answer.json()["stages"] == 1
     assert (shop.changes.history.active, shop.changes.runner.progress) == (1, None)
 

@@ -9,10 +9,8 @@ from tierlb.agent.cpu import (
     CgroupMeter,
     Gone,
     ProcessMeter,
-    parse_cpu_max,
     parse_cpu_stat,
     parse_stat,
-    process_cgroup,
     usable_cores,
 )
 
@@ -33,25 +31,10 @@ def test_a_process_that_has_ended_is_told(text):
         parse_stat(text)
 
 
-@pytest.mark.parametrize(
-    ("text", "cores"), [("max 100000\n", None), ("50000 100000\n", 0.5), ("400000 100000\n", 4.0), ("20000\n", 0.2)]
-)
-def test_a_quota_is_in_cores(text, cores):
-    assert parse_cpu_max(text) == cores
-
-
 def test_a_cgroups_use_is_in_seconds():
     assert parse_cpu_stat("usage_usec 1500000\nuser_usec 1\n") == 1.5
     with pytest.raises(ValueError, match="usage_usec"):
         parse_cpu_stat("user_usec 1\n")
-
-
-@pytest.mark.parametrize(
-    ("text", "path"),
-    [("0::/a/b\n", "a/b"), ("0::/\n", "."), ("4:cpu:/x\n0::/a\n", "a"), ("4:cpu:/x\n", "."), ("", ".")],
-)
-def test_a_processs_cgroup_is_that_of_version_2(text, path):
-    assert process_cgroup(text) == path
 
 
 def cgroup(root, path, quota=None, used=None):

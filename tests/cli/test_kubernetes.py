@@ -57,6 +57,7 @@ def test_the_namespace_that_reads_metrics_is_let_in(write):
         (GOOD.replace("8080", "7946"), [], "shop.yaml: tiers.edge.listen: port 7946 is a node's own in a container"),
         (GOOD, ["--prefix", "9"], "shop.yaml: '9' cannot begin names in Kubernetes"),
         (GOOD, ["--max-replicas", "web"], "--max-replicas: 'web' is not complete"),
+        (GOOD, ["--max-replicas", "web=auto"], "--max-replicas: web: 'auto' is not a whole number"),
         (GOOD, ["--max-replicas", "edge=5"], "shop.yaml: --max-replicas edge=5: only l7 tiers"),
         (GOOD, ["--edge", "both"], "'both' is not one of"),
     ],

@@ -2,6 +2,7 @@ import pytest
 
 from tests.controller.played import ANN, MID, TEXT
 from tierlb.controller.admin_states import AdminState
+from tierlb.controller.engine import ProcessEngine
 from tierlb.controller.proposals import NothingToDo, NotPossible, tiers_out
 from tierlb.model.topology import Admin
 from tierlb.topology.edit import Scale
@@ -89,3 +90,12 @@ async def test_one_that_drains_by_itself_is_no_peer(site, autojump_clock):
 def test_a_tier_is_out_if_each_of_its_nodes_is(names, out):
     states = tuple(AdminState(name[:-2], name, Admin.MAINTENANCE) for name in names)
     assert tiers_out(load_text(TEXT, "f"), states) == out
+
+
+@pytest.mark.parametrize(("engine", "nodes"), [(None, 6), (ProcessEngine(), 1)])
+async def test_one_node_per_core_counts_those_of_the_machine_that_starts_them(site, engine, nodes, monkeypatch):
+    """Where others start them, a change waits for one, and more may come."""
+    monkeypatch.setattr("tierlb.topology.uses.available_cores", lambda: 6)
+    site.changes.controller.registry.engine = engine
+    web = site.changes.proposals.load(TEXT.replace("replicas: 2", "replicas: auto")).tiers["web"]
+    assert (web.replicas, web.per_core) == (nodes, True)

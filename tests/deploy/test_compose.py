@@ -94,6 +94,15 @@ def test_only_what_compose_itself_makes_ready_is_waited_for():
     }
 
 
+def test_one_node_per_core_is_a_container_for_each_of_this_machine_and_is_told():
+    text = EVERYTHING.replace("replicas: 3", "replicas: auto", 1)
+    assert text != EVERYTHING
+    topology = load_text(text, "shop.yaml", lambda: 6)
+    (warning,) = compose_warnings(topology)
+    assert warning.startswith("tiers.web.replicas: auto is 6 here, one container per core of this machine")
+    assert rendered(topology)["services"]["web"]["scale"] == 6
+
+
 @pytest.mark.parametrize("topology", TOPOLOGIES)
 @pytest.mark.parametrize("tls", [None, TLS])
 def test_tierlb_s_own_command_line_takes_every_command(topology, tls, tmp_path):
@@ -185,6 +194,7 @@ def test_a_definition_changes_with_what_a_container_is_made_from_and_with_nothin
     ("old", "new", "told"),
     [
         ("kind: l4,", "kind: l4, replicas: 2,", "tiers.edge.replicas: one port cannot be published by 2 containers"),
+        ("kind: l4,", "kind: l4, replicas: auto,", "tiers.edge.replicas: one port cannot be published by several cont"),
         ("127.0.0.1:443", "127.0.0.1:7946", "tiers.edge.listen: port 7946 is a node's own"),
         ("127.0.0.1:443", "127.0.0.1:0", "tiers.edge.listen: a container needs the port named"),
         ("127.0.0.1:7911", "127.0.0.1:0", "admin.listen: a port that is published has to be named"),

@@ -52,6 +52,14 @@ def test_what_cannot_be_a_name_is_told(names, options, told):
     assert all(problem.startswith(begin) for problem, begin in zip(found, told, strict=True))
 
 
+@pytest.mark.parametrize("edge", NetworkEdge)
+def test_cores_of_the_machine_that_renders_say_nothing_of_pods(edge):
+    text = SHOP.format(cluster="shop", web="web", app="app").replace("replicas: 2, ", "")
+    assert problems(plan_of(text, edge=edge)) == []
+    (problem,) = problems(plan_of(text.replace("replicas: 3", "replicas: auto"), edge=edge))
+    assert problem.startswith("tiers.web.replicas: auto counts the cores of the machine that runs `tierlb up`")
+
+
 def test_a_daemon_set_has_no_number_of_its_own():
     (problem,) = problems(plan_of(edge=NetworkEdge.DAEMON_SET))
     assert problem.startswith(

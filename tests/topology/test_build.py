@@ -28,6 +28,7 @@ from tierlb.model.topology import (
     Timeouts,
 )
 from tierlb.topology.build import build_health, build_match, build_outlier
+from tierlb.topology.cores import available_cores
 from tierlb.topology.load import load_text
 from tierlb.topology.problems import TopologyError
 from tierlb.topology.shapes import HealthShape, MatchShape, OutlierShape
@@ -80,6 +81,17 @@ def test_every_key_reaches_the_model() -> None:
         "app": Pool("app", endpoints=(Address("127.0.0.1", 9001), Address("::1", 9002))),
         "demo": Pool("demo", run=Run("serve {port}", 4)),
     }
+
+
+def test_one_node_per_core_is_the_number_of_cores_where_the_file_is_read() -> None:
+    text = "{cluster: shop, tiers: {web: {kind: l7, listen: ':80', replicas: auto, routes: [{respond: {}}]}}}"
+    for cores in (1, 7):
+        web = load_text(text, "f", lambda cores=cores: cores).tiers["web"]
+        assert (web.replicas, web.per_core) == (cores, True)
+    assert load_text(text, "f").tiers["web"].replicas == available_cores()
+    assert load_text(text, "f", lambda: 5000).tiers["web"].replicas == 1000
+    fixed = load_text(text.replace("auto", "2"), "f", lambda: 7).tiers["web"]
+    assert (fixed.replicas, fixed.per_core) == (2, False)
 
 
 def test_routes_keep_their_order_matches_and_actions() -> None:

@@ -96,6 +96,10 @@ def test_numbers_of_processes_are_changes_of_their_own() -> None:
     old, new = app(run + "2}"), app(run + "5}")
     assert differences(old, new) == (PoolScaled("app", 2, 5),)
     assert differences(web(), web("replicas: 3")) == (TierScaled("web", 1, 3),)
+    auto = attrs.evolve(web("replicas: 3").tiers["web"], per_core=True)
+    three, one = web("replicas: 3"), web("replicas: 1")
+    assert differences(three, attrs.evolve(three, tiers={"web": auto})) == (TierScaled("web", 3, 3, auto=True),)
+    assert differences(attrs.evolve(three, tiers={"web": auto}), one) == (TierScaled("web", 3, 1),)
 
 
 def test_another_split_is_a_move_to_the_same_targets() -> None:

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.topology.shops import ANCHORS, FLOW, LOWER, SHOP, TWO_WAYS, l7, tiers
-from tierlb.model.topology import Forward, Kind, Match, Policy, Route, Share, Tier, Topology
+from tierlb.model.topology import AUTO, Forward, Kind, Match, Policy, Route, Share, Tier, Topology
+from tierlb.topology.cores import available_cores
 from tierlb.topology.edit import edited
 from tierlb.topology.load import load_text
 from tierlb.topology.problems import TopologyError
@@ -26,6 +27,7 @@ TEXTS = [path.read_text() for path in sorted((Path(__file__).parents[2] / "topol
     ("edit", "old", "new"),
     [
         (Scale({"web": 5}), "    replicas: 3\n", "    replicas: 5\n"),
+        (Scale({"web": "auto"}), "    replicas: 3\n", "    replicas: auto\n"),
         (Scale({"edge": 2}), "8080  # for all\n", "8080  # for all\n    replicas: 2\n"),
         (Scale({"app": 2}), '{port}"', '{port}", replicas: 2'),
         (SetPolicy("web", Policy.ROUND_ROBIN), "    replicas: 3\n", "    replicas: 3\n    balance: round-robin\n"),
@@ -67,6 +69,14 @@ def test_every_way_to_write_a_file_can_be_edited(before: str, edit: Edit, after:
     assert edited(before, edit) == after
 
 
+def test_a_number_and_auto_are_different_even_where_they_are_the_same_number_of_nodes() -> None:
+    auto = SHOP.replace("replicas: 3", "replicas: auto", 1)
+    here = load_text(auto, "f").tiers["web"].replicas
+    fixed = auto.replace("replicas: auto", f"replicas: {here}")
+    assert edited(fixed, Scale({"web": "auto"})) == edited(auto, Scale({"web": "auto"})) == auto
+    assert edited(auto, Scale({"web": here})) == edited(fixed, Scale({"web": here})) == fixed
+
+
 @pytest.mark.parametrize(
     ("text", "edit", "said"),
     [
@@ -75,6 +85,11 @@ def test_every_way_to_write_a_file_can_be_edited(before: str, edit: Edit, after:
             TWO_WAYS,
             Scale({"a": 2}),
             "pool 'a' starts nothing: only tiers, and pools with run, have replicas",
+        ),
+        (
+            SHOP,
+            Scale({"app": "auto"}),
+            "pool 'app' runs as many processes as its file says: write a number; auto is for tiers",
         ),
         (SHOP, SetPolicy("wbe", "random"), "no tier or pool named 'wbe' (did you mean 'web'?)"),
         (
@@ -172,7 +187,9 @@ def expected(topology: Topology, edit: Edit) -> Topology:
             return with_new_tier(topology, edit)
 
 
-def scaled(thing: Any, replicas: int | None) -> Any:
+def scaled(thing: Any, replicas: Any) -> Any:
+    if replicas == AUTO:
+        return attrs.evolve(thing, replicas=available_cores(), per_core=True)
     return attrs.evolve(thing, replicas=replicas) if replicas else thing
 
 

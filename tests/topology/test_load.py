@@ -46,7 +46,7 @@ def test_every_problem_is_reported_at_its_place_in_one_go() -> None:
         "shop.yaml:8:16: tiers.edge.timeouts.head: is for l7 tiers; an l4 tier sees connections only",
         "shop.yaml:8:32: tiers.edge.timeouts.idle: '3' is not a duration: write one such as 250ms, 2s or 1m30s",
         "shop.yaml:9:15: tiers.edge.to[1]: no tier or pool named 'ap' (did you mean 'app'?)",
-        "shop.yaml:12:15: tiers.web.replicas: '0' is out of range: write 1 to 1000",
+        "shop.yaml:12:15: tiers.web.replicas: '0' is out of range: write 1 to 1000, or auto for one per core",
         "shop.yaml:14:7: tiers.web.to: every share is 0: nothing could be sent anywhere",
         "shop.yaml:15:28: tiers.loop.listen: port 8080 is already used by tiers.edge.listen",
         "shop.yaml:15:48: tiers.loop.to: a cycle: loop → loop",

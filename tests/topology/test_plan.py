@@ -6,6 +6,7 @@ import attrs
 import pytest
 
 from tests.topology.clusters import ALONE, API, APP, EDGE, MID, RUN, WEB, shop
+from tierlb.model.topology import Topology
 from tierlb.topology.diff import AdminChanged
 from tierlb.topology.plan import Plan, Processes, describe
 
@@ -281,3 +282,24 @@ def test_what_is_wanted_of_a_node_or_agent_is_said_and_takes_no_stage(change: Ad
     topology = shop(EDGE % "web", WEB.replace("kind: l7", "kind: l7, drain: 5s"))
     plan = describe(topology, topology, wanted=(change,))
     assert (plan.changes, plan.lines, plan.stages) == ((change,), (line,), 0)
+
+
+def with_web(replicas: int, per_core: bool) -> Topology:
+    before = shop(EDGE % "web", WEB)
+    web = attrs.evolve(before.tiers["web"], replicas=replicas, per_core=per_core)
+    return attrs.evolve(before, tiers={**before.tiers, "web": web})
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "line"),
+    [
+        ((2, False), (4, True), "web grows from 2 to 4 nodes, one per core: starts web-3 and web-4; "),
+        ((4, True), (2, True), "web shrinks from 4 to 2 nodes, one per core"),
+        ((2, False), (2, True), "web stays at 2 nodes, one per core"),
+        ((1, True), (1, False), "web stays at 1 node, whatever the number of cores"),
+    ],
+)
+def test_how_many_nodes_one_per_core_are_is_said(before: tuple[int, bool], after: tuple[int, bool], line: str) -> None:
+    plan = describe(with_web(*before), with_web(*after))
+    assert plan.lines[0].startswith(line)
+    assert plan.stages == 1

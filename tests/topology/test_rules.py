@@ -119,6 +119,10 @@ def test_what_is_right_has_no_fault(tier: str) -> None:
             "{kind: l7, to: a, replicas: 2, agent_check: ':9'}",
             "tiers.web.agent_check: any of the 2 replicas would answer here for another one: write tiers of one",
         ),
+        (
+            "{kind: l7, to: a, replicas: auto, agent_check: ':9'}",
+            "tiers.web.agent_check: any of the one per core replicas would",
+        ),
         ("{kind: l7, to: [a, b, a]}", "tiers.web.to[2]: a is listed twice, first as to[0]"),
         ("{kind: l7, to: {a: 0, b: 0.0}}", "tiers.web.to: every share is 0"),
         ("{kind: l7, routes: [{to: {a: 0}}]}", "routes[0].to: every share is 0"),

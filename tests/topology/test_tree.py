@@ -26,6 +26,13 @@ pools:
     ]
 
 
+@pytest.mark.parametrize(("cores", "told"), [(4, "×4 (one per core)"), (1, "×1 (one per core)")])
+def test_a_number_of_nodes_that_was_counted_is_shown_as_such(cores: int, told: str) -> None:
+    text = "{cluster: shop, tiers: {web: {kind: l7, listen: ':80', replicas: auto, routes: [{respond: {}}]}}}"
+    drawn = draw(load_text(text, "f", lambda: cores)).splitlines()
+    assert drawn[1] == f"└─ web · l7 {told} · listens on 0.0.0.0:80 · load-aware"
+
+
 def test_routes_and_shares_are_shown_and_shared_parts_drawn_once() -> None:
     text = """
 cluster: shop

@@ -35,6 +35,7 @@ VERBS: list[tuple[dict[str, Any], Verb, str]] = [
     ),
     ({"verb": "tier-remove", "name": "web"}, RemoveTier("web"), "tier remove web"),
     ({"verb": "scale", "replicas": {"a": 1, "b": 2}}, Scale({"a": 1, "b": 2}), "scale a=1 b=2"),
+    ({"verb": "scale", "replicas": {"a": "auto"}}, Scale({"a": "auto"}), "scale a=auto"),
     ({"verb": "policy", "tier": "web", "policy": "random"}, SetPolicy("web", Policy.RANDOM), "policy web=random"),
     (
         {"verb": "endpoint", "endpoint": "app/127.0.0.1:9001", "admin": "drain"},
@@ -82,9 +83,9 @@ def test_words_of_the_command_line_are_read() -> None:
         (["web"], "'web' is not complete: write NAME=VALUE, such as web=5"),
         (["=5"], "'=5' is not complete: write NAME=VALUE, such as web=5"),
         (["web="], "'web=' is not complete: write NAME=VALUE, such as web=5"),
-        (["web=x"], "web: 'x' is not a whole number: write 1 to 1000"),
-        (["web=0"], "web: '0' is out of range: write 1 to 1000"),
-        (["web=1.5"], "web: '1.5' is not a whole number: write 1 to 1000"),
+        (["web=x"], "web: 'x' is not a whole number: write 1 to 1000, or auto for one per core"),
+        (["web=0"], "web: '0' is out of range: write 1 to 1000, or auto for one per core"),
+        (["web=1.5"], "web: '1.5' is not a whole number: write 1 to 1000, or auto for one per core"),
         (["web=2", "web=3"], "'web' is given twice: write it once"),
     ],
 )

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import attrs
 
+from tierlb.topology.cores import cgroup_of_version_2, least_quota, parse_max
+
 PROC = Path("/proc")
 CGROUPS = Path("/sys/fs/cgroup")
 
@@ -52,7 +54,7 @@ class ProcessMeter:
 
     def _cgroup(self) -> str:
         try:
-            return process_cgroup((self.proc / str(self.pid) / "cgroup").read_text())
+            return cgroup_of_version_2((self.proc / str(self.pid) / "cgroup").read_text())
         except OSError:
             raise Gone(f"process {self.pid} has ended") from None
 
@@ -97,14 +99,6 @@ def parse_stat(text: str) -> tuple[int, int]:
     return int(fields[11]) + int(fields[12]), int(fields[19])
 
 
-def process_cgroup(text: str) -> str:
-    """The path below the cgroup v2 hierarchy's root, from /proc/PID/cgroup; "." where there is none."""
-    for line in text.splitlines():
-        if line.startswith("0::"):
-            return line[3:].strip().lstrip("/") or "."
-    return "."
-
-
 def parse_cpu_stat(text: str) -> float:
     """Seconds used, from a cgroup's cpu.stat. Raises ValueError."""
     for line in text.splitlines():
@@ -114,22 +108,6 @@ def parse_cpu_stat(text: str) -> float:
     raise ValueError("no usage_usec")
 
 
-def parse_cpu_max(text: str) -> float | None:
-    """Cores allowed by a cgroup's cpu.max (`QUOTA PERIOD` in µs), None for no limit. Raises ValueError."""
-    quota, _, period = text.partition(" ")
-    return None if quota.strip() == "max" else int(quota) / int(period or 100_000)
-
-
 def usable_cores(root: Path, path: str, machine_cores: float) -> float:
     """The least of the machine's cores and the quotas of the cgroup at `path` below `root` and of all above it."""
-    least = machine_cores
-    directory = root / path
-    for each in (directory, *directory.parents):
-        if not each.is_relative_to(root):
-            break
-        try:
-            allowed = parse_cpu_max((each / "cpu.max").read_text())
-        except (OSError, ValueError, ZeroDivisionError):  # the root has none, nor has one without the controller
-            continue
-        least = min(least, allowed or least)
-    return least
+    return min(machine_cores, least_quota(root, path, parse_max) or machine_cores)

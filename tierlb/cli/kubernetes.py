@@ -1,6 +1,7 @@
 """`tierlb kubernetes FILE`: the cluster as Kubernetes objects, printed or written to a file."""
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import attrs
@@ -9,7 +10,8 @@ import click
 from tierlb.cli.check import load_or_exit
 from tierlb.deploy.kubernetes import kubernetes_warnings, render
 from tierlb.deploy.kubernetes_names import ManifestPlan, NetworkEdge, Options, problems
-from tierlb.topology.verbs import EditError, parse_scale
+from tierlb.topology.forms import Replicas
+from tierlb.topology.verbs import EditError, parse_scale, read_value
 
 
 @attrs.frozen
@@ -41,10 +43,14 @@ def run_kubernetes(file: Path, given: KubernetesOptions) -> None:
 
 def _rendering_options(given: KubernetesOptions) -> Options:
     try:
-        most = parse_scale(*given.max_replicas).replicas
+        most = {name: read_value(Replicas, str(number), f"{name}: ") for name, number in _most(given)}
     except EditError as error:
         raise click.UsageError(f"--max-replicas: {error}") from error
     return Options(given.image, given.namespace, given.prefix, NetworkEdge(given.edge), most, given.metrics_from)
+
+
+def _most(given: KubernetesOptions) -> Iterable[tuple[str, int | str]]:
+    return parse_scale(*given.max_replicas).replicas.items()
 
 
 def _write_manifests(text: str, output: Path | None) -> None:

@@ -14,7 +14,6 @@ import click
 if TYPE_CHECKING:
     from tierlb.cli.change import ChangeOptions
     from tierlb.cli.client import Client
-    from tierlb.topology.verbs import Verb
 
 DEFAULT_ADMIN_URL = "http://127.0.0.1:7900"
 CA_HELP = "Certificate of the authority that signed the API's, with https.  [default: those that the machine trusts]"
@@ -117,6 +116,13 @@ def apply(client: "Client", options: "ChangeOptions", file: Path) -> None:
     run_apply(client, file, options)
 
 
+def _node_count(context: click.Context, option: click.Parameter, text: str) -> Any:
+    from tierlb.topology.forms import NodeCount
+    from tierlb.topology.verbs import read_value
+
+    return _parsed(functools.partial(read_value, NodeCount), text)
+
+
 @click.group()
 def tier() -> None:
     """Add a tier to the running cluster, or remove one."""
@@ -128,7 +134,14 @@ def tier() -> None:
 @click.option("--between", nargs=2, metavar="ABOVE BELOW", help="A tier and what it sends to.")
 @click.option("--above", metavar="NAME", help="A tier or pool: whatever sends there sends to the new tier.")
 @click.option("--below", metavar="NAME", help="A tier, which sends to the new one then.")
-@click.option("--replicas", type=click.IntRange(1, 1000), default=1, show_default=True)
+@click.option(
+    "--replicas",
+    default="1",
+    show_default=True,
+    metavar="N",
+    callback=_node_count,
+    help="Number of nodes, or auto: one per core.",
+)
 @click.option("--policy", type=click.Choice(POLICIES), help="How it chooses.  [default: load-aware]")
 @_of_a_change
 @_of_a_cluster
@@ -155,11 +168,11 @@ def tier_remove(client: "Client", options: "ChangeOptions", name: str) -> None:
 
 
 @click.command()
-@click.argument("replicas", nargs=-1, required=True, metavar="NAME=N...")
+@click.argument("replicas", nargs=-1, required=True, metavar="NAME=N|auto...")
 @_of_a_change
 @_of_a_cluster
 def scale(client: "Client", options: "ChangeOptions", replicas: tuple[str, ...]) -> None:
-    """Set how many nodes tiers have, or processes pools with `run`: scale web=5 api=2."""
+    """Set how many nodes tiers have, or processes pools with `run`: scale web=5 api=2. A tier's auto: one per core."""
     from tierlb.cli.change import run_verb
     from tierlb.topology.verbs import parse_scale
 
@@ -261,7 +274,7 @@ def progress(client: "Client", compose: Path | None) -> None:
 COMMANDS = (plan, apply, tier, scale, policy, drain, maintenance, ready, weight, restart, history, rollback, progress)
 
 
-def _parsed(read: "Callable[..., Verb]", *words: str) -> "Verb":
+def _parsed(read: Callable[..., Any], *words: str) -> Any:
     from tierlb.topology.verbs import EditError
 
     try:

@@ -22,6 +22,7 @@ from tierlb.topology.allot import node_names
 from tierlb.topology.edit import edited
 from tierlb.topology.load import load_text
 from tierlb.topology.plan import Plan, describe
+from tierlb.topology.uses import Use, cores_of
 from tierlb.topology.verbs import SetNode, Verb
 
 
@@ -94,7 +95,7 @@ class Proposals:
 
     def load(self, text: str) -> Topology:
         """Raises TopologyError."""
-        return load_text(text, self.name)
+        return load_text(text, self.name, cores_of(Use.UP if self._is_supervised else Use.CONTROLLER))
 
     def states_kept(self, states: AdminStates, topology: Topology) -> AdminStates:
         """Those of nodes and agents that the topology still has."""

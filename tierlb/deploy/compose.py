@@ -123,7 +123,8 @@ def faults(topology: Topology) -> tuple[str, ...]:
 
 def compose_warnings(topology: Topology) -> tuple[str, ...]:
     """What is likely to fail in containers, or needs something that is not rendered."""
-    return tuple(warning for pool in topology.pools.values() for warning in _pool_warnings(pool))
+    counted = (_count_warning(tier) for tier in topology.tiers.values() if tier.per_core)
+    return (*counted, *(warning for pool in topology.pools.values() for warning in _pool_warnings(pool)))
 
 
 def compose_document(rendering: Rendering) -> Document:
@@ -186,11 +187,19 @@ def _listen_faults(topology: Topology) -> Iterator[str]:
     if topology.admin.port == 0:
         yield "admin.listen: a port that is published has to be named: choose one"
     for tier in topology.tiers.values():
-        if published(tier) and tier.replicas > 1:
+        if published(tier) and (tier.replicas > 1 or tier.per_core):
+            number = "several" if tier.per_core else tier.replicas
             yield (
-                f"tiers.{tier.name}.replicas: one port cannot be published by {tier.replicas} containers: write 1, and "
+                f"tiers.{tier.name}.replicas: one port cannot be published by {number} containers: write 1, and "
                 "where that is not enough let a new l4 tier with one replica listen and send to this one"
             )
+
+
+def _count_warning(tier: Tier) -> str:
+    return (
+        f"tiers.{tier.name}.replicas: auto is {tier.replicas} here, one container per core of this machine: render "
+        "where the engine runs, or write a number"
+    )
 
 
 def _pool_warnings(pool: Pool) -> Iterator[str]:

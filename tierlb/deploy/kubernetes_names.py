@@ -180,7 +180,12 @@ def _place_problems(plan: ManifestPlan) -> Iterator[str]:
     if admin.port in (0, CONTROL_PORT):
         yield f"admin.listen: port {admin.port} cannot be the API's in a pod: choose another, such as {ADMIN_PORT}"
     for tier in plan.topology.tiers.values():
-        if plan.on_each_machine(tier) and tier.replicas > 1:
+        if tier.per_core:
+            yield (
+                f"tiers.{tier.name}.replicas: auto counts the cores of the machine that runs `tierlb up`, and pods run "
+                "on any machine: write how many there are at least (l7 tiers grow with their load)"
+            )
+        elif plan.on_each_machine(tier) and tier.replicas > 1:
             yield (
                 f"tiers.{tier.name}.replicas: as a DaemonSet it has a node on each machine, not {tier.replicas}: leave "
                 "this out, or render with --edge load-balancer"

@@ -11,6 +11,7 @@ import attrs
 
 from tierlb.model.address import Address, ListenAddress, Transport
 
+AUTO = "auto"
 DRAIN_S = 30.0
 """The default drain time: long enough for nearly all answers, and what container engines grant."""
 
@@ -261,6 +262,8 @@ class Tier:
     routes: tuple[Route, ...]
     listen: Address | None = None
     replicas: int = 1
+    per_core: bool = False
+    """The file says `replicas: auto`: `replicas` is how many cores there were when it was read."""
     balance: Policy = Policy.LOAD_AWARE
     hash_header: str | None = None
     """For maglev: the header field (lower case) to hash; None hashes the client's address."""

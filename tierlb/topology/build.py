@@ -5,12 +5,14 @@ key of a tier. A key that nodes act by also goes through model/snapshot.py and t
 topology/inherit.py if `tier add` is to copy it.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import attrs
 
 from tierlb.model.address import Transport
 from tierlb.model.topology import (
+    AUTO,
     Action,
     Admin,
     Forward,
@@ -28,7 +30,9 @@ from tierlb.model.topology import (
     Tls,
     Topology,
 )
+from tierlb.topology.cores import available_cores
 from tierlb.topology.files import resolved
+from tierlb.topology.forms import MOST_REPLICAS
 from tierlb.topology.shapes import (
     AdminShape,
     AgentsShape,
@@ -52,9 +56,9 @@ UDP_TIMEOUTS = Timeouts(idle=30.0)
 """As Linux keeps UDP clients in conntrack, and as most QUIC stacks close quiet connections."""
 
 
-def build(file: FileShape, folder: str = "") -> Topology:
-    """Make the topology of a file that has no fault and stands in `folder`."""
-    tiers: dict[str, Tier] = {name: _built_tier(name, tier) for name, tier in file.tiers.items()}
+def build(file: FileShape, folder: str = "", cores: Callable[[], int] = available_cores) -> Topology:
+    """Make the topology of a file that has no fault and stands in `folder`. `cores`: how many nodes `auto` is."""
+    tiers: dict[str, Tier] = {name: _built_tier(name, tier, cores) for name, tier in file.tiers.items()}
     pools: dict[str, Pool] = {name: _built_pool(name, pool) for name, pool in (file.pools or {}).items()}
     tls, store = _built_tls(file.security, folder), _store(file.store, folder)
     topology = Topology(file.cluster, tiers, pools, tls=tls, store=store)
@@ -92,8 +96,10 @@ def build_outlier(shape: HealthShape | str | None) -> OutlierDetection | None:
     return None if isinstance(given, str) else OutlierDetection(**_given_fields(given))
 
 
-def _built_tier(name: str, shape: TierShape) -> Tier:
+def _built_tier(name: str, shape: TierShape, cores: Callable[[], int]) -> Tier:
     given = _given_fields(shape)
+    if shape.replicas == AUTO:
+        given |= {"replicas": min(cores(), MOST_REPLICAS), "per_core": True}
     given.pop("to", None)
     defaults = default_timeouts(shape.kind, shape.protocol)
     given |= {"routes": _routes(shape), "timeouts": attrs.evolve(defaults, **_given_fields(shape.timeouts))}

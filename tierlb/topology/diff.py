@@ -59,6 +59,8 @@ class TierScaled(Possible):
     name: str
     before: int
     after: int
+    auto: bool = False
+    """Whether it has one per core afterwards."""
     change: str = attrs.field(default="tier-scaled", init=False)
 
 
@@ -213,11 +215,11 @@ def _tier_changes(name: str, before: Tier | None, after: Tier | None) -> Iterato
     elif before is None:
         yield TierAdded(name)
     else:
-        if before.replicas != after.replicas:
-            yield TierScaled(name, before.replicas, after.replicas)
+        if (before.replicas, before.per_core) != (after.replicas, after.per_core):
+            yield TierScaled(name, before.replicas, after.replicas, after.per_core)
         if before.routes != after.routes:
             yield TierMoved(name, before.targets, after.targets)
-        if fields := tuple(_field_changes(before, after, skip=("replicas", "routes"))):
+        if fields := tuple(_field_changes(before, after, skip=("replicas", "per_core", "routes"))):
             yield TierChanged(name, fields)
 
 
@@ -357,6 +359,7 @@ KEYS: dict[tuple[type, str], str] = {
     (Topology, "admin_hosts"): "admin.hosts",
     (Topology, "admin_tls"): "admin.tls",
     (Topology, "tls"): "security.tls",
+    (Tier, "per_core"): "replicas",
     (Pool, "agent_check_port"): "agent_check",
     (Pool, "outlier"): "health.outlier",
     **{place: key.name for place, key in FILE_KEYS.items()},

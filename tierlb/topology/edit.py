@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import attrs
 
-from tierlb.model.topology import Run, Tier, Topology
+from tierlb.model.topology import AUTO, Run, Tier, Topology
 from tierlb.topology.endpoints import setting
 from tierlb.topology.layout import LayoutError
 from tierlb.topology.load import load_text
@@ -70,7 +70,7 @@ def _splices(sheet: Sheet, topology: Topology, edit: Edit) -> Iterator[Splice]:
                 yield sheet.with_key(sheet.mapping("tiers", name), "balance", policy.value, BEFORE_BALANCE)
 
 
-def _scaling(sheet: Sheet, topology: Topology, name: str, number: int) -> Iterator[Splice]:
+def _scaling(sheet: Sheet, topology: Topology, name: str, number: int | str) -> Iterator[Splice]:
     path: tuple[str, ...] = ("tiers", name)
     scaled: Tier | Run | None
     if name in topology.pools:
@@ -79,5 +79,8 @@ def _scaling(sheet: Sheet, topology: Topology, name: str, number: int) -> Iterat
         scaled = tier_named(topology, name)
     if scaled is None:
         raise EditError(f"pool {name!r} starts nothing: only tiers, and pools with run, have replicas")
-    if scaled.replicas != number:
+    if number == AUTO and isinstance(scaled, Run):
+        raise EditError(f"pool {name!r} runs as many processes as its file says: write a number; auto is for tiers")
+    is_now = AUTO if isinstance(scaled, Tier) and scaled.per_core else scaled.replicas
+    if is_now != number:
         yield sheet.with_key(sheet.mapping(*path), "replicas", str(number), BEFORE_REPLICAS)

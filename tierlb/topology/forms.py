@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Callable
 from typing import Annotated, Any
 
+from tierlb.model.topology import AUTO
 from tierlb.topology.typed import Form, Scalar, Schema
 from tierlb.topology.units import duration_text, parse_duration_s, parse_size_bytes, shown, size_text
 
@@ -23,6 +24,7 @@ MAX_WEIGHT = 1_000_000.0
 MOST_EJECTED_PERCENT = 50
 """The panic rule (balance.availability) uses every endpoint again where less than half is left."""
 CPUS = (0.01, 1024.0)
+MOST_REPLICAS = 1000
 LEAST_MEMORY_BYTES = 16 * 2**20
 """No program serves with less, so a smaller figure is a unit that was forgotten."""
 MOST_BODY_BYTES = 2**40
@@ -94,6 +96,22 @@ def decimal(smallest: float, largest: float, what: str, unit: str = "") -> Form:
         return number
 
     return Form(read, {"type": "number", "minimum": smallest, "maximum": largest}, write="{:g}".format)
+
+
+def node_count() -> Form:
+    """A number of nodes, or auto."""
+    number = whole(1, MOST_REPLICAS)
+
+    def read(scalar: Scalar) -> int | str:
+        if scalar.text == AUTO:
+            return AUTO
+        try:
+            count: int = number.read(scalar)
+        except ValueError as error:
+            raise ValueError(f"{error}, or {AUTO} for one per core") from None
+        return count
+
+    return Form(read, {"anyOf": [number.schema, {"const": AUTO}]})
 
 
 def only(word: str, advice: str) -> Form:
@@ -212,7 +230,8 @@ LeastBodyRate = Annotated[
     ),
 ]
 Memory = Annotated[int, Form(_memory, SIZE_SCHEMA, write=size_text)]
-Replicas = Annotated[int, whole(1, 1000)]
+Replicas = Annotated[int, whole(1, MOST_REPLICAS)]
+NodeCount = Annotated[int | str, node_count()]
 ConnectionCount = Annotated[int, whole(1, 1_000_000)]
 HeaderCount = Annotated[int, whole(1, 10_000)]
 ResultCount = Annotated[int, whole(1, 100)]

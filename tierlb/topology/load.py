@@ -7,7 +7,7 @@ left to look at. What is right but probably not meant is found afterwards (`advi
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path as FilePath
 
 import attrs
@@ -15,6 +15,7 @@ import attrs
 from tierlb.model.topology import Topology
 from tierlb.topology.advice import advice
 from tierlb.topology.build import build
+from tierlb.topology.cores import available_cores
 from tierlb.topology.files import file_faults
 from tierlb.topology.graph import graph_faults
 from tierlb.topology.parts import MAX_CHARS, Lines, Place, UnreadableError
@@ -25,7 +26,7 @@ from tierlb.topology.shapes import FileShape
 from tierlb.topology.source import Data, YamlSource, read_source
 from tierlb.topology.timeouts import timeout_advice
 from tierlb.topology.typed import Scalar
-from tierlb.topology.uses import Use, use_faults
+from tierlb.topology.uses import Use, cores_of, use_faults
 
 MAX_FILE_BYTES = 4 * MAX_CHARS
 """UTF-8 takes at most four bytes a character."""
@@ -44,10 +45,11 @@ def load_file(path: str | os.PathLike[str]) -> Topology:
     return check_file(path).topology
 
 
-def load_text(text: str, file: str) -> Topology:
-    """Read a topology from text; `file` is what problems are reported under, and files that the
-    text names are looked for in its folder. Raises TopologyError."""
-    return check_text(text, file).topology
+def load_text(text: str, file: str, cores: Callable[[], int] = available_cores) -> Topology:
+    """Read a topology from text; `file` is what problems are reported under, and files that the text names are looked
+    for in its folder. `cores`: how many nodes `replicas: auto` is, if not one per core of this process. Raises
+    TopologyError."""
+    return check_text(text, file, cores=cores).topology
 
 
 def check_file(path: str | os.PathLike[str], use: Use | None = None) -> Checked:
@@ -61,7 +63,7 @@ def check_file(path: str | os.PathLike[str], use: Use | None = None) -> Checked:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise TopologyError([_problem(file, start, Fault((), f"cannot be read: {reason}"))]) from None
     try:
-        return check_text(content.decode("utf-8-sig"), file, use)
+        return check_text(content.decode("utf-8-sig"), file, use, cores_of(use))
     except UnicodeDecodeError as error:
         before = content[: error.start].decode("utf-8-sig", "replace")
         place = Lines(before + "?").place_of(len(before))
@@ -69,7 +71,7 @@ def check_file(path: str | os.PathLike[str], use: Use | None = None) -> Checked:
         raise TopologyError([_problem(file, place, Fault((), message))]) from None
 
 
-def check_text(text: str, file: str, use: Use | None = None) -> Checked:
+def check_text(text: str, file: str, use: Use | None = None, cores: Callable[[], int] = available_cores) -> Checked:
     """The same for a text. Raises TopologyError."""
     try:
         source = read_source(text)
@@ -80,10 +82,10 @@ def check_text(text: str, file: str, use: Use | None = None) -> Checked:
         fault = Fault((), f"{what}: begin with cluster: NAME, then tiers and pools")
         placed = [*source.faults, (source.place(()), fault)]
         raise TopologyError(_problem(file, place, fault) for place, fault in placed)
-    return _checked(source, file, use)
+    return _checked(source, file, use, cores)
 
 
-def _checked(source: YamlSource, file: str, use: Use | None) -> Checked:
+def _checked(source: YamlSource, file: str, use: Use | None, cores: Callable[[], int]) -> Checked:
     folder = os.path.dirname(file)
     reading = _read_shape(source.data)
     faults, shape = list(reading.faults), reading.value
@@ -96,7 +98,7 @@ def _checked(source: YamlSource, file: str, use: Use | None) -> Checked:
     placed = [*source.faults, *_placed(source, faults)]
     if placed or shape is None:
         raise TopologyError(_problem(file, place, fault) for place, fault in placed)
-    topology = build(shape, folder)
+    topology = build(shape, folder, cores)
     odd = (*advice(shape, use), *timeout_advice(topology))
     warnings = [_problem(file, *each, warning=True) for each in _placed(source, odd)]
     return Checked(topology, tuple(sorted(warnings)))

@@ -159,15 +159,18 @@ def _sends(tier: Tier) -> str:
 
 def _scale_words(before: Tier, after: Tier, starts: bool) -> Iterator[str]:
     names = (node_names(before), node_names(after))
-    if len(names[0]) < len(names[1]):
+    nodes = f"{_many(after.replicas, 'node')}{', one per core' if after.per_core else ''}"
+    if names[0] == names[1]:
+        yield f"{after.name} stays at {nodes}{'' if after.per_core else ', whatever the number of cores'}"
+    elif len(names[0]) < len(names[1]):
         started = names[1][len(names[0]) :]
         news = f"starts {_listed_words(started)}" if starts else f"waits for {len(started)} more"
         yield (
-            f"{after.name} grows from {before.replicas} to {_many(after.replicas, 'node')}: {news}; "
+            f"{after.name} grows from {before.replicas} to {nodes}: {news}; "
             "connections stay where they are, new ones go to the new nodes too"
         )
     else:
-        yield f"{after.name} shrinks from {before.replicas} to {_many(after.replicas, 'node')}"
+        yield f"{after.name} shrinks from {before.replicas} to {nodes}"
         yield _stop_words(after, names[0][len(names[1]) :], starts)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 
 from tierlb.model.address import Transport
-from tierlb.model.topology import Kind, Match, OutlierDetection, Paths, Policy
+from tierlb.model.topology import AUTO, Kind, Match, OutlierDetection, Paths, Policy
 from tierlb.topology.build import build_health, build_match
 from tierlb.topology.http_forms import DOT_SEGMENT_IN_PATH
 from tierlb.topology.problems import Fault, Path, path_text
@@ -128,9 +128,10 @@ def _hash_faults(path: Path, tier: TierShape, reading: TypedReading) -> Iterator
 
 
 def _agent_check_faults(path: Path, tier: TierShape) -> Iterator[Fault]:
-    if tier.agent_check is not None and (tier.replicas or 1) > 1:
+    if tier.agent_check is not None and tier.replicas not in (None, 1):
+        number = "one per core" if tier.replicas == AUTO else tier.replicas
         message = (
-            f"any of the {tier.replicas} replicas would answer here for another one: "
+            f"any of the {number} replicas would answer here for another one: "
             "write tiers of one replica, each with an agent_check of its own"
         )
         yield Fault((*path, "agent_check"), message, at_key=True)

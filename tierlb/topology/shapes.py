@@ -42,7 +42,7 @@ TLS_ONLY = ("ca", "certificate", "key")
 """Keys of `store` that have no effect where its URL is without TLS."""
 TIER_DEMANDS: dict[str, Schema] = {
     "hash_on": {"properties": {"balance": {"const": Policy.MAGLEV.value}}, "required": ["balance"]},
-    "agent_check": {"properties": {"replicas": {"maximum": 1}}},
+    "agent_check": {"properties": {"replicas": {"type": "integer", "maximum": 1}}},
     "protocol": {"properties": {"kind": {"const": Kind.L4.value}}},
     "responses": {"properties": {"protocol": {"const": Transport.UDP.value}}, "required": ["protocol"]},
 }
@@ -165,7 +165,9 @@ class TierShape:
     kind: Kind = required("what the tier balances: connections (l4) or requests (l7)")
     listen: net.Listen | None = optional("HOST:PORT for clients; inner tiers need none")
     protocol: Transport | None = optional("what an l4 tier takes: tcp (the default) or udp, as sessions by client")
-    replicas: forms.Replicas | None = optional("number of nodes (default 1)")
+    replicas: forms.NodeCount | None = optional(
+        "number of nodes (default 1); auto: one per core that the machine or the cgroup of `tierlb up` gives"
+    )
     balance: Policy | None = optional("how a node chooses among hosts (default load-aware)")
     hash_on: forms.HashSource | HashOnShape | None = optional(
         "with balance maglev: what keeps a client at its host, source (its address, the default) or {header: NAME}",

@@ -8,8 +8,9 @@ Left out: what renderings refuse (deploy/compose.py, deploy/kubernetes_names.py)
 """
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+from tierlb.topology.cores import available_cores
 from tierlb.topology.problems import Fault
 from tierlb.topology.shapes import FileShape
 
@@ -19,6 +20,16 @@ class Use(enum.Enum):
 
     UP = "up"
     CONTROLLER = "controller"
+
+
+def cores_of(use: Use | None) -> Callable[[], int]:
+    """How many nodes `replicas: auto` is. A controller starts none, and any number may join: one is enough."""
+    return one_core if use is Use.CONTROLLER else available_cores
+
+
+def one_core() -> int:
+    """Where nodes are started elsewhere."""
+    return 1
 
 
 def use_faults(file: FileShape, use: Use | None) -> Iterator[Fault]:

@@ -53,7 +53,7 @@ class AddTier:
     """All that send to this tier or pool send to the new tier then."""
     below: GivenName | None = None
     """This tier sends to the new tier then."""
-    replicas: forms.Replicas = 1
+    replicas: forms.NodeCount = 1
     policy: Policy | None = attrs.field(default=None, converter=attrs.converters.optional(_as_policy))
 
 
@@ -67,10 +67,10 @@ class RemoveTier:
 
 @attrs.frozen
 class Scale:
-    """The number of nodes of tiers, and of processes of pools with `run`."""
+    """The number of nodes of tiers (auto: one per core), and of processes of pools with `run`."""
 
     TAG: ClassVar = ("verb", "scale")
-    replicas: dict[GivenName, forms.Replicas]
+    replicas: dict[GivenName, forms.NodeCount]
 
 
 @attrs.frozen
@@ -141,13 +141,13 @@ def verb_json(verb: Verb) -> dict[str, Any]:
 
 
 def parse_scale(*words: str) -> Scale:
-    """Read `web=5`, once or more. Raises EditError."""
-    replicas: dict[str, int] = {}
+    """Read `web=5` or `web=auto`, once or more. Raises EditError."""
+    replicas: dict[str, int | str] = {}
     for word in words:
         name, number = _pair(word, "web=5")
         if name in replicas:
             raise EditError(f"{shown(name)} is given twice: write it once")
-        replicas[name] = read_value(forms.Replicas, number, f"{name}: ")
+        replicas[name] = read_value(forms.NodeCount, number, f"{name}: ")
     return Scale(replicas)
 
 
