@@ -18,7 +18,6 @@ LARGER = {
     "counted_host.CountedHost": "counts of one host, which choosers read as attributes",
     "host.Host": "what choosers read as attributes, and a part for each source of its state",
     "host_set.HostSet": "one destination and what choosing from it needs",
-    "kinds.ItemKind": "a record with two derived values",
     "outlier.Runs": "the sums of one test of statistics",
     "reactor.Reactor": "the event loop: one epoll set and what is to be done after a batch",
     "udp_context.UdpContext": "what the sessions of an l4 front over UDP share",

@@ -6,7 +6,7 @@ import statistics
 import attrs
 import pytest
 
-from tierlb.simulate.kinds import ItemKind, Slot, Span, short_rate
+from tierlb.simulate.kinds import ItemKind, Slot, Span, Standing, short_rate
 from tierlb.simulate.leaf import Service
 
 POLL = ItemKind("poll", Service(5.0))
@@ -39,10 +39,10 @@ def test_without_a_body_the_head_is_the_end() -> None:
     ("kinds", "rate"),
     [
         ([], 1600.0),
-        ([attrs.evolve(POLL, standing=200)], 1600.0),
-        ([attrs.evolve(BLOCKING, standing=8)], 1200.0),
+        ([attrs.evolve(POLL, standing=Standing(200))], 1600.0),
+        ([attrs.evolve(BLOCKING, standing=Standing(8))], 1200.0),
         ([attrs.evolve(BLOCKING, per_short=0.006)], 400.0),
-        ([ItemKind("upload", Service(0.5), sending=Service(1.5), slot=Slot.HEAD, standing=16)], 1400.0),
+        ([ItemKind("upload", Service(0.5), sending=Service(1.5), slot=Slot.HEAD, standing=Standing(16))], 1400.0),
     ],
 )
 def test_the_load_is_of_what_the_short_ones_can_have(kinds: list[ItemKind], rate: float) -> None:
@@ -51,4 +51,4 @@ def test_the_load_is_of_what_the_short_ones_can_have(kinds: list[ItemKind], rate
 
 def test_standing_clients_that_hold_every_slot_leave_nothing() -> None:
     with pytest.raises(ValueError, match="hold 32 of 32 slots"):
-        short_rate(0.5, 32, 0.01, [attrs.evolve(BLOCKING, standing=32)])
+        short_rate(0.5, 32, 0.01, [attrs.evolve(BLOCKING, standing=Standing(32))])

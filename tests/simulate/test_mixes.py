@@ -27,7 +27,7 @@ def test_every_mix_can_be_played_at_each_load(name: str, tiers: int) -> None:
         shape = scenario.shape
         assert 0 < scenario.rate <= load * shape.capacity * (1 + 1e-9)
         assert (shape.rule, shape.report_delay_s, len(shape.tiers)) == (Policy.ROUND_ROBIN, 2.0, tiers)
-        assert all(position < shape.leaves - 1 for kind in scenario.kinds for position in kind.leaves)
+        assert all(position < shape.leaves - 1 for kind in scenario.kinds for position in kind.standing.leaves)
 
 
 @pytest.mark.parametrize("name", ON_CONNECTIONS)
@@ -35,7 +35,7 @@ def test_mixes_on_connections_have_standing_clients_only(name: str) -> None:
     scenario = kept_mix(name, 2)
     assert scenario.clients is not None
     assert [tier.connections for tier in scenario.shape.tiers] == [True, False]
-    assert all(kind.standing and not kind.per_short for kind in scenario.kinds)
+    assert all(kind.standing.count and not kind.per_short for kind in scenario.kinds)
 
 
 def test_the_figures_are_of_the_time_before_the_first_second_and_the_rest() -> None:

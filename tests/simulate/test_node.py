@@ -7,7 +7,7 @@ import pytest
 from tierlb.balance.ticket import PARKED_EARLY
 from tierlb.model.topology import Policy
 from tierlb.simulate.agenda import Agenda
-from tierlb.simulate.kinds import ItemKind, KindSource
+from tierlb.simulate.kinds import ItemKind, KindSource, Standing
 from tierlb.simulate.leaf import Service
 from tierlb.simulate.node import Item, SimulatedNode
 from tierlb.simulate.run import Scenario, SimulationRun
@@ -134,7 +134,7 @@ def usual_s(node: SimulatedNode, route: str, form: int = 0) -> float:
 
 
 def test_what_waits_is_parked_and_its_kind_begins_parked_once_that_is_known() -> None:
-    node = mixed_run(ItemKind("poll", Service(2.0, 0), standing=8, over_s=0.1), seconds=7.9)
+    node = mixed_run(ItemKind("poll", Service(2.0, 0), standing=Standing(8, over_s=0.1)), seconds=7.9)
     assert [host.parked for host in node.hosts] == [4, 4]
     assert [node.kinds.long[node.kinds.number(route)] for route in ("short", "poll")] == [False, True]
     assert sum(item.stage is PARKED_EARLY for host in node.hosts for item in host.parked_items) == 8
@@ -145,8 +145,8 @@ def test_what_waits_is_parked_and_its_kind_begins_parked_once_that_is_known() ->
 
 
 def test_the_time_of_an_answer_is_from_the_end_of_the_request_to_the_head() -> None:
-    upload = ItemKind("upload", Service(0.1, 0), sending=Service(1.0, 0), standing=10)
-    stream = ItemKind("stream", Service(0.1, 0), body=Service(0.3, 0), standing=10, streamed=True)
+    upload = ItemKind("upload", Service(0.1, 0), sending=Service(1.0, 0), standing=Standing(10))
+    stream = ItemKind("stream", Service(0.1, 0), body=Service(0.3, 0), standing=Standing(10), streamed=True)
     node = mixed_run(upload, stream, seconds=8.0)
     assert usual_s(node, "stream") == 0
     of_short = usual_s(node, "short")
@@ -155,6 +155,6 @@ def test_the_time_of_an_answer_is_from_the_end_of_the_request_to_the_head() -> N
 
 
 def test_kinds_of_one_route_are_one() -> None:
-    node = mixed_run(ItemKind("poll", Service(2.0, 0), standing=8, route="short"), seconds=6.0)
+    node = mixed_run(ItemKind("poll", Service(2.0, 0), standing=Standing(8), route="short"), seconds=6.0)
     assert node.kinds.long[node.kinds.number("short")] is False
     assert sum(host.parked for host in node.hosts) == pytest.approx(8, abs=2)

@@ -5,7 +5,7 @@ import pytest
 
 from tierlb.model.topology import Policy
 from tierlb.simulate.clients import Clients
-from tierlb.simulate.kinds import ItemKind, Slot
+from tierlb.simulate.kinds import ItemKind, Slot, Standing
 from tierlb.simulate.leaf import Service
 from tierlb.simulate.run import Scenario, SimulationRun
 from tierlb.simulate.tree import Shape, SimulatedTier
@@ -14,7 +14,7 @@ SHAPE = Shape(
     [SimulatedTier(2), SimulatedTier(4, parents=2)], 8, slots=2, service=Service(0.02), rule=Policy.LEAST_REQUESTS
 )
 KEPT = attrs.evolve(SHAPE, tiers=[SimulatedTier(2, connections=True), SimulatedTier(4, parents=2)])
-POLL = ItemKind("poll", Service(1.0, 0), over_s=0.0)
+POLL = ItemKind("poll", Service(1.0, 0))
 
 
 def ended(scenario: Scenario) -> SimulationRun:
@@ -31,7 +31,7 @@ def placed(run: SimulationRun) -> list[int]:
 
 @pytest.mark.parametrize("clients", [None, Clients(4)])
 def test_standing_clients_have_one_item_each_at_all_times(clients: Clients | None) -> None:
-    kind = attrs.evolve(POLL, standing=10, begin_s=0.5)
+    kind = attrs.evolve(POLL, standing=Standing(10, over_s=0.0), begin_s=0.5)
     shape = SHAPE if clients is None else KEPT
     run = ended(Scenario(shape, 1e-9, 5.25, clients=clients, kinds=[kind]))
     assert sum(placed(run)) == 10
@@ -42,7 +42,7 @@ def test_standing_clients_have_one_item_each_at_all_times(clients: Clients | Non
 @pytest.mark.parametrize("clients", [None, Clients(4)])
 @pytest.mark.parametrize("stays", [True, False])
 def test_the_first_items_go_to_the_leaves_that_were_named(clients: Clients | None, stays: bool) -> None:
-    kind = attrs.evolve(POLL, standing=4, leaves=(5, 2), stays=stays)
+    kind = attrs.evolve(POLL, standing=Standing(4, 0.0, (5, 2), stays))
     shape = SHAPE if clients is None else KEPT
     scenario = Scenario(shape, 1e-9, 0.5, clients=clients, kinds=[kind])
     assert placed(ended(scenario)) == [0, 0, 2, 0, 0, 2, 0, 0]
@@ -52,7 +52,7 @@ def test_the_first_items_go_to_the_leaves_that_were_named(clients: Clients | Non
 
 
 def test_every_node_on_the_way_counts_what_was_placed() -> None:
-    kind = attrs.evolve(POLL, standing=6, leaves=(7,), stays=True)
+    kind = attrs.evolve(POLL, standing=Standing(6, 0.0, (7,), stays=True))
     run = ended(Scenario(SHAPE, 0.3, 3.5, kinds=[kind]))
     top, web = run.tree.levels
     above = [host for node in top for host in node.hosts if host.below is web[3]]
@@ -75,5 +75,5 @@ def test_streams_come_beside_the_short_items_as_often_as_asked_and_the_load_hold
 
 
 def test_with_kinds_the_same_seed_gives_the_same_run() -> None:
-    scenario = Scenario(SHAPE, 0.5, 3.0, kinds=[attrs.evolve(POLL, standing=5, over_s=1.0)])
+    scenario = Scenario(SHAPE, 0.5, 3.0, kinds=[attrs.evolve(POLL, standing=Standing(5))])
     assert ended(scenario).outcome() == ended(scenario).outcome()

@@ -13,7 +13,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from tierlb.model.topology import Policy
-from tierlb.simulate.kinds import ItemKind
+from tierlb.simulate.kinds import ItemKind, Standing
 from tierlb.simulate.leaf import Service
 from tierlb.simulate.mixes import (
     BLOCKING,
@@ -145,13 +145,9 @@ TREES = {
 def standing(draw: st.DrawFn, kind: ItemKind) -> ItemKind:
     """Clients with items of the kind, anywhere."""
     leaves = draw(st.lists(st.integers(0, LEAVES - 1), max_size=4))
-    return attrs.evolve(
-        kind,
-        standing=draw(st.integers(1, 60)),
-        begin_s=draw(st.sampled_from([0.0, 2.0, 5.0])),
-        leaves=leaves,
-        stays=bool(leaves) and draw(st.booleans()),
-    )
+    count, begin_s = draw(st.integers(1, 60)), draw(st.sampled_from([0.0, 2.0, 5.0]))
+    stays = bool(leaves) and draw(st.booleans())
+    return attrs.evolve(kind, standing=Standing(count, leaves=leaves, stays=stays), begin_s=begin_s)
 
 
 KINDS = st.lists(st.sampled_from(PARKED), min_size=1, unique_by=lambda kind: kind.name).flatmap(
@@ -189,7 +185,7 @@ def test_no_leaf_falls_below_half_of_what_its_free_slots_are_worth(
     tiers: int, delay_s: float, load: float, blocked: list[int], seed: int
 ) -> None:
     kinds = tuple(
-        attrs.evolve(BLOCKING, name=f"blocking {leaf}", standing=count, leaves=(leaf,), stays=True)
+        attrs.evolve(BLOCKING, name=f"blocking {leaf}", standing=Standing(count, leaves=(leaf,), stays=True))
         for leaf, count in enumerate(blocked)
         if count
     )

@@ -187,7 +187,7 @@ class SimulatedClient:
         if now >= connection.ends_at or (self._clients.close and connection.node.moves.is_to_close(connection, now)):
             self._connection = None
             connection.close()
-        if isinstance(self._work, KindSource) and not self._work.kind.stays:
+        if isinstance(self._work, KindSource) and not self._work.kind.standing.stays:
             self._leaf, connection.way = None, ()
         if not self._rate:
             self._agenda.at(now, self._fall_due)

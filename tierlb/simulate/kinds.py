@@ -52,9 +52,21 @@ class Slot(enum.Enum):
 
 
 @attrs.frozen
+class Standing:
+    """So many clients that have one item of a kind in progress at all times."""
+
+    count: int = 0
+    over_s: float = 1.0
+    """Their start is spread at random over this time."""
+    leaves: Sequence[int] = ()
+    """Positions of the leaves for their first items, one after the other; empty: as the nodes choose."""
+    stays: bool = False
+    """Their later items go to the same leaf too."""
+
+
+@attrs.frozen
 class ItemKind:
-    """`standing` clients have one item of this kind in progress at all times; `per_short` further items arrive for each
-    short one, in a Poisson stream."""
+    """Besides the items of standing clients, `per_short` items arrive for each short one, in a Poisson stream."""
 
     name: str
     head: Times
@@ -62,17 +74,10 @@ class ItemKind:
     sending: Times | None = None
     """The client takes this long to send the item. The slot, if any, is taken after that."""
     slot: Slot = Slot.NONE
-    standing: int = 0
+    standing: Standing = Standing()
     per_short: float = 0.0
     begin_s: float = 0.0
-    """When standing clients begin."""
-    over_s: float = 1.0
-    """Their start is spread at random over this time."""
-    leaves: Sequence[int] = ()
-    """Positions of the leaves for the standing clients' first items, one after the other; empty: as the nodes choose.
-    """
-    stays: bool = False
-    """Their later items go to the same leaf too."""
+    """When both begin."""
     stretched: bool = True
     """A slow leaf takes longer for the head and the body. False where both only wait, for an event or a client."""
     streamed: bool = False
@@ -112,7 +117,7 @@ def short_rate(load: float, slots: int, mean_s: float, kinds: Sequence[ItemKind]
 
     The slots that standing clients hold on average are not counted. Raises ValueError if they hold all of them.
     """
-    held = sum(kind.standing * kind.held_s / kind.whole_s for kind in kinds)
+    held = sum(kind.standing.count * kind.held_s / kind.whole_s for kind in kinds)
     if held >= slots:
         raise ValueError(f"standing clients hold {held:g} of {slots} slots")
     return load * (slots - held) / (mean_s + sum(kind.per_short * kind.held_s for kind in kinds))

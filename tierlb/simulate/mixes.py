@@ -12,7 +12,7 @@ import attrs
 
 from tierlb.model.topology import Policy
 from tierlb.simulate.clients import Clients
-from tierlb.simulate.kinds import SHORT_ROUTE, ItemKind, Slot, Span
+from tierlb.simulate.kinds import SHORT_ROUTE, ItemKind, Slot, Span, Standing
 from tierlb.simulate.leaf import Service
 from tierlb.simulate.rules import ComparedRule
 from tierlb.simulate.run import LeafChange, Scenario, SimulationOutcome
@@ -41,9 +41,9 @@ class Mix:
     service: Service = SHORT
 
 
-def standing(kind: ItemKind, count: int, *leaves: int) -> Mix:
-    """So many clients with items of this kind, the first ones at these leaves."""
-    return Mix((attrs.evolve(kind, standing=count, leaves=leaves),))
+def standing(kind: ItemKind, count: int, *leaves: int, stays: bool = False) -> Mix:
+    """So many clients with items of this kind, the first ones, or if it `stays` all, at these leaves."""
+    return Mix((attrs.evolve(kind, standing=Standing(count, leaves=leaves, stays=stays)),))
 
 
 MIXES: Mapping[str, Mix] = {
@@ -52,7 +52,7 @@ MIXES: Mapping[str, Mix] = {
     "polls-12": standing(POLL, 12),
     "polls-40": standing(POLL, 40),
     "polls-200": standing(POLL, 200),
-    "polls-40-on-2": standing(attrs.evolve(POLL, stays=True), 40, 0, 1),
+    "polls-40-on-2": standing(POLL, 40, 0, 1, stays=True),
     "sse": standing(EVENTS, 40),
     "downloads": standing(DOWNLOAD, 6),
     "uploads": standing(UPLOAD, 12),
@@ -61,21 +61,21 @@ MIXES: Mapping[str, Mix] = {
     "llm": standing(MODEL, 40),
     "llm-slots": standing(attrs.evolve(MODEL, slot=Slot.THROUGHOUT), 8),
     "blocking": standing(BLOCKING, 8),
-    "blocking-on-1": standing(attrs.evolve(BLOCKING, stays=True), LEAF_SLOTS, 0),
+    "blocking-on-1": standing(BLOCKING, LEAF_SLOTS, 0, stays=True),
     "everything": Mix(
         (
-            attrs.evolve(POLL, standing=20),
-            attrs.evolve(EVENTS, standing=10),
-            attrs.evolve(DOWNLOAD, standing=6),
-            attrs.evolve(UPLOAD, standing=6),
+            attrs.evolve(POLL, standing=Standing(20)),
+            attrs.evolve(EVENTS, standing=Standing(10)),
+            attrs.evolve(DOWNLOAD, standing=Standing(6)),
+            attrs.evolve(UPLOAD, standing=Standing(6)),
             attrs.evolve(ROUTE, per_short=0.01),
-            attrs.evolve(MODEL, standing=10),
+            attrs.evolve(MODEL, standing=Standing(10)),
         )
     ),
 }
 ON_CONNECTIONS: Mapping[str, Mix] = {
     "polls-2": standing(attrs.evolve(POLL, head=Service(10.0, 0.2)), 2),
-    "polls-2-on-1": standing(attrs.evolve(POLL, head=Service(10.0, 0.2), stays=True), 2, 0),
+    "polls-2-on-1": standing(attrs.evolve(POLL, head=Service(10.0, 0.2)), 2, 0, stays=True),
     "polls-12": standing(attrs.evolve(POLL, head=Service(10.0, 0.2)), 12),
     "sse": standing(EVENTS, 12),
     "llm": standing(MODEL, 12),

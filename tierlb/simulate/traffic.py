@@ -32,9 +32,10 @@ class Traffic:
         source = KindSource(kind, rng)
         if rate:
             KindStream(agenda, rng, top, source, rate, latencies).begin(kind.begin_s)
-        for number in range(kind.standing):
-            leaf = self._tree.leaves[kind.leaves[number % len(kind.leaves)]] if kind.leaves else None
-            begin_s = kind.begin_s + rng.uniform(0, kind.over_s)
+        leaves = kind.standing.leaves
+        for number in range(kind.standing.count):
+            leaf = self._tree.leaves[leaves[number % len(leaves)]] if leaves else None
+            begin_s = kind.begin_s + rng.uniform(0, kind.standing.over_s)
             if self._clients is None:
                 StandingClient(agenda, rng, top, source, leaf, latencies).begin(begin_s)
             else:
@@ -111,6 +112,6 @@ class StandingClient:
     def _served(self, item: Item) -> None:
         now = self._agenda.now
         self._latencies.append((item.began, now - item.began))
-        if not self._source.kind.stays:
+        if not self._source.kind.standing.stays:
             self._leaf = None
         self._agenda.at(now, self._ask)
