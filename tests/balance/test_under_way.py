@@ -37,7 +37,8 @@ KINDS.note_parked(EARLY)
 def seen(*items: Item, over: int = 0, parked: Iterable[float] = (), item_s: float = ITEM_S, turn: int = 0) -> Look:
     for item in items:
         item.turn = turn
-    return look(dict.fromkeys(items), NOW, KINDS, over=over, parked=parked, item_s=item_s)
+    tickets = [item_of(began, 0.0) for began in parked]
+    return look(dict.fromkeys(items), NOW, KINDS, over=over, parked=tickets, item_s=item_s)
 
 
 def aged(age_s: float, kind: int = SHORT, *, waits: bool = True) -> Item:
@@ -193,7 +194,8 @@ def test_a_look_is_that_of_the_definition(
         for age_s, part, kind, waits, turn in rows
     ]
     parked = [NOW - age_s for age_s in ages_s]
-    found = look(dict.fromkeys(items), NOW, KINDS, over=over, parked=parked, item_s=item_s)
+    tickets = [item_of(began, 0.0) for began in parked]
+    found = look(dict.fromkeys(items), NOW, KINDS, over=over, parked=tickets, item_s=item_s)
     after_s = max(PARKED_AFTER_S, parks_after_s(item_s)) if item_s else math.inf
     expected, overdue, held_up = [], 0.0, False
     for item in reversed(items[:MOST_LOOKED_AT]):

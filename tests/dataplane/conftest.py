@@ -8,7 +8,8 @@ import contextlib
 import math
 import socket
 import struct
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import attrs
@@ -21,7 +22,7 @@ from tierlb.dataplane.plane import Plane
 from tierlb.model.address import Address
 from tierlb.model.snapshot import Destination, HostSpec, Listener, Rule, Send, Snapshot
 from tierlb.model.topology import Kind, Match, Policy
-from tierlb.net import reactor, stream
+from tierlb.net import stream
 from tierlb.net.lookup import LookUp, look_up
 from tierlb.wire.proxy_protocol import (
     DATA_KEY_TLV,
@@ -285,6 +286,7 @@ class Lab:
         self.planes: list[Plane] = []
         self.ask: LookUp = look_up
         self.broker: Any = None
+        self.clock: Callable[[], float] = time.monotonic
         self.at = Address("127.0.0.1", 0)
 
     @property
@@ -325,6 +327,7 @@ class Lab:
         options: dict[str, Any] = {"data_key": DATA_KEY, "boot_id": f"boot-{number}", "ask": self.ask}
         options["broker"] = self.broker
         options["descriptors"] = 1_000_000
+        options["clock"] = self.clock
         self.planes.append(Plane(f"node-{number}", self.log, seed=1, **options))
         (self.at, *_) = self.plane.apply(snapshot)
         self.upkeep.checks.agents.interval_s = AGENT_INTERVAL_S
@@ -435,7 +438,7 @@ def l4(*endpoints: FakeEndpoint, **options: Any) -> Snapshot:
 
 
 class Clock:
-    """Stands in for the module `time`, and moves only when the test says so."""
+    """Moves only when the test says so."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -451,10 +454,10 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The data plane's clock; take it before the node begins."""
+def clock(lab: Lab) -> Clock:
+    """The clock of the nodes that begin from now on."""
     clock = Clock()
-    monkeypatch.setattr(reactor, "time", clock)
+    lab.clock = clock.monotonic
     return clock
 
 

@@ -3,7 +3,7 @@
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import trio
@@ -18,9 +18,9 @@ TRIES = 20
 
 
 class Bench:
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.crashes: list[BaseException] = []
-        self.reactor = Reactor(self.crashes.append)
+        self.reactor = Reactor(self.crashes.append, clock)
         self.sockets: list[socket.socket] = []
 
     def pair(self) -> tuple[socket.socket, socket.socket]:
@@ -221,7 +221,7 @@ async def test_it_wakes_for_events_and_keeps_time(bench: Bench) -> None:
 
 
 class Clock:
-    """Stands in for the module `time`."""
+    """Moves only when a test says so."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -231,14 +231,19 @@ class Clock:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(reactor, "time", clock)
-    return clock
+def clock() -> Clock:
+    return Clock()
 
 
-def test_a_stint_ends_while_there_is_still_work(bench: Bench, clock: Clock) -> None:
-    near, far = bench.pair()
+@pytest.fixture
+def timed(clock: Clock) -> Iterator[Bench]:
+    bench = Bench(clock.monotonic)
+    yield bench
+    bench.close()
+
+
+def test_a_stint_ends_while_there_is_still_work(timed: Bench, clock: Clock) -> None:
+    near, far = timed.pair()
     far.send(b"never read")
     calls: list[int] = []
 
@@ -246,9 +251,9 @@ def test_a_stint_ends_while_there_is_still_work(bench: Bench, clock: Clock) -> N
         calls.append(mask)
         clock.now += 0.3 * STINT_S
 
-    bench.reactor.add(near.fileno(), READ, handler)
-    assert bench.reactor.stint()
-    assert len(calls) == bench.reactor.events == 4, "the one in which its time is up is the last"
+    timed.reactor.add(near.fileno(), READ, handler)
+    assert timed.reactor.stint()
+    assert len(calls) == timed.reactor.events == 4, "the one in which its time is up is the last"
 
 
 class ScriptedPolls:
@@ -279,15 +284,15 @@ POLLS = [
 
 @pytest.mark.parametrize(("polls", "waited_s"), POLLS)
 def test_a_poll_is_waiting_beyond_what_it_costs(
-    bench: Bench, clock: Clock, monkeypatch: pytest.MonkeyPatch, polls: list[float], waited_s: float
+    timed: Bench, clock: Clock, monkeypatch: pytest.MonkeyPatch, polls: list[float], waited_s: float
 ) -> None:
-    monkeypatch.setattr(bench.reactor, "_epoll", ScriptedPolls(clock, [POLL_S / 2, *polls]))
-    assert not bench.reactor.stint()
-    assert bench.reactor.waited_s() == pytest.approx(waited_s, abs=1e-9)
+    monkeypatch.setattr(timed.reactor, "_epoll", ScriptedPolls(clock, [POLL_S / 2, *polls]))
+    assert not timed.reactor.stint()
+    assert timed.reactor.waited_s() == pytest.approx(waited_s, abs=1e-9)
 
 
 async def test_sleep_is_waiting_even_before_it_ends_and_work_is_not(clock: Clock) -> None:
-    bench = Bench()
+    bench = Bench(clock.monotonic)
     near, far = bench.pair()
     served = trio.Event()
 
@@ -342,10 +347,10 @@ def burn(seconds: float) -> None:
         pass
 
 
-def test_a_look_at_the_clock_is_the_time_for_all_that_follows(bench: Bench, clock: Clock) -> None:
-    clock.now = bench.reactor.now + 7
-    assert bench.reactor.look() == clock.now
-    assert bench.reactor.now == clock.now
+def test_a_look_at_the_clock_is_the_time_for_all_that_follows(timed: Bench, clock: Clock) -> None:
+    clock.now = timed.reactor.now + 7
+    assert timed.reactor.look() == clock.now
+    assert timed.reactor.now == clock.now
 
 
 def test_dispose_gives_every_descriptor_back() -> None:

@@ -2,12 +2,11 @@
 
 import pytest
 
-from tierlb.net import ready
 from tierlb.net.ready import READY_S, ReadyQueue
 
 
 class Clock:
-    """Stands in for the module `time`: each turn takes as long as the test says."""
+    """Each turn takes as long as the test says."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -16,11 +15,14 @@ class Clock:
         return self.now
 
 
-class Queue(ReadyQueue):
-    def __init__(self) -> None:
+class Queue:
+    """A queue, whose turns it was, and what came of those that failed."""
+
+    def __init__(self, clock: Clock) -> None:
         self.turns: list[str] = []
         self.crashes: list[tuple[object, Exception]] = []
-        super().__init__(lambda owner, error: self.crashes.append((owner, error)))
+        self.ready = ReadyQueue(lambda owner, error: self.crashes.append((owner, error)), clock.monotonic)
+        self.add, self.serve, self.waiting = self.ready.add, self.ready.serve, self.ready.waiting
 
 
 class Worker:
@@ -41,15 +43,13 @@ class Worker:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(ready, "time", clock)
-    return clock
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture
 def queue(clock: Clock) -> Queue:
-    return Queue()
+    return Queue(clock)
 
 
 def passes(queue: Queue) -> list[str]:

@@ -60,8 +60,7 @@ class CountedHost(ItemCounts):
         """Look at what happened since the last tick."""
         estimate, kinds, slowness = self.estimate, self.kinds, self.estimate.speed.slowness
         item_s = estimate.speed.work.usual_s * slowness.typical
-        began = (ticket.began for ticket in self.parked_items)
-        found = look(self.under_way, now, kinds, over=self.done, parked=began, item_s=item_s)
+        found = look(self.under_way, now, kinds, over=self.done, parked=self.parked_items, item_s=item_s)
         for ticket in found.parked:
             ticket.park()
         self.stuck.look(now, self.done, stuck=0 < found.stuck < estimate.slots.value)

@@ -38,11 +38,11 @@ def look(
     kinds: Kinds,
     *,
     over: int,
-    parked: Iterable[float],
+    parked: Iterable[Ticket[ItemCounts]],
     item_s: float,
 ) -> Look:
-    """`under_way` is in the order in which items began. `over`: how many items are over now. `parked`: when the parked
-    ones began. `item_s`: the mean time of items here; 0 while that is unknown, and then nothing is parked."""
+    """`under_way` is in the order in which items began. `over`: how many items are over now. `parked` are not
+    in it any more. `item_s`: the mean time of items here; 0 while that is unknown, and then nothing is parked."""
     if not under_way:
         return NOTHING
     after_s = parks_after_s(item_s)
@@ -56,7 +56,7 @@ def look(
         if item.began < oldest:
             needed = _needed(item, kinds, after_s, held_up=held_up)
             if needed and began is None:
-                began = sorted(parked)
+                began = sorted(each.began for each in parked)
             if not needed or is_overtaken(over, item.turn, bisect_left(began or (), item.began), needed):
                 found.append(item)
                 continue

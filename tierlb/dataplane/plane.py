@@ -5,6 +5,8 @@ here. What is served is in `dataplane.runtime`; here are the ports, the reactor 
 """
 
 import random
+import time
+from collections.abc import Callable
 from typing import Any
 
 import trio
@@ -52,11 +54,12 @@ class Plane:
         ask: LookUp = look_up,
         descriptors: int | None = None,
         errors: InternalErrors | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
         self.log = log
         self.errors = errors or InternalErrors(log)
-        self.reactor = Reactor(lambda error: self.errors.note("connection", error))
+        self.reactor = Reactor(lambda error: self.errors.note("connection", error), clock)
         self.serving = Serving(name, self.errors)
         self._identity = ParentIdentity(name, data_key, boot_id)
         self._rng = random.Random(seed)

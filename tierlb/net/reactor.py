@@ -55,6 +55,7 @@ class Reactor:
 
     __slots__ = (
         "_asleep_since",
+        "_clock",
         "_closing",
         "_epoll",
         "_handlers",
@@ -71,15 +72,16 @@ class Reactor:
         "wheel",
     )
 
-    def __init__(self, on_crash: Callable[[BaseException], None]) -> None:
+    def __init__(self, on_crash: Callable[[BaseException], None], clock: Callable[[], float] = time.monotonic) -> None:
         """`on_crash`, which is `report` from then on, is called with exceptions that handlers let through."""
+        self._clock = clock
         self._epoll = select.epoll()
         self._handlers: dict[int, Handler] = {}
         self._closing: list[socket.socket] = []
         self.report = on_crash
-        self.now = time.monotonic()
+        self.now = clock()
         self.wheel = Wheel(self.now, self.crashed)
-        self.ready = ReadyQueue(self.crashed)
+        self.ready = ReadyQueue(self.crashed, clock)
         self.bulk = Bulk()
         self._waited_s = 0.0
         self._asleep_since: float | None = None
@@ -113,13 +115,13 @@ class Reactor:
 
     def look(self) -> float:
         """The time now, which becomes the reactor's."""
-        self.now = time.monotonic()
+        self.now = self._clock()
         return self.now
 
     def waited_s(self) -> float:
         """How long it has waited for events since it began, up to now."""
         asleep = self._asleep_since
-        return self._waited_s if asleep is None else self._waited_s + time.monotonic() - asleep
+        return self._waited_s if asleep is None else self._waited_s + self._clock() - asleep
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -130,7 +132,7 @@ class Reactor:
                     if self.stint():
                         await trio.lowlevel.checkpoint()
                     else:
-                        self._asleep_since = time.monotonic()
+                        self._asleep_since = self._clock()
                         await trio.lowlevel.wait_readable(self._epoll.fileno())
                         self._waited_s, self._asleep_since = self.waited_s(), None
             finally:
@@ -139,7 +141,7 @@ class Reactor:
     async def _tick(self) -> None:
         while True:
             await trio.sleep(WHEEL_TICK_S)
-            self.now = time.monotonic()
+            self.now = self._clock()
             self.wheel.advance(self.now)
             self.bulk.tick(self.now)
             while self.ready.waiting and self._asleep_since is not None:  # a deadline queued work; no event wakes it
@@ -157,7 +159,7 @@ class Reactor:
                 self._bury()
 
     def _serve(self) -> bool:
-        poll, handler_of, monotonic = self._epoll.poll, self._handlers.get, time.monotonic
+        poll, handler_of, monotonic = self._epoll.poll, self._handlers.get, self._clock
         waiting, unserved = self.ready.waiting, self.unserved
         events = poll(0, BATCH_EVENTS)
         self.now = monotonic()

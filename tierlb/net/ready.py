@@ -9,7 +9,6 @@ many streams have much to do. What is left of a closed stream is dropped.
 Left out: weights, and an order by what was used so far. Every turn is about as long as any other.
 """
 
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
@@ -30,12 +29,13 @@ class Turned(Protocol):
 class ReadyQueue:
     """First in, first out, each owner once."""
 
-    __slots__ = ("_on_crash", "waiting")
+    __slots__ = ("_clock", "_on_crash", "waiting")
 
-    def __init__(self, on_crash: Callable[[object, Exception], None]) -> None:
+    def __init__(self, on_crash: Callable[[object, Exception], None], clock: Callable[[], float]) -> None:
         """`on_crash` gets what `on_turn` lets out, with its owner; the others still have their turns."""
         self.waiting: deque[Turned] = deque()
         self._on_crash = on_crash
+        self._clock = clock
 
     def add(self, owner: Turned) -> None:
         """Give the owner a turn in a later pass, unless it waits for one already."""
@@ -45,8 +45,8 @@ class ReadyQueue:
 
     def serve(self) -> None:
         """One pass: a turn for each that waits now, as far as READY_S goes, but for one at least."""
-        waiting = self.waiting
-        end = time.monotonic() + READY_S
+        waiting, clock = self.waiting, self._clock
+        end = clock() + READY_S
         for _ in range(len(waiting)):
             owner = waiting.popleft()
             if not owner.queued:
@@ -56,5 +56,5 @@ class ReadyQueue:
                 owner.on_turn()
             except Exception as error:  # one broken connection must not end the others
                 self._on_crash(owner, error)
-            if time.monotonic() > end:
+            if clock() > end:
                 return
