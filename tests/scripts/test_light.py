@@ -5,7 +5,7 @@ import os
 import pytest
 import trio
 
-from scripts.benchmarks import light
+from scripts.benchmarks.light import _at_rate, _turn
 from scripts.benchmarks.peers import Proxy
 
 ANSWER = b"HTTP/1.1 %b\r\nContent-Length: 0\r\n\r\n"
@@ -26,11 +26,11 @@ async def listen(nursery):
 
 
 def test_each_peer_begins_in_turn() -> None:
-    assert [light._turn(3, number) for number in range(3)] == [[0, 1, 2], [1, 2, 0], [2, 0, 1]]
+    assert [_turn(3, number) for number in range(3)] == [[0, 1, 2], [1, 2, 0], [2, 0, 1]]
 
 
 async def test_a_request_has_its_part_of_what_the_proxy_used(listen, tmp_path) -> None:
-    values, problem = await light._at_rate(Proxy(listen[0], (os.getpid(),)), 50, 1, tmp_path)
+    values, problem = await _at_rate(Proxy(listen[0], (os.getpid(),)), 50, 1, tmp_path)
     assert problem is None
     assert 0 <= values["user µs"] <= values["CPU µs"] < 1e6
     assert values["wake-ups"] > 0
@@ -39,6 +39,6 @@ async def test_a_request_has_its_part_of_what_the_proxy_used(listen, tmp_path) -
 async def test_a_request_that_fails_makes_the_cell_invalid(listen, tmp_path) -> None:
     address, status = listen
     status.append(b"503 Service Unavailable")
-    _, problem = await light._at_rate(Proxy(address, (os.getpid(),)), 50, 1, tmp_path)
+    _, problem = await _at_rate(Proxy(address, (os.getpid(),)), 50, 1, tmp_path)
     assert problem is not None
     assert "requests failed" in problem

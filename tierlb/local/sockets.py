@@ -86,8 +86,12 @@ class Sockets:
                 self._lent = trio.Event()
                 await self._lent.wait()
             await trio.sleep(LOOK_S)
-            for port in self._open.values():
-                self._help(port)
+            self.look()
+
+    def look(self) -> None:
+        """Offer what waits too long in any queue to processes of other nodes, none of which is waited for."""
+        for port in self._open.values():
+            self._help(port)
 
     async def serve(self, sock: trio.socket.SocketType, tier: str, number: int = 1) -> None:
         """Answer one process of node `number` of the tier until its end of the pair is closed. If this process or the
