@@ -90,3 +90,14 @@ def test_a_total_is_a_copy() -> None:
     begin(tallies.outside)
     end(tallies.total())
     assert fields(tallies.total()) == (1, 1, 0, 0)
+
+
+def test_connections_that_are_known_as_sums_count_as_those_that_are_counted_one_by_one() -> None:
+    one, other = Tally(), Tally()
+    for _ in range(3):
+        begin(one)
+        one.open()
+    end(one)
+    one.close()
+    other.count_connections(3, 2, 1)
+    assert fields(one) == fields(other)

@@ -225,3 +225,23 @@ def test_weights_that_could_not_be_read_are_not_missed() -> None:
 def test_outlier_detection_has_an_effect_where_one_of_the_senders_sees_answers() -> None:
     tiers = "a: {kind: l4, listen: ':80', to: p}\nb: {kind: l7, listen: ':81', to: p}"
     assert problems_of(tiers, "p: {agents: true, health: {outlier: {consecutive_errors: 3}}}") == []
+
+
+KERNEL = "a: {kind: l4, listen: ':80', forward: nftables, to: p}"
+
+
+@pytest.mark.parametrize(
+    ("tiers", "problems"),
+    [
+        (KERNEL, []),
+        (KERNEL.replace("to: p", "to: b") + "\nb: {kind: l7, to: p}", []),
+        (KERNEL.replace("listen: ':80', ", ""), ["tiers.a.forward: nftables forwards what clients send to 'listen'"]),
+        (
+            "b: {kind: l4, listen: ':81', to: a}\n" + KERNEL,
+            ["tiers.a.forward: nftables is for tiers without parents: connections from tier 'b'"],
+        ),
+    ],
+)
+def test_the_kernel_forwards_only_what_clients_send(tiers: str, problems: list[str]) -> None:
+    found = [problem for problem in problems_of(tiers, P) if ".forward:" in problem]
+    assert [problem[: len(expected)] for problem, expected in zip(found, problems, strict=True)] == problems

@@ -96,24 +96,25 @@ def still_good(before: dict[str, float], now: dict[str, float]) -> bool:
     )
 
 
-def filled(weights: dict[str, float]) -> list[int]:
-    """The table: for every slot the position of a name in `weights`. Depends on names and weights only, if sorted."""
+def filled(weights: dict[str, float], size: int = TABLE) -> list[int]:
+    """The table: for every slot the position of a name in `weights`. Depends on names and weights only, if sorted.
+    `size` is prime."""
     gains = relative(list(weights.values()))
-    steps = [permutation(name) for name in weights]
+    steps = [permutation(name, size) for name in weights]
     at = [start for start, _ in steps]
     claimed = [0] * len(gains)
     always = [index for index, gain in enumerate(gains) if gain == 1]
     due: dict[int, list[int]] = {}
     for index, gain in enumerate(gains):
-        if 1 > gain >= 1 / TABLE:  # those below claim nothing: the heaviest claims a slot in each round
+        if 1 > gain >= 1 / size:  # those below claim nothing: the heaviest claims a slot in each round
             due.setdefault(math.ceil(1 / gain), []).append(index)
-    table = [-1] * TABLE
-    free = TABLE
+    table = [-1] * size
+    free = size
     for turn in count(1):
         for index in sorted(always + due.pop(turn)) if turn in due else always:
             slot, step = at[index], steps[index][1]
             while table[slot] >= 0:
-                slot = (slot + step) % TABLE
+                slot = (slot + step) % size
             table[slot] = index
             at[index] = slot
             free -= 1
@@ -125,7 +126,7 @@ def filled(weights: dict[str, float]) -> list[int]:
     raise AssertionError("a table has an end")
 
 
-def permutation(name: str) -> tuple[int, int]:
+def permutation(name: str, size: int = TABLE) -> tuple[int, int]:
     """Where a name starts in the table and how far it steps; the size is prime, so it visits every slot."""
     text = name.encode()
-    return stable_hash(b"start " + text) % TABLE, stable_hash(b"step " + text) % (TABLE - 1) + 1
+    return stable_hash(b"start " + text) % size, stable_hash(b"step " + text) % (size - 1) + 1

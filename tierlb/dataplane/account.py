@@ -131,7 +131,7 @@ class Account:
             done,
             c.errors,
             c.rejected,
-            c.connections,
+            c.connections + c.forwarded,
             c.ended,
             timed,
             timed_s,

@@ -8,7 +8,8 @@ from tierlb.telemetry.tally import Tallies
 
 
 class Counters:
-    """Cumulative since the node's start, but for the gauge `connections`.
+    """Cumulative since the node's start, but for the gauges `connections` and `forwarded`. The latter are connections
+    that the kernel forwards, so this node does not hold them.
 
     `timed` connections through an l4 node took `seconds` in all; what requests take is known by their kinds
     (balance.kinds). `waited` are the items that are over and were parked at their end. `ended` and `lived_s` count
@@ -23,6 +24,7 @@ class Counters:
         "connections",
         "ended",
         "errors",
+        "forwarded",
         "gave_way",
         "lived_s",
         "piped_bytes",
@@ -36,6 +38,7 @@ class Counters:
 
     def __init__(self) -> None:
         self.connections = 0
+        self.forwarded = 0
         self.timed = 0
         self.seconds = 0.0
         self.waited = 0

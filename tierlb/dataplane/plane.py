@@ -19,10 +19,11 @@ from tierlb.dataplane.upstream.discovery import Discovery
 from tierlb.model.address import Address, Transport
 from tierlb.model.load import Echo, Guidance, NodeLoad, NodeRow, SubtreeLoad
 from tierlb.model.snapshot import Listener, Snapshot
-from tierlb.model.topology import Admin
+from tierlb.model.topology import Admin, Forwarding
 from tierlb.net.broker import Broker
 from tierlb.net.descriptors import limit
 from tierlb.net.lookup import LookUp, look_up
+from tierlb.net.netfilter import why_not
 from tierlb.net.reactor import Reactor
 from tierlb.telemetry.exposition import Exposed
 from tierlb.telemetry.internal_errors import InternalErrors
@@ -86,6 +87,8 @@ class Plane:
         before = self.serving.snapshot if isinstance(self.serving, Runtime) else snapshot
         if (before.kind, before.protocol) != (snapshot.kind, snapshot.protocol):
             raise Refused(f"a node cannot change from {_nature(before)} to {_nature(snapshot)}")
+        if snapshot.forward is Forwarding.NFTABLES and (lack := why_not()):
+            raise Refused(f"'forward: nftables' is not possible on this machine: {lack}. Or write 'forward: relay'")
         wanted = _wanted(snapshot)
         try:
             new = () if self._drained.is_set() else wanted
@@ -103,6 +106,7 @@ class Plane:
             return runtime.upkeep.replies.notice_s(now) if listener in snapshot.listeners else LISTENER_LINGER_S
 
         self._listening.replace(wanted, opened, linger_s, now)
+        runtime.front.listen(self._listening.addresses(each for each in wanted if not each.inner))
         return self._listening.addresses(snapshot.listeners)
 
     def _runtime_for(self, snapshot: Snapshot) -> Runtime:

@@ -20,7 +20,7 @@ from tierlb.dataplane.parent_identity import ParentIdentity
 from tierlb.dataplane.pipe import Pipe
 from tierlb.dataplane.upkeep import Served, Upkeep
 from tierlb.dataplane.upstream.host import Host
-from tierlb.model.address import Transport
+from tierlb.model.address import Address, Transport
 from tierlb.model.load import Echo, Guidance, NodeLoad, NodeRow, SubtreeLoad
 from tierlb.model.snapshot import Listener, Send, Snapshot
 from tierlb.model.topology import Admin, Kind
@@ -45,6 +45,9 @@ class Front(Served, CappedFront, Protocol):
     def cut_from(self, host: Host) -> Remainder: ...
     def close(self) -> None: ...
     def accept(self, sock: Any, peer: tuple[str, int], listener: Listener) -> None: ...
+    def listen(self, addresses: tuple[Address, ...]) -> None: ...
+    @property
+    def lacks(self) -> tuple[str, ...]: ...
 
 
 def _ignore(port: DatagramPort, key: Any, source: tuple[str, int], data: bytes) -> None:
@@ -209,7 +212,7 @@ class Runtime(Serving):
         counters, registry = self.counters, self.front.registry
         total, shortages = counters.tallies.total(), registry.context.shortages
         return NodeLoad(
-            counters.connections,
+            counters.connections + counters.forwarded,
             total.in_flight,
             total.arrivals,
             counters.errors,
@@ -220,7 +223,7 @@ class Runtime(Serving):
             self.upkeep.checks.with_problems(registry.loads()),
             counters.turned_away,
             counters.gave_way,
-            (*self.cap.shortages(), *shortages.current()),
+            (*self.cap.shortages(), *shortages.current(), *self.front.lacks),
             shortages.count,
             len(self.front.tunnels),
             self.errors.counts.total(),

@@ -24,6 +24,7 @@ from tierlb.dataplane.upstream.registry import HostRegistry
 from tierlb.model.load import Guidance, SubtreeLoad
 from tierlb.model.snapshot import Snapshot
 from tierlb.model.topology import Orca
+from tierlb.net.keep_going import keep_going
 from tierlb.net.reactor import Reactor
 from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.telemetry.sketch import Sketch
@@ -52,6 +53,7 @@ class Served(Protocol):
     def draining(self) -> bool: ...
     def note_guidance(self, now: float, load: SubtreeLoad, guidance: Guidance) -> None: ...
     def move(self, now: float) -> None: ...
+    async def run(self) -> None: ...
 
 
 class Upkeep:
@@ -109,6 +111,7 @@ class Upkeep:
             nursery.start_soon(self.checks.run)
             nursery.start_soon(self._front.registry.context.recovery.run)
             nursery.start_soon(self.replies.run)
+            nursery.start_soon(keep_going, self._errors, "forwarding", self._front.run)
             while True:
                 self.tick(self._reactor.look())
                 await trio.sleep(LEARN_TICK_S)

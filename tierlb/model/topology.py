@@ -75,10 +75,11 @@ class ClientAbort(enum.Enum):
 
 class Forwarding(enum.Enum):
     """How an l4 node gets connections to a host. AUTO: the cheapest way that is possible to that host. RELAY: it
-    connects, and copies bytes both ways."""
+    connects, and copies bytes both ways. NFTABLES: the kernel forwards, by rules that the node sets; never by AUTO."""
 
     AUTO = "auto"
     RELAY = "relay"
+    NFTABLES = "nftables"
 
 
 @attrs.frozen

@@ -48,6 +48,13 @@ class Tally:
     def close(self) -> None:
         self.connections -= 1
 
+    def count_connections(self, began: int, more_open: int, done: int) -> None:
+        """So many connections began, each an item, so many more (below zero: fewer) are open, and so many are over."""
+        self.arrivals += began
+        self.in_flight += more_open
+        self.connections += more_open
+        self.done += done
+
     def echo(self) -> Echo:
         return Echo(self.in_flight, self.arrivals, self.connections, self.parked)
 

@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 
 from tierlb.model.address import Address, ListenAddress, Transport
-from tierlb.model.topology import Kind, Policy, Topology
+from tierlb.model.topology import Forwarding, Kind, Policy, Topology
 from tierlb.topology.problems import Fault, Path, nearest, path_text
 from tierlb.topology.reading import TypedReading
 from tierlb.topology.shapes import FileShape, HealthShape, PoolShape, TierShape, To
@@ -49,6 +49,7 @@ def graph_faults(
     yield from _port_faults(file)
     yield from _loop_faults(file, edges)
     yield from _protocol_edge_faults(file, reading, edges)
+    yield from _kernel_faults(file, edges)
     if all(_cannot_connect(path) for path in reading.damaged):
         yield from _unreached_faults(file, _as_meant(edges, guesses))
         yield from _weight_faults(file, reading, _as_meant(edges, guesses))
@@ -217,6 +218,20 @@ def _loop_faults_over(transport: Transport, file: FileShape, edges: Edges) -> It
             if tier_name and pool_name in _reached([tier_name], edges):
                 message = f"tier {tier_name!r} listens here and sends to this pool: a loop"
                 yield Fault(("pools", pool_name, "endpoints", step), message)
+
+
+def _kernel_faults(file: FileShape, edges: Edges) -> Iterator[Fault]:
+    """Tiers whose connections the kernel is to forward and cannot."""
+    parents = {edge.target: name for name, each in edges.items() for edge in each}
+    for name, tier in file.tiers.items():
+        path = ("tiers", name, "forward")
+        if tier.forward is not Forwarding.NFTABLES:
+            continue
+        if parent := parents.get(name):
+            why = f"connections from tier {parent!r} begin with a PROXY header, which the kernel does not read"
+            yield Fault(path, f"nftables is for tiers without parents: {why}. Write auto or relay")
+        elif tier.listen is None:
+            yield Fault(path, "nftables forwards what clients send to 'listen', which this tier does not have")
 
 
 def _listed_names(pool: PoolShape) -> Iterator[tuple[str | int, Address]]:

@@ -135,3 +135,25 @@ def test_a_port_from_which_the_kernel_takes_those_of_connections_is_at_risk(
 ) -> None:
     bench.context.local_ports = (port, port)
     assert bench.reach.port_at_risk == at_risk
+
+
+def test_a_host_that_is_given_something_can_be_asked_at_any_time(bench: Bench) -> None:
+    bench.recovery.answers = [0, errno.ECONNREFUSED]
+    bench.reach.ask()
+    assert not bench.reach.ejection.ejected
+    bench.reach.ask()
+    assert bench.reach.ejection.ejected
+    bench.reach.ask()
+    assert len(bench.recovery.asked) == 2, "one that is ejected is asked when its time is over"
+
+
+def test_one_question_is_asked_at_a_time(bench: Bench) -> None:
+    bench.reach.ask()
+    bench.reach.ask()
+    assert len(bench.recovery.asked) == 1
+    bench.recovery.answered(0)
+    bench.reach.ask()
+    assert len(bench.recovery.asked) == 2
+    bench.reach.close()
+    bench.reach.ask()
+    assert len(bench.recovery.asked) == 2

@@ -127,3 +127,19 @@ def test_a_share_with_another_host_is_another_share_too(harness: Harness) -> Non
 def test_a_host_set_that_is_no_share_has_no_other(harness: Harness) -> None:
     (host_set,) = harness.host_sets(destination("a", "b"))
     assert host_set.of_other_share(()) is None
+
+
+@pytest.mark.parametrize("down", [(), ("a",), ("b",), ("a", "b"), ("a", "b", "c")])
+def test_the_parts_are_what_picks_come_to(harness: Harness, down: tuple[str, ...]) -> None:
+    host_sets = harness.host_sets(destination("a", weight=3), destination("b", weight=1), destination("c", weight=0))
+    split = Split(host_sets, random.Random(1))
+    for host_set in host_sets:
+        for host in host_set.hosts:
+            host.checked(False if host.name in down else None)
+    parts = dict(split.parts())
+    assert [parts.get(host_set, 0.0) for host_set in host_sets] == pytest.approx(counted(split, host_sets), abs=0.03)
+
+
+def test_a_split_of_which_nothing_is_of_use_has_no_parts(harness: Harness) -> None:
+    host_sets = harness.host_sets(destination(weightless("a")), destination(weightless("b")))
+    assert Split(host_sets, random.Random(1)).parts() == []

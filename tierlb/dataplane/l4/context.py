@@ -92,6 +92,11 @@ class L4Context:
         self.load_field = b""
         self.full = self.ending = False
 
+    @property
+    def draining(self) -> bool:
+        """Whether it takes no new connections."""
+        return self.ending or self.config.draining
+
     def forwarder_to(self, host: Host) -> Forwarder:
         """The best way to this host now."""
         for forwarder in self.forwarders[:-1]:

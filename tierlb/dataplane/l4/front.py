@@ -11,6 +11,7 @@ from tierlb.dataplane.l4.config import L4Config
 from tierlb.dataplane.l4.context import L4Context
 from tierlb.dataplane.l4.forwarding import Forwarder
 from tierlb.dataplane.l4.introduction import Introduction
+from tierlb.dataplane.l4.kernel.seat import KernelSeat
 from tierlb.dataplane.l4.placing import place
 from tierlb.dataplane.l4.relay import Relay
 from tierlb.dataplane.l4.watch import UseWatch
@@ -20,6 +21,7 @@ from tierlb.dataplane.upstream.condition import HostEvent
 from tierlb.dataplane.upstream.host import Host, log_change
 from tierlb.dataplane.upstream.registry import HostRegistry
 from tierlb.dataplane.upstream.split import Split
+from tierlb.model.address import Address
 from tierlb.model.load import Guidance, SubtreeLoad
 from tierlb.model.snapshot import Listener, Send, Snapshot
 from tierlb.model.topology import Forwarding
@@ -35,6 +37,7 @@ class L4Front(L4Context):
         registry = HostRegistry(reactor, rng, self._host_changed, Shortages(log.warning), watch.tick)
         super().__init__(name, reactor, log, identity, registry, watch)
         self._relay = Relay(self)
+        self._kernel = KernelSeat(self)
 
     def apply(self, snapshot: Snapshot) -> None:
         """Swap the configuration for that of this snapshot; existing connections stay where they are."""
@@ -42,6 +45,7 @@ class L4Front(L4Context):
         assert isinstance(action, Send)
         host_sets = self.registry.rebuild_host_sets(action.destinations, snapshot)
         self.config = L4Config(snapshot, Split(host_sets, self.registry.rng))
+        self._kernel.follow(snapshot, self.registry.hosts)
         self.forwarders = self._forwarders_for(snapshot.forward)
         for forwarder in self.forwarders:
             forwarder.follow(snapshot, self.registry.hosts)
@@ -51,14 +55,24 @@ class L4Front(L4Context):
         ways: dict[Forwarding, tuple[Forwarder, ...]] = {
             Forwarding.AUTO: (self._relay,),
             Forwarding.RELAY: (self._relay,),
+            Forwarding.NFTABLES: (self._relay,),  # of what the kernel leaves to the node
         }
         return ways[way]
+
+    def listen(self, addresses: tuple[Address, ...]) -> None:
+        """Clients connect to these."""
+        self._kernel.listen(addresses)
+
+    async def run(self) -> None:
+        """Beside the reactor, for as long as the node serves."""
+        await self._kernel.run()
 
     def note_guidance(self, now: float, load: SubtreeLoad, guidance: Guidance) -> None:
         """Nothing to do: a relayed connection ends when its client or its host ends it."""
 
     def move(self, now: float) -> None:
-        """Nothing to do, likewise."""
+        """Nothing moves, likewise; the kernel's rules follow the hosts."""
+        self._kernel.look()
 
     def accept(self, sock: socket.socket, peer: tuple[str, int], listener: Listener) -> None:
         """A connection arrived."""
@@ -84,8 +98,8 @@ class L4Front(L4Context):
             pipe.end_soon()
 
     @property
-    def draining(self) -> bool:
-        return self.ending or self.config.draining
+    def lacks(self) -> tuple[str, ...]:
+        return self._kernel.lacks
 
     @property
     def tunnels(self) -> tuple[Pipe, ...]:
@@ -94,20 +108,21 @@ class L4Front(L4Context):
 
     @property
     def drained(self) -> bool:
-        return not (self.connections or self.connections.hold.items)
+        return not (self.connections or self.connections.hold.items) and self._kernel.is_idle
 
     def remainder(self) -> Remainder:
         """What is under way, in connections: l4 cannot tell requests from other bytes."""
-        return Remainder(connections=len(self.connections))
+        return Remainder(connections=len(self.connections) + self.counters.forwarded)
 
     def cut_from(self, host: Host) -> Remainder:
         """End what is under way at one host; what that was."""
-        elsewhere = sum(forwarder.cut_from(host) for forwarder in self.forwarders)
+        elsewhere = sum(forwarder.cut_from(host) for forwarder in self.forwarders) + self._kernel.cut_from(host)
         return Remainder(connections=self.connections.cut_from(host) + elsewhere)
 
     def cut(self) -> None:
         """The deadline is over: end what is left."""
         self.connections.cut()
+        self._kernel.cut()
 
     def close(self) -> None:
         """The node ends."""

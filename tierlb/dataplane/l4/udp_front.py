@@ -7,6 +7,7 @@ from typing import Any
 
 from tierlb.balance.drain import Remainder
 from tierlb.dataplane.l4.config import L4Config
+from tierlb.dataplane.l4.kernel.seat import KernelSeat
 from tierlb.dataplane.l4.udp_context import PlacedSession
 from tierlb.dataplane.l4.udp_placing import UdpPlacing
 from tierlb.dataplane.l4.watch import UseWatch
@@ -16,6 +17,7 @@ from tierlb.dataplane.upstream.condition import HostEvent
 from tierlb.dataplane.upstream.host import Host, log_change
 from tierlb.dataplane.upstream.registry import HostRegistry
 from tierlb.dataplane.upstream.split import Split
+from tierlb.model.address import Address
 from tierlb.model.load import Guidance, SubtreeLoad
 from tierlb.model.snapshot import Listener, Send, Snapshot
 from tierlb.net.reactor import Reactor
@@ -29,6 +31,7 @@ class UdpFront(UdpPlacing):
         watch = UseWatch(rng)
         registry = HostRegistry(reactor, rng, self._host_changed, Shortages(log.warning), watch.tick)
         super().__init__(name, reactor, log, identity, registry, watch)
+        self._kernel = KernelSeat(self)
 
     def apply(self, snapshot: Snapshot) -> None:
         """Swap the configuration for that of this snapshot; existing sessions stay where they are."""
@@ -36,6 +39,7 @@ class UdpFront(UdpPlacing):
         assert isinstance(action, Send)
         host_sets = self.registry.rebuild_host_sets(action.destinations, snapshot)
         self.config = L4Config(snapshot, Split(host_sets, self.registry.rng))
+        self._kernel.follow(snapshot, self.registry.hosts)
         self.sessions.hold.note(action.destinations)
         self.sessions.tidy()
 
@@ -43,7 +47,20 @@ class UdpFront(UdpPlacing):
         """Nothing to do: a session stays with its host."""
 
     def move(self, now: float) -> None:
-        """Nothing to do, likewise."""
+        """Nothing moves, likewise; the kernel's rules follow the hosts."""
+        self._kernel.look()
+
+    def listen(self, addresses: tuple[Address, ...]) -> None:
+        """Clients send to these."""
+        self._kernel.listen(addresses)
+
+    async def run(self) -> None:
+        """Beside the reactor, for as long as the node serves."""
+        await self._kernel.run()
+
+    @property
+    def lacks(self) -> tuple[str, ...]:
+        return self._kernel.lacks
 
     def accept(self, sock: socket.socket, peer: tuple[str, int], listener: Listener) -> None:
         """There are no connections over UDP."""
@@ -72,19 +89,20 @@ class UdpFront(UdpPlacing):
 
     @property
     def drained(self) -> bool:
-        return not self.sessions
+        return not self.sessions and self._kernel.is_idle
 
     def remainder(self) -> Remainder:
         """What is under way, in sessions."""
-        return Remainder(connections=len(self.sessions))
+        return Remainder(connections=len(self.sessions) + self.counters.forwarded)
 
     def cut_from(self, host: Host) -> Remainder:
         """End what is under way at one host; what that was."""
-        return self.sessions.cut_from(host)
+        return Remainder(connections=self.sessions.cut_from(host).connections + self._kernel.cut_from(host))
 
     def cut(self) -> None:
         """The deadline is over: end what is left."""
         self.sessions.cut()
+        self._kernel.cut()
 
     def close(self) -> None:
         """The node ends."""

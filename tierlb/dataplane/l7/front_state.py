@@ -11,6 +11,7 @@ from tierlb.dataplane.l7.relocation import Relocation
 from tierlb.dataplane.l7.request_id import RequestIds
 from tierlb.dataplane.l7.tunnels import Tunnels
 from tierlb.dataplane.upstream.registry import HostRegistry
+from tierlb.model.address import Address
 from tierlb.net.reactor import Reactor
 from tierlb.telemetry.sketch import Sketch
 
@@ -49,3 +50,14 @@ class FrontState:
         self.load_field = b""
         self.full = False
         self.exchanges = ExchangeContext(Hold(reactor, log), Tunnels(reactor, self.counters), registry.kinds.long)
+
+    def listen(self, addresses: tuple[Address, ...]) -> None:
+        """Clients connect to these. Nothing to do: their connections are accepted."""
+
+    async def run(self) -> None:
+        """Beside the reactor. Nothing to do."""
+
+    @property
+    def lacks(self) -> tuple[str, ...]:
+        """What keeps it from its task, in sentences for an operator."""
+        return ()

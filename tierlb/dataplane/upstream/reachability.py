@@ -89,8 +89,15 @@ class Reachability(Timed):
 
     def on_deadline(self) -> None:
         """The ejection is over, or a question that could not be asked is due again."""
-        if not self.ejection.ejected or self.question is not None:
-            return
+        if self.ejection.ejected and self.question is None:
+            self._ask()
+
+    def ask(self) -> None:
+        """Look whether it can be connected to, unless that is being asked or it is ejected, when it is asked anyway."""
+        if not (self.closed or self.ejection.ejected or self.question is not None):
+            self._ask()
+
+    def _ask(self) -> None:
         spec = self._spec
         if self._context.recovery.by_traffic(spec.target):
             self.ejection.tried_again()

@@ -132,6 +132,10 @@ class Recovery:
         self._connect_s = snapshot.timeouts.connect
         self._checks = {pool.name: pool.health for pool in snapshot.pools if pool.health is not None}
 
+    def checks(self, target: str) -> bool:
+        """Whether hosts of this pool have health checks."""
+        return target in self._checks
+
     async def run(self) -> None:
         """Until cancelled."""
         async with trio.open_nursery() as nursery:

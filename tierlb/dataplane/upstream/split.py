@@ -37,6 +37,15 @@ class Split:
         host_set = self._host_sets[self._draws.one(self._random())]
         return host_set if host_set.sound else self._instead(host_set)
 
+    def parts(self) -> list[tuple[HostSet, float]]:
+        """The part of all items that each host set gets now, by the same rules as `pick`; none if none is of use."""
+        weighing = [(each, weight) for each, weight in zip(self._host_sets, self._weights, strict=True) if weight > 0]
+        if len(self._host_sets) == 1:
+            weighing = [(self._host_sets[0], 1.0)]
+        used = [each for each in weighing if each[0].sound] or [each for each in weighing if each[0].available]
+        total = sum(weight for _, weight in used)
+        return [(host_set, weight / total) for host_set, weight in used]
+
     def other(self, tried: Collection[Host]) -> HostSet | None:
         """A host set for an item that failed at these hosts: one that has another host, if there is any."""
         return self._drawn_of(

@@ -1,0 +1,1 @@
+"""The `nftables` forwarder: the kernel forwards connections; the node programs it, and counts what it did."""
