@@ -37,7 +37,7 @@ class L4Front(L4Context):
         registry = HostRegistry(reactor, rng, self._host_changed, Shortages(log.warning), watch.tick)
         super().__init__(name, reactor, log, identity, registry, watch)
         self._relay = Relay(self)
-        self._kernel = KernelSeat(self)
+        self.kernel = KernelSeat(self)
 
     def apply(self, snapshot: Snapshot) -> None:
         """Swap the configuration for that of this snapshot; existing connections stay where they are."""
@@ -45,7 +45,7 @@ class L4Front(L4Context):
         assert isinstance(action, Send)
         host_sets = self.registry.rebuild_host_sets(action.destinations, snapshot)
         self.config = L4Config(snapshot, Split(host_sets, self.registry.rng))
-        self._kernel.follow(snapshot, self.registry.hosts)
+        self.kernel.follow(snapshot, self.registry.hosts)
         self.forwarders = self._forwarders_for(snapshot.forward)
         for forwarder in self.forwarders:
             forwarder.follow(snapshot, self.registry.hosts)
@@ -61,18 +61,18 @@ class L4Front(L4Context):
 
     def listen(self, addresses: tuple[Address, ...]) -> None:
         """Clients connect to these."""
-        self._kernel.listen(addresses)
+        self.kernel.listen(addresses)
 
     async def run(self) -> None:
         """Beside the reactor, for as long as the node serves."""
-        await self._kernel.run()
+        await self.kernel.run()
 
     def note_guidance(self, now: float, load: SubtreeLoad, guidance: Guidance) -> None:
         """Nothing to do: a relayed connection ends when its client or its host ends it."""
 
     def move(self, now: float) -> None:
         """Nothing moves, likewise; the kernel's rules follow the hosts."""
-        self._kernel.look()
+        self.kernel.look()
 
     def accept(self, sock: socket.socket, peer: tuple[str, int], listener: Listener) -> None:
         """A connection arrived."""
@@ -99,7 +99,7 @@ class L4Front(L4Context):
 
     @property
     def lacks(self) -> tuple[str, ...]:
-        return self._kernel.lacks
+        return self.kernel.lacks
 
     @property
     def tunnels(self) -> tuple[Pipe, ...]:
@@ -108,7 +108,7 @@ class L4Front(L4Context):
 
     @property
     def drained(self) -> bool:
-        return not (self.connections or self.connections.hold.items) and self._kernel.is_idle
+        return not (self.connections or self.connections.hold.items) and self.kernel.is_idle
 
     def remainder(self) -> Remainder:
         """What is under way, in connections: l4 cannot tell requests from other bytes."""
@@ -116,13 +116,13 @@ class L4Front(L4Context):
 
     def cut_from(self, host: Host) -> Remainder:
         """End what is under way at one host; what that was."""
-        elsewhere = sum(forwarder.cut_from(host) for forwarder in self.forwarders) + self._kernel.cut_from(host)
+        elsewhere = sum(forwarder.cut_from(host) for forwarder in self.forwarders) + self.kernel.cut_from(host)
         return Remainder(connections=self.connections.cut_from(host) + elsewhere)
 
     def cut(self) -> None:
         """The deadline is over: end what is left."""
         self.connections.cut()
-        self._kernel.cut()
+        self.kernel.cut()
 
     def close(self) -> None:
         """The node ends."""

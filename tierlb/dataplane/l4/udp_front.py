@@ -31,7 +31,7 @@ class UdpFront(UdpPlacing):
         watch = UseWatch(rng)
         registry = HostRegistry(reactor, rng, self._host_changed, Shortages(log.warning), watch.tick)
         super().__init__(name, reactor, log, identity, registry, watch)
-        self._kernel = KernelSeat(self)
+        self.kernel = KernelSeat(self)
 
     def apply(self, snapshot: Snapshot) -> None:
         """Swap the configuration for that of this snapshot; existing sessions stay where they are."""
@@ -39,7 +39,7 @@ class UdpFront(UdpPlacing):
         assert isinstance(action, Send)
         host_sets = self.registry.rebuild_host_sets(action.destinations, snapshot)
         self.config = L4Config(snapshot, Split(host_sets, self.registry.rng))
-        self._kernel.follow(snapshot, self.registry.hosts)
+        self.kernel.follow(snapshot, self.registry.hosts)
         self.sessions.hold.note(action.destinations)
         self.sessions.tidy()
 
@@ -48,19 +48,19 @@ class UdpFront(UdpPlacing):
 
     def move(self, now: float) -> None:
         """Nothing moves, likewise; the kernel's rules follow the hosts."""
-        self._kernel.look()
+        self.kernel.look()
 
     def listen(self, addresses: tuple[Address, ...]) -> None:
         """Clients send to these."""
-        self._kernel.listen(addresses)
+        self.kernel.listen(addresses)
 
     async def run(self) -> None:
         """Beside the reactor, for as long as the node serves."""
-        await self._kernel.run()
+        await self.kernel.run()
 
     @property
     def lacks(self) -> tuple[str, ...]:
-        return self._kernel.lacks
+        return self.kernel.lacks
 
     def accept(self, sock: socket.socket, peer: tuple[str, int], listener: Listener) -> None:
         """There are no connections over UDP."""
@@ -89,7 +89,7 @@ class UdpFront(UdpPlacing):
 
     @property
     def drained(self) -> bool:
-        return not self.sessions and self._kernel.is_idle
+        return not self.sessions and self.kernel.is_idle
 
     def remainder(self) -> Remainder:
         """What is under way, in sessions."""
@@ -97,12 +97,12 @@ class UdpFront(UdpPlacing):
 
     def cut_from(self, host: Host) -> Remainder:
         """End what is under way at one host; what that was."""
-        return Remainder(connections=self.sessions.cut_from(host).connections + self._kernel.cut_from(host))
+        return Remainder(connections=self.sessions.cut_from(host).connections + self.kernel.cut_from(host))
 
     def cut(self) -> None:
         """The deadline is over: end what is left."""
         self.sessions.cut()
-        self._kernel.cut()
+        self.kernel.cut()
 
     def close(self) -> None:
         """The node ends."""

@@ -21,7 +21,7 @@ print(sorted(name for name in sys.modules if name.startswith("tierlb.dataplane.l
 async def test_without_the_key_it_is_idle_and_complete(lab: Lab) -> None:
     endpoint = await lab.endpoint()
     await lab.serves(l4(endpoint, forward=Forwarding.RELAY))
-    seat = lab.front._kernel
+    seat = lab.front.kernel
     assert (seat.is_idle, seat.lacks, seat.cut_from(lab.host(endpoint))) == (True, (), 0)
     seat.look()
     seat.cut()
