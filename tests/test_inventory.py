@@ -94,6 +94,7 @@ KEYS = {
     "tier.agent_check": "dataplane/test_agent_replies.py::test_a_node_answers_agent_checks_where_the_snapshot_says",
     "tier.balance": "cluster/test_weights.py::test_the_usual_policy_goes_by_the_weights_of_the_file",
     "tier.client_abort": "dataplane/l7/test_abort.py::test_with_finish_it_is_finished",
+    "tier.cpus": "cluster/test_cores.py::test_nodes_run_on_the_cpus_of_their_tier_and_move_when_these_change",
     "tier.drain": "local/test_local_endpoints.py::"
     "test_a_process_is_killed_when_the_drain_time_of_its_tier_is_well_over",
     "tier.forward": "topology/test_allot.py::test_how_connections_are_forwarded_reaches_l4_nodes",

@@ -99,3 +99,10 @@ async def test_one_node_per_core_counts_those_of_the_machine_that_starts_them(si
     site.changes.controller.registry.engine = engine
     web = site.changes.proposals.load(TEXT.replace("replicas: 2", "replicas: auto")).tiers["web"]
     assert (web.replicas, web.per_core) == (nodes, True)
+
+
+async def test_cpus_that_this_machine_does_not_have_are_refused_before_anything_happens(site, autojump_clock):
+    text = TEXT.replace("replicas: 2", "replicas: 2, cpus: [4095]")
+    with pytest.raises(NotPossible, match=r"^tiers\.web\.cpus: CPU 4095 cannot be used here: write some of those"):
+        await site.changes.apply(text, ANN)
+    assert await site.is_as(TEXT)

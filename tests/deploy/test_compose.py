@@ -130,6 +130,12 @@ def test_limits_are_written_as_compose_has_them():
     assert not {"cpus", "mem_limit"} & services["web"].keys()
 
 
+def test_containers_of_a_tier_share_its_cpus():
+    services = rendered(load_text(EVERYTHING.replace("kind: l4,", "kind: l4, cpus: [0-2, 5],", 1), "f"))["services"]
+    assert [name for name, service in services.items() if "cpuset" in service] == ["edge"]
+    assert services["edge"]["cpuset"] == "0,1,2,5"
+
+
 def test_with_tls_everybody_shows_a_certificate_and_the_controller_finds_it_where_the_file_says():
     file = rendered(everything(), tls=TLS)
     controller, web = file["services"]["controller"], file["services"]["web"]
@@ -195,6 +201,7 @@ def test_a_definition_changes_with_what_a_container_is_made_from_and_with_nothin
     [
         ("kind: l4,", "kind: l4, replicas: 2,", "tiers.edge.replicas: one port cannot be published by 2 containers"),
         ("kind: l4,", "kind: l4, replicas: auto,", "tiers.edge.replicas: one port cannot be published by several cont"),
+        ("kind: l4,", "kind: l4, cpus: auto,", "tiers.edge.cpus: auto gives each node of `tierlb up` a CPU"),
         ("127.0.0.1:443", "127.0.0.1:7946", "tiers.edge.listen: port 7946 is a node's own"),
         ("127.0.0.1:443", "127.0.0.1:0", "tiers.edge.listen: a container needs the port named"),
         ("127.0.0.1:7911", "127.0.0.1:0", "admin.listen: a port that is published has to be named"),

@@ -60,6 +60,12 @@ def test_cores_of_the_machine_that_renders_say_nothing_of_pods(edge):
     assert problem.startswith("tiers.web.replicas: auto counts the cores of the machine that runs `tierlb up`")
 
 
+@pytest.mark.parametrize("cpus", ["[0, 1]", "auto"])
+def test_pods_are_not_pinned(cpus):
+    (problem,) = problems(plan_of(SHOP.format(cluster="shop", web="web", app="app").replace("3,", f"3, cpus: {cpus},")))
+    assert problem.startswith("tiers.web.cpus: pods run on machines with other CPUs each: leave this out")
+
+
 def test_a_daemon_set_has_no_number_of_its_own():
     (problem,) = problems(plan_of(edge=NetworkEdge.DAEMON_SET))
     assert problem.startswith(

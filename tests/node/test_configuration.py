@@ -36,6 +36,19 @@ def test_a_snapshot_is_applied_once_and_acknowledged_each_time(configuration, pl
     assert configuration.bound == plane.addresses
 
 
+def test_the_cpus_of_the_tier_are_taken_with_each_snapshot_that_is_served(configuration, plane):
+    taken = []
+    configuration.pin = taken.append
+    one, two = (
+        Snapshot(number, "shop", "web", Kind.L7, (), (), cpus=cpus) for number, cpus in ((1, None), (2, (0, 1)))
+    )
+    for snapshot in (one, two, two):
+        configuration.serve(snapshot)
+    plane.reason = "port 80 is taken"
+    configuration.serve(attrs.evolve(two, revision=3, cpus=(5,)))
+    assert taken == [None, (0, 1)]
+
+
 def test_one_that_is_refused_leaves_the_old_one(configuration, plane, log):
     old, new = (Snapshot(number, "shop", "web", Kind.L7, (), (), accepted=number) for number in (1, 2))
     configuration.serve(old)

@@ -266,11 +266,13 @@ def test_what_a_tier_says_of_itself_reaches_its_nodes():
         agent_check=at(9777),
         paths=Paths.AS_SENT,
         client_abort=ClientAbort.FINISH,
+        cpus=(3, 1),
     )
     snapshot = snapshot_for(topology_of(web), "web", 1, {}, {})
     assert (snapshot.balance, snapshot.hash_header) == (Policy.MAGLEV, "x-user")
     assert (snapshot.orca, snapshot.agent_check) == (Orca.JSON, at(9777))
     assert (snapshot.paths, snapshot.client_abort) == (Paths.AS_SENT, ClientAbort.FINISH)
+    assert snapshot.cpus == (3, 1)
 
 
 def test_how_connections_are_forwarded_reaches_l4_nodes():

@@ -94,6 +94,21 @@ def test_one_node_per_core_is_the_number_of_cores_where_the_file_is_read() -> No
     assert (fixed.replicas, fixed.per_core) == (2, False)
 
 
+@pytest.mark.parametrize(
+    ("written", "cpus"),
+    [
+        ("", None),
+        ("cpus: 3,", (3,)),
+        ("cpus: 1-3,", (1, 2, 3)),
+        ("cpus: [4, 0-1, 0],", (4, 0, 1, 0)),
+        ("cpus: auto,", ()),
+    ],
+)
+def test_cpus_are_a_row_in_the_order_of_the_file(written: str, cpus: tuple[int, ...] | None) -> None:
+    text = f"{{cluster: shop, tiers: {{web: {{kind: l7, listen: ':80', {written} routes: [{{respond: {{}}}}]}}}}}}"
+    assert load_text(text, "f").tiers["web"].cpus == cpus
+
+
 def test_routes_keep_their_order_matches_and_actions() -> None:
     first, *others = load_text(EVERYTHING, "f").tiers["web"].routes
     assert first.match == Match(

@@ -128,6 +128,8 @@ def test_another_split_is_a_move_to_the_same_targets() -> None:
         ("", "orca: json", [("orca", None, "json")]),
         ("", "paths: as-sent", [("paths", "normalised", "as-sent")]),
         ("client_abort: finish", "", [("client_abort", "finish", "cancel")]),
+        ("", "cpus: 0-2", [("cpus", None, "[0, 1, 2]")]),
+        ("cpus: [0, 2-3]", "cpus: auto", [("cpus", "[0, 2, 3]", "auto")]),
         (
             "resources: {cpus: 0.5}",
             "resources: {memory: 256MiB}",
@@ -334,7 +336,9 @@ def test_no_setting_is_passed_over(owner: type) -> None:
         if field.name in ("name", "kind", "routes"):
             continue
         part = tier if owner is Tier else getattr(tier, owner.__name__.lower())
-        value = Orca.TEXT if field.name == "orca" else other(getattr(part, field.name))
+        value = {(Tier, "orca"): Orca.TEXT, (Tier, "cpus"): (1,)}.get((owner, field.name)) or other(
+            getattr(part, field.name)
+        )
         changed = attrs.evolve(part, **{field.name: value})
         if owner is not Tier:
             changed = attrs.evolve(tier, **{owner.__name__.lower(): changed})

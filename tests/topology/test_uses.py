@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from tierlb.topology.load import check_text
@@ -30,3 +32,24 @@ def test_what_other_faults_there_are_is_told_in_the_same_go():
     with pytest.raises(TopologyError) as caught:
         check_text(TEXT.replace("to: app", "to: ap"), "shop.yaml", Use.UP)
     assert [problem.path for problem in caught.value.problems] == ["tiers.web.to", "store"]
+
+
+PINNED = """\
+cluster: shop
+tiers:
+  web: {kind: l7, listen: "127.0.0.1:8080", cpus: [0-1, 4095], routes: [{respond: {}}]}
+"""
+
+
+def test_cpus_that_cannot_be_used_here_are_a_fault_where_nodes_are_started_and_a_warning_elsewhere():
+    cpus = sorted(os.sched_getaffinity(0))
+    text = PINNED.replace("0-1", str(cpus[0]))
+    told = "f:3:51: tiers.web.cpus: CPU 4095 cannot be used here: write some of those that `tierlb up` may use, as "
+    with pytest.raises(TopologyError) as caught:
+        check_text(text, "f", Use.UP)
+    assert str(caught.value.problems[0]).startswith(told)
+    (warning,) = check_text(text, "f").warnings
+    assert str(warning).startswith(told.replace("tiers", "warning: tiers"))
+    assert check_text(text, "f", Use.CONTROLLER).warnings == ()
+    assert check_text(text.replace(", 4095", ""), "f", Use.UP).warnings == ()
+    assert sorted(os.sched_getaffinity(0)) == cpus

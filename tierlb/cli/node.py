@@ -23,9 +23,11 @@ from tierlb.net.broker import Broker
 from tierlb.net.descriptors import raise_limit
 from tierlb.net.tls import TlsProblem, client_context
 from tierlb.node.configuration import Configuration
+from tierlb.node.pinning import Pinning
 from tierlb.node.placement import LOOPBACK, Placement
 from tierlb.node.process import Node, run_node
 from tierlb.telemetry.internal_errors import InternalErrors
+from tierlb.topology.allot import number_of
 from tierlb.wire.credentials import Principal, Role, parse_credential
 from tierlb.wire.frame_fields import is_calling_place
 
@@ -67,7 +69,8 @@ def start_node(options: NodeOptions) -> None:
     errors = InternalErrors(log)
     plane = Plane(name, log, boot_id=identity.boot_id, broker=broker, errors=errors)
     tls, rng = _node_tls(options.tls), random.Random()
-    configuration = Configuration(plane, Refused, log, errors, placement)
+    pinning = Pinning(number_of(name) if broker is not None else None, log)
+    configuration = Configuration(plane, Refused, log, errors, placement, pin=pinning.apply)
     node = Node(identity, plane, configuration, log, rng, tls, options.state)
     log.warm()  # it takes a tenth of a second, which would delay traffic later
     gc.freeze()  # these objects stay: the collector need not visit them again

@@ -22,7 +22,7 @@ from tierlb.topology.allot import node_names
 from tierlb.topology.edit import edited
 from tierlb.topology.load import load_text
 from tierlb.topology.plan import Plan, describe
-from tierlb.topology.uses import Use, cores_of
+from tierlb.topology.uses import Use, cores_of, cpu_problem
 from tierlb.topology.verbs import SetNode, Verb
 
 
@@ -86,7 +86,9 @@ class Proposals:
         if plan.unsupported:
             return "; ".join(each.reason for each in plan.unsupported)
         engine = self.controller.registry.engine
-        return self._why_nothing_serves(after, proposal) if engine is None else engine.lack(after)
+        if engine is not None:
+            return engine.lack(after)
+        return _why_not_here(after) or self._why_nothing_serves(after, proposal)
 
     def demand_serving(self, proposal: Proposal) -> None:
         """Raises NotPossible where a tier would have only nodes that operators have taken out."""
@@ -135,6 +137,14 @@ class Proposals:
             named = f"those that are gone, as {', '.join(gone)}" if gone else "some"
             raise NotPossible(f"{len(states)} nodes and agents are drained or in maintenance: make {named} ready first")
         return with_state(states, tier, name, edit.admin)
+
+
+def _why_not_here(topology: Topology) -> str:
+    """CPUs that this machine does not have."""
+    for tier in topology.tiers.values():
+        if tier.cpus and (reason := cpu_problem(tier.cpus)):
+            return f"tiers.{tier.name}.cpus: {reason}"
+    return ""
 
 
 def tiers_out(topology: Topology, states: AdminStates) -> dict[str, str]:

@@ -118,7 +118,8 @@ def role_tokens(topology: Topology) -> dict[str, Principal]:
 
 def faults(topology: Topology) -> tuple[str, ...]:
     """What prevents the rendering, each with its place in the file and what to do."""
-    return tuple(fault for each in (_name_faults(topology), _listen_faults(topology)) for fault in each)
+    groups = (_name_faults(topology), _listen_faults(topology), _cpu_faults(topology))
+    return tuple(fault for group in groups for fault in group)
 
 
 def compose_warnings(topology: Topology) -> tuple[str, ...]:
@@ -195,6 +196,15 @@ def _listen_faults(topology: Topology) -> Iterator[str]:
             )
 
 
+def _cpu_faults(topology: Topology) -> Iterator[str]:
+    for tier in topology.tiers.values():
+        if tier.cpus == ():
+            yield (
+                f"tiers.{tier.name}.cpus: auto gives each node of `tierlb up` a CPU, and containers have no numbers: "
+                "write the CPUs that all of them share, such as 0-3, or leave this out"
+            )
+
+
 def _count_warning(tier: Tier) -> str:
     return (
         f"tiers.{tier.name}.replicas: auto is {tier.replicas} here, one container per core of this machine: render "
@@ -260,6 +270,7 @@ def _tier_services(rendering: Rendering, tier: Tier) -> Document:
         ),
         **_common_service(rendering, "tier", {"tierlb.tier": tier.name}),
         "stop_grace_period": f"{stop_whole_s(topology, tier.name)}s",
+        **({"cpuset": ",".join(map(str, tier.cpus))} if tier.cpus else {}),
         **_limits(tier.resources),
         **CONTAINER_SECURITY,
     }

@@ -180,6 +180,11 @@ def _place_problems(plan: ManifestPlan) -> Iterator[str]:
     if admin.port in (0, CONTROL_PORT):
         yield f"admin.listen: port {admin.port} cannot be the API's in a pod: choose another, such as {ADMIN_PORT}"
     for tier in plan.topology.tiers.values():
+        if tier.cpus is not None:
+            yield (
+                f"tiers.{tier.name}.cpus: pods run on machines with other CPUs each: leave this out, and where a node "
+                "needs a CPU of its own give the machines the static CPU manager and the pods a limit in whole cores"
+            )
         if tier.per_core:
             yield (
                 f"tiers.{tier.name}.replicas: auto counts the cores of the machine that runs `tierlb up`, and pods run "

@@ -161,3 +161,5 @@ class Snapshot:
     protocol: Transport = Transport.TCP
     """What an l4 node takes and sends; the same as that of its listeners."""
     responses: int | None = None
+    cpus: tuple[int, ...] | None = None
+    """As in `Tier`. They are the tier's; the node knows which of them is for it."""

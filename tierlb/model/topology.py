@@ -281,6 +281,8 @@ class Tier:
     resources: Resources = Resources()
     paths: Paths = Paths.NORMALISED
     client_abort: ClientAbort = ClientAbort.CANCEL
+    cpus: tuple[int, ...] | None = None
+    """The CPUs that nodes run on, each on one; empty: those that the process is given anyway. None: on any."""
     forward: Forwarding = Forwarding.AUTO
     protocol: Transport = Transport.TCP
     """What an l4 tier takes and sends to its targets; l7 is HTTP over TCP."""

@@ -41,6 +41,8 @@ class Configuration:
     errors: InternalErrors
     placement: Placement = Placement()
     on_changed: Callable[[], None] = lambda: None
+    pin: Callable[[tuple[int, ...] | None], None] = lambda cpus: None
+    """Runs the process on the CPUs of its tier."""
     draining: bool = False
     snapshot: Snapshot | None = attrs.field(default=None, init=False)
     bound: tuple[Address, ...] = attrs.field(default=(), init=False)
@@ -69,6 +71,7 @@ class Configuration:
             self.log.error("snapshot_refused", revision=snapshot.accepted, reason=str(problem))
             return Refuse(snapshot.revision, str(problem))
         self.snapshot = snapshot
+        self.pin(snapshot.cpus)
         self.on_changed()
         return Ack(snapshot.revision, self._announced())
 

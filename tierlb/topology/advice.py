@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from tierlb.topology.problems import Fault, Path
 from tierlb.topology.shapes import FileShape
-from tierlb.topology.uses import Use
+from tierlb.topology.uses import Use, cpu_faults
 
 IN_CONTAINERS = "has no effect under `tierlb up`, whose processes share this machine; acts in compose and Kubernetes"
 OWN_IMAGE = "has no effect under `tierlb up`, which starts the command on this machine; acts in compose and Kubernetes"
@@ -17,6 +17,8 @@ OWN_IMAGE = "has no effect under `tierlb up`, which starts the command on this m
 def advice(file: FileShape, use: Use | None) -> Iterator[Fault]:
     """All of it, for a file without a fault; `use`: the command that runs it, where that is known."""
     yield from _for_strangers(file)
+    if use is None:
+        yield from cpu_faults(file)
     if use is Use.UP:
         yield from (Fault(path, message, at_key=True) for path, message in _for_containers(file))
 

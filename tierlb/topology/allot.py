@@ -112,6 +112,7 @@ def snapshot_for(
         paths=tier.paths,
         drain_s=tier.drain_s,
         client_abort=tier.client_abort,
+        cpus=tier.cpus,
         forward=tier.forward,
         protocol=tier.protocol,
         responses=tier.responses,

@@ -65,6 +65,11 @@ def build(file: FileShape, folder: str = "", cores: Callable[[], int] = availabl
     return topology if file.admin is None else attrs.evolve(topology, **_api(file.admin, folder))
 
 
+def cpus_of(given: tuple[int | tuple[int, ...], ...]) -> tuple[int, ...]:
+    """The CPUs of a range, or of a list of ranges."""
+    return tuple(cpu for each in given for cpu in ((each,) if isinstance(each, int) else each))
+
+
 def build_match(shape: MatchShape | None) -> Match:
     """Conditions in the model's form; a prefix of / is none."""
     given = _given_fields(shape)
@@ -100,6 +105,8 @@ def _built_tier(name: str, shape: TierShape, cores: Callable[[], int]) -> Tier:
     given = _given_fields(shape)
     if shape.replicas == AUTO:
         given |= {"replicas": min(cores(), MOST_REPLICAS), "per_core": True}
+    if shape.cpus is not None:
+        given["cpus"] = cpus_of(shape.cpus)
     given.pop("to", None)
     defaults = default_timeouts(shape.kind, shape.protocol)
     given |= {"routes": _routes(shape), "timeouts": attrs.evolve(defaults, **_given_fields(shape.timeouts))}

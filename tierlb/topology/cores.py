@@ -8,7 +8,8 @@ of a path that is above the mount is left out.
 
 import os
 import re
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import attrs
@@ -41,6 +42,23 @@ def available_cores(proc: Path = PROC, cpus: int = 0) -> int:
     cpus = cpus or len(os.sched_getaffinity(0))
     quotas = _quotas(proc)
     return max(1, int(min((cpus, *quotas))))
+
+
+def missing_cpus(cpus: Iterable[int]) -> list[int]:
+    """Those of the CPUs that this process cannot run on: they do not exist, or its cpuset is without them."""
+    missing: list[int] = []
+
+    def probe() -> None:
+        for cpu in sorted(set(cpus)):
+            try:
+                os.sched_setaffinity(0, (cpu,))
+            except (OSError, OverflowError, ValueError):
+                missing.append(cpu)
+
+    thread = threading.Thread(target=probe)  # affinity is a thread's own, so that this one stays where it is
+    thread.start()
+    thread.join()
+    return missing
 
 
 def _quotas(proc: Path) -> Iterator[float]:

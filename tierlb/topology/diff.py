@@ -20,6 +20,7 @@ import attrs
 from tierlb.model.address import Address, Transport
 from tierlb.model.topology import HealthCheck, Override, Pool, SharedStore, Tier, Topology
 from tierlb.topology import shapes
+from tierlb.topology.forms import cpus_text
 from tierlb.topology.problems import path_text
 from tierlb.topology.typed import Key, choices_of, form_of, keys_of
 
@@ -370,6 +371,7 @@ WRITERS: dict[tuple[type, str], Callable[[Any], str]] = {
     **{place: partial(_written_under, key) for place, key in FILE_KEYS.items()},
     (Topology, "store"): _store_text,
     (Tier, "hash_header"): "{{header: {}}}".format,
+    (Tier, "cpus"): cpus_text,
     (Pool, "health"): _health_text,
 }
 """How the file writes a field's value, where it is more than its plain text."""

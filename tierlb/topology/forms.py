@@ -34,6 +34,15 @@ SIZE_SCHEMA: Schema = {
         {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)? ?([kKmMgGtT][iI]?)?[bB]?$"},
     ]
 }
+CPU_RANGE = re.compile(r"([0-9]{1,4})(?:-([0-9]{1,4}))?")
+MOST_CPU = 4095
+"""Kernels are built for 8192 CPUs at most, and no machine has half of them."""
+CPU_SCHEMA: Schema = {
+    "anyOf": [
+        {"type": "integer", "minimum": 0, "maximum": MOST_CPU},
+        {"type": "string", "pattern": f"^{CPU_RANGE.pattern}$"},
+    ]
+}
 PLAIN_VALUE: Schema = {"type": ["string", "number", "boolean"]}
 
 
@@ -112,6 +121,31 @@ def node_count() -> Form:
         return count
 
     return Form(read, {"anyOf": [number.schema, {"const": AUTO}]})
+
+
+def _cpu_range(scalar: Scalar) -> tuple[int, ...]:
+    """`2` or `0-3`."""
+    found = CPU_RANGE.fullmatch(scalar.text)
+    if not found:
+        raise ValueError(f"{shown(scalar.text)} names no CPUs: write one such as 2, or a range such as 0-3")
+    first, last = int(found[1]), int(found[2] or found[1])
+    if not first <= last <= MOST_CPU:
+        raise ValueError(f"{shown(scalar.text)} is out of range: write the lower one first, and at most {MOST_CPU}")
+    return tuple(range(first, last + 1))
+
+
+def _cpus(scalar: Scalar) -> tuple[int, ...]:
+    if scalar.text == AUTO:
+        return ()
+    try:
+        return _cpu_range(scalar)
+    except ValueError as error:
+        raise ValueError(f"{error}, a list of these, or {AUTO}") from None
+
+
+def cpus_text(cpus: tuple[int, ...]) -> str:
+    """CPUs as the file writes them."""
+    return f"[{', '.join(map(str, cpus))}]" if cpus else AUTO
 
 
 def only(word: str, advice: str) -> Form:
@@ -239,6 +273,8 @@ ErrorCount = Annotated[int, whole(1, 10_000)]
 ResponseCount = Annotated[int, whole(1, 1000)]
 Weight = Annotated[float, decimal(0, MAX_WEIGHT, "a weight: write a number, 0 or more")]
 Cpus = Annotated[float, decimal(*CPUS, "a number of cores: write one such as 0.5 or 2", " cores")]
+CpuRange = Annotated[tuple[int, ...], Form(_cpu_range, CPU_SCHEMA)]
+CpuSet = Annotated[tuple[int, ...], Form(_cpus, {"anyOf": [*CPU_SCHEMA["anyOf"], {"const": AUTO}]})]
 EjectedShare = Annotated[float, Form(_ejected_share, text_schema(PERCENTAGE.pattern), write=_percent_text)]
 """In the file a percentage."""
 Switch = Annotated[bool, Form(_switch, {"type": "boolean"}, write=_bool_text)]

@@ -168,6 +168,10 @@ class TierShape:
     replicas: forms.NodeCount | None = optional(
         "number of nodes (default 1); auto: one per core that the machine or the cgroup of `tierlb up` gives"
     )
+    cpus: forms.CpuSet | tuple[forms.CpuRange, ...] | None = optional(
+        "CPUs that nodes are pinned to, such as [0, 1] or 0-3: each node to one of them, in turn; auto: of all that "
+        "`tierlb up` may use. In containers all nodes of the tier share them"
+    )
     balance: Policy | None = optional("how a node chooses among hosts (default load-aware)")
     hash_on: forms.HashSource | HashOnShape | None = optional(
         "with balance maglev: what keeps a client at its host, source (its address, the default) or {header: NAME}",

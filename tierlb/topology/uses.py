@@ -8,9 +8,11 @@ Left out: what renderings refuse (deploy/compose.py, deploy/kubernetes_names.py)
 """
 
 import enum
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
 
-from tierlb.topology.cores import available_cores
+from tierlb.topology.build import cpus_of
+from tierlb.topology.cores import available_cores, missing_cpus
 from tierlb.topology.problems import Fault
 from tierlb.topology.shapes import FileShape
 
@@ -40,3 +42,22 @@ def use_faults(file: FileShape, use: Use | None) -> Iterator[Fault]:
             "--state: leave this out, or run `tierlb controller` and its nodes"
         )
         yield Fault(("store",), message, at_key=True)
+    if use is Use.UP:
+        yield from cpu_faults(file)
+
+
+def cpu_faults(file: FileShape) -> Iterator[Fault]:
+    """CPUs on which no node can run here."""
+    for name, tier in file.tiers.items():
+        if tier.cpus and (reason := cpu_problem(cpus_of(tier.cpus))):
+            yield Fault(("tiers", name, "cpus"), reason)
+
+
+def cpu_problem(cpus: Iterable[int]) -> str:
+    """Why nodes cannot be pinned to all of them here; "" if they can."""
+    missing = missing_cpus(cpus)
+    if not missing:
+        return ""
+    there = ", ".join(map(str, sorted(os.sched_getaffinity(0))))
+    what = f"CPU {missing[0]}" if len(missing) == 1 else f"CPUs {', '.join(map(str, missing[:8]))}"
+    return f"{what} cannot be used here: write some of those that `tierlb up` may use, as {there}, or auto"
