@@ -24,6 +24,7 @@ from tierlb.model.snapshot import Destination, HostSpec, Listener, Rule, Send, S
 from tierlb.model.topology import Kind, Match, Policy
 from tierlb.net import stream
 from tierlb.net.lookup import LookUp, look_up
+from tierlb.net.peer_liveness import next_look_s
 from tierlb.wire.proxy_protocol import (
     DATA_KEY_TLV,
     EXPLAINED,
@@ -287,6 +288,8 @@ class Lab:
         self.ask: LookUp = look_up
         self.broker: Any = None
         self.clock: Callable[[], float] = time.monotonic
+        self.next_look_s: Callable[[socket.socket], float] = next_look_s
+        """What nodes that begin from now on find where they look whether a host is gone."""
         self.at = Address("127.0.0.1", 0)
 
     @property
@@ -329,6 +332,7 @@ class Lab:
         options["descriptors"] = 1_000_000
         options["clock"] = self.clock
         self.planes.append(Plane(f"node-{number}", self.log, seed=1, **options))
+        self.plane.reactor.next_look_s = self.next_look_s
         (self.at, *_) = self.plane.apply(snapshot)
         self.upkeep.checks.agents.interval_s = AGENT_INTERVAL_S
         await self.nursery.start(self.plane.run)

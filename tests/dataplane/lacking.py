@@ -5,11 +5,7 @@ import socket
 from collections.abc import Iterable
 from typing import Any
 
-import pytest
-
-from tests.dataplane.conftest import FakeEndpoint
-from tierlb.dataplane.l4 import relay
-from tierlb.dataplane.l7 import pooled
+from tests.dataplane.conftest import FakeEndpoint, Lab
 from tierlb.model.address import Address
 from tierlb.net.stream import dial
 
@@ -18,7 +14,7 @@ IN_SOCKET = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 LACKS = (*IN_SOCKET, errno.EADDRNOTAVAIL, errno.EAGAIN)
 
 
-def lacking(monkeypatch: pytest.MonkeyPatch, code: int, towards: Iterable[FakeEndpoint]) -> None:
+def lacking(lab: Lab, code: int, towards: Iterable[FakeEndpoint]) -> None:
     """Connects to these endpoints fail with `code`, which is this machine's fault."""
     addresses = {endpoint.address for endpoint in towards}
 
@@ -29,11 +25,10 @@ def lacking(monkeypatch: pytest.MonkeyPatch, code: int, towards: Iterable[FakeEn
             raise OSError(code, "lack")
         return socket.socket(), code
 
-    monkeypatch.setattr(pooled, "dial", failing)
-    monkeypatch.setattr(relay, "dial", failing)
+    lab.front.registry.context.dial = failing
 
 
-def reaching_itself(monkeypatch: pytest.MonkeyPatch, towards: FakeEndpoint) -> None:
+def reaching_itself(lab: Lab, towards: FakeEndpoint) -> None:
     """A connect to this endpoint, whose port is nobody's, reaches itself."""
 
     def looping(address: Address, **how: Any) -> tuple[socket.socket, int]:
@@ -45,5 +40,4 @@ def reaching_itself(monkeypatch: pytest.MonkeyPatch, towards: FakeEndpoint) -> N
         sock.setblocking(False)
         return sock, 0
 
-    monkeypatch.setattr(pooled, "dial", looping)
-    monkeypatch.setattr(relay, "dial", looping)
+    lab.front.registry.context.dial = looping

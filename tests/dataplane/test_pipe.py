@@ -185,12 +185,12 @@ def test_the_idle_time_is_as_long_as_was_said_however_often_it_is_looked_at(idle
 class Looks:
     """Stands in for looking: notes at what, and finds what it is told to."""
 
-    def __init__(self, joined: Joined, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, joined: Joined) -> None:
         self.joined = joined
         self.found: dict[socket.socket, float] = {}
         self.seen: list[tuple[float, socket.socket]] = []
         self.began = joined.reactor.now
-        monkeypatch.setattr(peer_liveness, "next_look_s", self)
+        joined.reactor.next_look_s = self
 
     def __call__(self, sock: socket.socket) -> float:
         self.seen.append((self.joined.reactor.now - self.began, sock))
@@ -202,8 +202,8 @@ class Looks:
         return sorted({at for at, _ in self.seen})
 
 
-def test_a_quiet_pipe_is_looked_at_on_both_sides(joined: Joined, monkeypatch: pytest.MonkeyPatch) -> None:
-    looks = Looks(joined, monkeypatch)
+def test_a_quiet_pipe_is_looked_at_on_both_sides(joined: Joined) -> None:
+    looks = Looks(joined)
     joined.passes(LOOK_S - WHEEL_TICK_S)
     assert looks.seen == []
     joined.passes(2 * WHEEL_TICK_S)
@@ -217,8 +217,8 @@ def says(joined: Joined, end: str) -> None:
     getattr(joined.pipe, end).on_ready(READ)
 
 
-def test_ends_that_both_say_something_are_not_looked_at(joined: Joined, monkeypatch: pytest.MonkeyPatch) -> None:
-    looks = Looks(joined, monkeypatch)
+def test_ends_that_both_say_something_are_not_looked_at(joined: Joined) -> None:
+    looks = Looks(joined)
     for _ in range(6):
         joined.passes(LOOK_S - 2 * WHEEL_TICK_S)
         says(joined, "client")
@@ -235,9 +235,9 @@ LIVELY_S = [LOOK_S / 20, LOOK_S / 2, LOOK_S - 2 * WHEEL_TICK_S]
 @pytest.mark.parametrize("every_s", LIVELY_S)
 @pytest.mark.parametrize(("lively", "mute"), ENDS)
 def test_what_one_end_says_does_not_hide_that_the_other_is_gone(
-    joined: Joined, lively: str, mute: str, every_s: float, monkeypatch: pytest.MonkeyPatch
+    joined: Joined, lively: str, mute: str, every_s: float
 ) -> None:
-    looks = Looks(joined, monkeypatch)
+    looks = Looks(joined)
     looks.found[getattr(joined.pipe, mute).sock] = GONE
     while not joined.ended and joined.reactor.now < looks.began + 3 * LOOK_S:
         says(joined, lively)
@@ -247,10 +247,8 @@ def test_what_one_end_says_does_not_hide_that_the_other_is_gone(
     assert last_s - first_s >= LOOK_S, "what was said lately has had its time to be answered"
 
 
-def test_an_end_that_said_something_and_is_quiet_since_is_looked_at_no_later(
-    joined: Joined, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    looks = Looks(joined, monkeypatch)
+def test_an_end_that_said_something_and_is_quiet_since_is_looked_at_no_later(joined: Joined) -> None:
+    looks = Looks(joined)
     looks.found[joined.pipe.client.sock] = GONE
     says(joined, "client")
     joined.passes(LOOK_S + WHEEL_TICK_S)
@@ -258,10 +256,8 @@ def test_an_end_that_said_something_and_is_quiet_since_is_looked_at_no_later(
 
 
 @pytest.mark.parametrize(("lively", "mute"), ENDS)
-def test_an_end_that_was_doubted_and_is_found_there_is_not_cut(
-    joined: Joined, lively: str, mute: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    looks = Looks(joined, monkeypatch)
+def test_an_end_that_was_doubted_and_is_found_there_is_not_cut(joined: Joined, lively: str, mute: str) -> None:
+    looks = Looks(joined)
     sock = getattr(joined.pipe, mute).sock
     for number in range(8 * round(LOOK_S)):
         looks.found[sock] = GONE if len(looks.seen) % 2 else LOOK_S
@@ -273,9 +269,9 @@ def test_an_end_that_was_doubted_and_is_found_there_is_not_cut(
 
 
 def test_an_end_to_which_nothing_was_said_after_it_was_doubted_is_not_doubted_longer_than_a_quiet_one(
-    joined: Joined, monkeypatch: pytest.MonkeyPatch
+    joined: Joined,
 ) -> None:
-    looks = Looks(joined, monkeypatch)
+    looks = Looks(joined)
     looks.found[joined.pipe.upstream.sock] = GONE
     joined.passes(LOOK_S / 2)
     says(joined, "client")
@@ -285,9 +281,9 @@ def test_an_end_to_which_nothing_was_said_after_it_was_doubted_is_not_doubted_lo
     assert joined.ended == [True]
 
 
-def test_after_a_long_silence_the_next_look_is_no_later(joined: Joined, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_a_long_silence_the_next_look_is_no_later(joined: Joined) -> None:
     joined.passes(3.5 * LOOK_S)
-    looks = Looks(joined, monkeypatch)
+    looks = Looks(joined)
     joined.pipe.client.on_data(b"x")
     joined.passes(LOOK_S + WHEEL_TICK_S)
     upstream, client = joined.pipe.upstream.sock, joined.pipe.client.sock
@@ -297,10 +293,8 @@ def test_after_a_long_silence_the_next_look_is_no_later(joined: Joined, monkeypa
     )
 
 
-def test_the_idle_time_is_exact_where_only_one_end_says_something(
-    joined: Joined, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    Looks(joined, monkeypatch)
+def test_the_idle_time_is_exact_where_only_one_end_says_something(joined: Joined) -> None:
+    Looks(joined)
     for _ in range(20):
         joined.passes(LOOK_S / 3)
         says(joined, "client")
@@ -310,18 +304,16 @@ def test_the_idle_time_is_exact_where_only_one_end_says_something(
     assert joined.ended == [True]
 
 
-def test_a_look_says_when_the_next_is_due(joined: Joined, monkeypatch: pytest.MonkeyPatch) -> None:
-    looks = Looks(joined, monkeypatch)
+def test_a_look_says_when_the_next_is_due(joined: Joined) -> None:
+    looks = Looks(joined)
     looks.found[joined.pipe.upstream.sock] = 2.0
     joined.passes(LOOK_S + 2.0 + 2 * WHEEL_TICK_S)
     assert looks.times_s == pytest.approx([LOOK_S, LOOK_S + 2.0], abs=2 * WHEEL_TICK_S)
 
 
 @pytest.mark.parametrize("end", ["client", "upstream"])
-def test_a_pipe_is_cut_when_either_sides_host_is_gone(
-    joined: Joined, end: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    looks = Looks(joined, monkeypatch)
+def test_a_pipe_is_cut_when_either_sides_host_is_gone(joined: Joined, end: str) -> None:
+    looks = Looks(joined)
     looks.found[getattr(joined.pipe, end).sock] = GONE
     joined.passes(LOOK_S + WHEEL_TICK_S)
     assert joined.ended == [True]

@@ -7,7 +7,6 @@ import sys
 import attrs
 import pytest
 
-from tierlb.net import bulk as bulk_module
 from tierlb.net.bulk import (
     BULK_READ_BYTES,
     GIVE_BACK_EVERY_S,
@@ -15,6 +14,8 @@ from tierlb.net.bulk import (
     MOST_BACKLOGS,
     READ_BYTES,
     Bulk,
+    give_back,
+    malloc_trim,
 )
 
 
@@ -32,14 +33,14 @@ def growing(bulk: Bulk, count: int) -> list[Reader]:
 
 
 def test_with_few_backlogs_whoever_fills_a_read_reads_more() -> None:
-    bulk = Bulk()
+    bulk = Bulk(give_back)
     for _ in range(MOST_BACKLOGS):
         bulk.begin()
     assert {reader.read_bytes for reader in growing(bulk, 100)} == {BULK_READ_BYTES}
 
 
 def test_with_many_backlogs_all_read_little_until_there_are_few_again() -> None:
-    bulk = Bulk()
+    bulk = Bulk(give_back)
     before = growing(bulk, 100)
     for _ in range(MOST_BACKLOGS + 1):
         bulk.begin()
@@ -52,7 +53,7 @@ def test_with_many_backlogs_all_read_little_until_there_are_few_again() -> None:
 
 
 def test_streams_that_ended_are_not_kept() -> None:
-    bulk = Bulk()
+    bulk = Bulk(give_back)
     ended, going_on = growing(bulk, 2)
     bulk.forget(ended)
     bulk.forget(ended)
@@ -61,12 +62,9 @@ def test_streams_that_ended_are_not_kept() -> None:
     assert (ended.read_bytes, going_on.read_bytes) == (BULK_READ_BYTES, READ_BYTES)
 
 
-def test_memory_is_given_back_when_most_of_many_backlogs_are_gone_and_not_too_often(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_memory_is_given_back_when_most_of_many_backlogs_are_gone_and_not_too_often() -> None:
     given_back: list[float] = []
-    bulk, now = Bulk(), 100.0
-    monkeypatch.setattr(bulk_module, "give_back", lambda: given_back.append(now))
+    bulk, now = Bulk(lambda: given_back.append(now)), 100.0
 
     def passes(seconds: float) -> None:
         nonlocal now
@@ -130,7 +128,7 @@ print(held - before, resident_mib() - before)
 """
 
 
-@pytest.mark.skipif(bulk_module.malloc_trim is None, reason="NOT TESTED: the C library has no malloc_trim")
+@pytest.mark.skipif(malloc_trim is None, reason="NOT TESTED: the C library has no malloc_trim")
 def test_what_is_held_by_cycles_and_between_small_pieces_in_use_goes_back_to_the_system() -> None:
     said = subprocess.run([sys.executable, "-c", HELD], capture_output=True, text=True, check=True, timeout=60).stdout
     held_mib, left_mib = map(float, said.split())

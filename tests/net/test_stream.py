@@ -11,7 +11,6 @@ import trio
 from tests.silence import hosts
 from tierlb.model.address import Address
 from tierlb.net import peer_liveness
-from tierlb.net import stream as stream_module
 from tierlb.net.bulk import BULK_READ_BYTES, MOST_BACKLOGS, READ_BYTES
 from tierlb.net.reactor import READ, Reactor
 from tierlb.net.stream import Stream, dial
@@ -554,9 +553,12 @@ async def test_work_that_a_deadline_queued_is_done_though_no_event_comes(bench: 
 
 def test_dial_tells_a_host_without_a_way_to_it_from_ports_that_ran_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel says EADDRNOTAVAIL for both."""
-    monkeypatch.setattr(socket.socket, "connect_ex", lambda self, at: errno.EADDRNOTAVAIL)
     for routed, expected in ((True, errno.EADDRNOTAVAIL), (False, errno.EHOSTUNREACH)):
-        monkeypatch.setattr(stream_module, "has_route", lambda address, routed=routed: routed)
+
+        def connect_ex(self: socket.socket, at: object, routed: bool = routed) -> int:
+            return 0 if routed and self.type is socket.SOCK_DGRAM else errno.EADDRNOTAVAIL
+
+        monkeypatch.setattr(socket.socket, "connect_ex", connect_ex)
         sock, code = dial(Address("::1", 80))
         sock.close()
         assert code == expected

@@ -251,7 +251,7 @@ class End(Stream):
         which something came since the last look is spared this one, unless all is quiet."""
         active = self.carried != self.noted
         self.noted = self.carried
-        next_s = peer_liveness.LOOK_S if active and quiet_in_s > 0 else peer_liveness.next_look_s(self.sock)
+        next_s = peer_liveness.LOOK_S if active and quiet_in_s > 0 else self.reactor.next_look_s(self.sock)
         next_s, self.doubted = peer_liveness.confirm(next_s, now, self.pipe.moved, self.doubted)
         return next_s
 

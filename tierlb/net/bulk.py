@@ -11,6 +11,7 @@ and the C library holds the memory of the rest, to use it again. Both are made t
 import ctypes
 import gc
 import math
+from collections.abc import Callable
 from typing import Protocol
 
 READ_BYTES = 16 * 1024
@@ -38,9 +39,11 @@ class Bulk:
     pieces, since the start. `_most`: how many at most since memory was given back.
     `_calm_at`: since when most of these are gone."""
 
-    __slots__ = ("_calm_at", "_given_back_at", "_most", "_streams", "backlogs", "moved")
+    __slots__ = ("_calm_at", "_give_back", "_given_back_at", "_most", "_streams", "backlogs", "moved")
 
-    def __init__(self) -> None:
+    def __init__(self, give_back: Callable[[], None]) -> None:
+        """`give_back` returns memory to the system."""
+        self._give_back = give_back
         self.backlogs = 0
         self.moved = 0
         self._most = 0
@@ -82,7 +85,7 @@ class Bulk:
         if now >= max(self._calm_at + CALM_S, self._given_back_at + GIVE_BACK_EVERY_S):
             self._most = self.backlogs
             self._given_back_at = now
-            give_back()
+            self._give_back()
 
 
 def give_back() -> None:

@@ -26,7 +26,8 @@ from collections.abc import Callable
 
 import trio
 
-from tierlb.net.bulk import Bulk
+from tierlb.net.bulk import Bulk, give_back
+from tierlb.net.peer_liveness import next_look_s
 from tierlb.net.ready import ReadyQueue
 from tierlb.net.wheel import WHEEL_TICK_S, Wheel
 
@@ -50,7 +51,8 @@ class Reactor:
     `polled`: a batch is being served, and its poll reported every descriptor that was ready. `unserved`: those of which
     it is not known whether all has been read: handlers of the batch are still to be called, a read was filled, or the
     poll did not look for what there is to read. So while `polled` holds, no other descriptor has bytes that were there
-    when the batch began. Without `tracks` there is no such knowledge: `polled` stays False.
+    when the batch began. Without `tracks` there is no such knowledge: `polled` stays False. `next_look_s` looks at a
+    quiet connection (`net.peer_liveness`).
     """
 
     __slots__ = (
@@ -63,6 +65,7 @@ class Reactor:
         "batches",
         "bulk",
         "events",
+        "next_look_s",
         "now",
         "polled",
         "ready",
@@ -82,11 +85,12 @@ class Reactor:
         self.now = clock()
         self.wheel = Wheel(self.now, self.crashed)
         self.ready = ReadyQueue(self.crashed, clock)
-        self.bulk = Bulk()
+        self.bulk = Bulk(give_back)
         self._waited_s = 0.0
         self._asleep_since: float | None = None
         self.batches = 0
         self.events = 0
+        self.next_look_s: Callable[[socket.socket], float] = next_look_s
         self.tracks = False
         self.polled = False
         self.unserved: set[int] = set()

@@ -14,6 +14,7 @@ come again when the stream has its next turn in the ready queue, and nothing is 
 import errno
 import socket
 from collections import deque
+from typing import Protocol
 
 from mypy_extensions import mypyc_attr
 
@@ -326,6 +327,12 @@ class Stream(Timed):
         elif mask != self.mask:
             self.mask = mask
             self.reactor.modify(self.fd, mask)
+
+
+class Dial(Protocol):
+    """As `dial`."""
+
+    def __call__(self, address: Address, *, speaks_first: bool = False) -> tuple[socket.socket, int]: ...
 
 
 def dial(address: Address, *, speaks_first: bool = False) -> tuple[socket.socket, int]:

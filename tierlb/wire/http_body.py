@@ -223,7 +223,7 @@ class ChunkedDecoder:
 
     def _read_data(self, data: bytes, position: int, pieces: list[bytes]) -> int:
         end = min(position + self._left, len(data))
-        pieces.append(data[position:end])  # the whole of a bytes object is itself, not a copy
+        pieces.append(data if end - position == len(data) else data[position:end])
         self._left -= end - position
         if not self._left:
             self._state = _State.DATA_END

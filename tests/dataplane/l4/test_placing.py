@@ -126,12 +126,10 @@ async def test_a_member_refusing_everybody_is_asked_when_all_refuse(lab: Lab) ->
 
 
 @pytest.mark.parametrize("code", LACKS)
-async def test_what_this_machine_lacks_is_blamed_on_no_member_and_closes_the_connection(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch, code: int
-) -> None:
+async def test_what_this_machine_lacks_is_blamed_on_no_member_and_closes_the_connection(lab: Lab, code: int) -> None:
     endpoints = [await lab.endpoint(), await lab.endpoint()]
     await lab.serves(l4(*endpoints))
-    lacking(monkeypatch, code, endpoints)
+    lacking(lab, code, endpoints)
     for _ in range(10):
         await (await lab.connects()).hears_no_word()
     assert [load.availability for load in lab.front.registry.loads()] == ["available"] * 2
@@ -141,12 +139,10 @@ async def test_what_this_machine_lacks_is_blamed_on_no_member_and_closes_the_con
     assert lab.plane.load().short_connects == lab.front.registry.context.shortages.count >= 10
 
 
-async def test_a_lack_towards_one_member_sends_connections_to_another(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_lack_towards_one_member_sends_connections_to_another(lab: Lab) -> None:
     full, free = await lab.endpoint(), await lab.endpoint()
     await lab.serves(l4(full, free))
-    lacking(monkeypatch, errno.EADDRNOTAVAIL, [full])
+    lacking(lab, errno.EADDRNOTAVAIL, [full])
     for _ in range(4):
         client = await lab.connects()
         voice = await free.accepts()

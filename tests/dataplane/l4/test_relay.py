@@ -259,12 +259,10 @@ async def test_the_last_words_of_a_member_that_refuses_the_rest_arrive(lab: Lab)
 # What this machine lacks, and connections that reach nobody.
 
 
-async def test_a_connect_that_reached_itself_is_refused_and_goes_elsewhere(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_connect_that_reached_itself_is_refused_and_goes_elsewhere(lab: Lab) -> None:
     dead, alive = await lab.nobody(), await lab.endpoint()
     await lab.serves(l4(dead, alive))
-    reaching_itself(monkeypatch, dead)
+    reaching_itself(lab, dead)
     for _ in range(3):
         client = await lab.connects()
         voice = await alive.accepts()

@@ -8,7 +8,6 @@ import trio.testing
 
 from tests.dataplane.conftest import INNER, Clock, Lab, Voice, l4_parent, l7
 from tierlb.model.topology import DRAIN_S, Timeouts
-from tierlb.net import peer_liveness
 from tierlb.net.wheel import NEVER
 
 PATIENT = Timeouts(response=1000.0, stream=1000.0, idle=1000.0)
@@ -88,9 +87,8 @@ class Looks:
 
 
 @pytest.fixture
-def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
-    looks = Looks()
-    monkeypatch.setattr(peer_liveness, "next_look_s", looks)
+def looks(lab: Lab) -> Looks:
+    lab.next_look_s = looks = Looks()
     return looks
 
 

@@ -11,7 +11,6 @@ import trio.testing
 from tests.dataplane.conftest import Clock, Lab, Voice
 from tests.dataplane.l7.conversations import Looks, passes
 from tierlb.model.topology import Limits, Timeouts
-from tierlb.net import peer_liveness
 from tierlb.net.peer_liveness import GONE, LOOK_S
 from tierlb.net.reactor import WRITE
 from tierlb.net.wheel import NEVER, WHEEL_TICK_S
@@ -276,11 +275,9 @@ async def test_a_body_that_trickles_goes_on_where_the_host_is_there(lab: Lab, cl
     assert served.downstream.exchange is not None
 
 
-async def test_a_body_that_trickles_goes_on_where_the_host_was_doubted_and_is_there(
-    lab: Lab, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_body_that_trickles_goes_on_where_the_host_was_doubted_and_is_there(lab: Lab, clock: Clock) -> None:
     found = itertools.cycle((GONE, LOOK_S))
-    monkeypatch.setattr(peer_liveness, "next_look_s", lambda sock: next(found))
+    lab.next_look_s = lambda sock: next(found)
     _, took_s = await trickles(lab, clock, 1.0, 5 * LOOK_S)
     assert took_s == 5 * LOOK_S
     (served,) = lab.front.clients

@@ -1,6 +1,7 @@
 """How a request gets to a host, and when it is tried again."""
 
 import errno
+import select
 import socket
 from typing import Any
 
@@ -19,7 +20,6 @@ from tierlb.dataplane.l7.exchange import Exchange
 from tierlb.model.snapshot import Destination, Rule, Send
 from tierlb.model.topology import Admin, Match, Policy, Timeouts
 from tierlb.net.peer_liveness import GONE, LOOK_S
-from tierlb.net.reactor import Reactor
 from tierlb.net.wheel import NEVER, WHEEL_TICK_S
 from tierlb.wire.agent_check import AgentReply
 
@@ -373,12 +373,10 @@ async def test_a_retry_has_all_its_time_too(lab: Lab, clock: Clock, looks: Looks
 
 
 @pytest.mark.parametrize("code", LACKS)
-async def test_what_this_machine_lacks_is_blamed_on_no_member_and_answered_at_once(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch, code: int
-) -> None:
+async def test_what_this_machine_lacks_is_blamed_on_no_member_and_answered_at_once(lab: Lab, code: int) -> None:
     endpoints = [await lab.endpoint(), await lab.endpoint()]
     await lab.serves(l7(*endpoints))
-    lacking(monkeypatch, code, endpoints)
+    lacking(lab, code, endpoints)
     client = await lab.connects()
     for _ in range(10):
         answer = await client.asks(GET)
@@ -391,10 +389,10 @@ async def test_what_this_machine_lacks_is_blamed_on_no_member_and_answered_at_on
     assert lab.plane.load().shortages[-1].startswith("out of ")
 
 
-async def test_a_lack_towards_one_member_sends_requests_to_another(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_lack_towards_one_member_sends_requests_to_another(lab: Lab) -> None:
     full, free = await lab.endpoint(), await lab.endpoint()
     await lab.serves(l7(full, free))
-    lacking(monkeypatch, errno.EADDRNOTAVAIL, [full])
+    lacking(lab, errno.EADDRNOTAVAIL, [full])
     lab.background.start_soon(free.answers_all, OK)
     client = await lab.connects()
     for _ in range(6):
@@ -402,24 +400,37 @@ async def test_a_lack_towards_one_member_sends_requests_to_another(lab: Lab, mon
     assert [load.availability for load in lab.front.registry.loads()] == ["available"] * 2
 
 
+class FullEpoll:
+    """An epoll set that takes no more descriptors once it is `full`."""
+
+    full = False
+
+    def __init__(self, real: select.epoll) -> None:
+        self.real = real
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
+
+    def register(self, fd: int, mask: int) -> None:
+        if self.full:
+            raise OSError(errno.ENOSPC, "no more watches")
+        self.real.register(fd, mask)
+
+
 async def test_an_epoll_set_that_takes_no_more_is_a_lack(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    epoll = FullEpoll(select.epoll())
+    monkeypatch.setattr(select, "epoll", lambda: epoll)
     client, _ = await lab.converses()
     await lab.until(lambda: lab.front.clients)
-
-    def add(self: Reactor, fd: int, mask: int, handler: object) -> None:
-        raise OSError(errno.ENOSPC, "no more watches")
-
-    monkeypatch.setattr(Reactor, "add", add)
+    epoll.full = True
     assert (await client.asks(GET)).status == 503
     assert lab.log.count("resource_exhausted") == 1
 
 
-async def test_a_connect_that_reached_itself_is_refused_and_goes_elsewhere(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_connect_that_reached_itself_is_refused_and_goes_elsewhere(lab: Lab) -> None:
     dead, alive = await lab.nobody(), await lab.endpoint()
     await lab.serves(l7(dead, alive))
-    reaching_itself(monkeypatch, dead)
+    reaching_itself(lab, dead)
     lab.background.start_soon(alive.answers_all, OK)
     client = await lab.connects()
     for _ in range(4):

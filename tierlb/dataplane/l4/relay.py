@@ -19,7 +19,6 @@ from tierlb.net.bulk import READ_BYTES
 from tierlb.net.reactor import WRITE
 from tierlb.net.self_connect import connect_outcome
 from tierlb.net.shortage import is_own
-from tierlb.net.stream import dial
 from tierlb.wire.proxy_protocol import encode_v2
 
 
@@ -118,7 +117,7 @@ class Relay(Forwarder):
         self._context = context
 
     def begin(self, client: socket.socket, caller: Caller, host: Host, tried: tuple[Host, ...]) -> int:
-        sock, code = dial(host.spec.address, speaks_first=host.spec.child)
+        sock, code = host.context.dial(host.spec.address, speaks_first=host.spec.child)
         if code:
             sock.close()
             return code

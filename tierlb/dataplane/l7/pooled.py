@@ -20,7 +20,7 @@ from tierlb.net.bulk import READ_BYTES
 from tierlb.net.peer_liveness import SILENT
 from tierlb.net.reactor import READ, WRITE, Reactor
 from tierlb.net.self_connect import connect_outcome
-from tierlb.net.stream import Stream, dial
+from tierlb.net.stream import Stream
 
 IDLE_S = 60.0
 """Under the 75 s (nginx) and 60+ s that servers commonly keep a connection, so that we close first."""
@@ -87,7 +87,7 @@ class PooledConnection(Stream):
     def open(cls, reactor: Reactor, host: Host, timeout_s: float) -> "PooledConnection | int":
         """Begin to connect; an errno where that failed at once."""
         try:
-            sock, code = dial(host.spec.address, speaks_first=True)
+            sock, code = host.context.dial(host.spec.address, speaks_first=True)
         except OSError as error:
             return error.errno or errno.EIO
         if code:

@@ -14,6 +14,7 @@ from tierlb.model.snapshot import HostSpec
 from tierlb.net.reactor import Reactor
 from tierlb.net.self_connect import local_ports
 from tierlb.net.shortage import Shortages, is_own
+from tierlb.net.stream import Dial, dial
 from tierlb.net.wheel import NEVER, Timed
 
 ASK_AGAIN_S = 1.0
@@ -25,12 +26,13 @@ class ConnectContext:
     """What all hosts of a node share for their connects. `local_ports`: from which of them the kernel takes those of
     connections, so that one to such a port on this machine may reach itself."""
 
-    __slots__ = ("local_ports", "reactor", "recovery", "shortages")
+    __slots__ = ("dial", "local_ports", "reactor", "recovery", "shortages")
 
     def __init__(self, reactor: Reactor, shortages: Shortages, recovery: Recovery) -> None:
         self.reactor = reactor
         self.shortages = shortages
         self.recovery = recovery
+        self.dial: Dial = dial
         self.local_ports = local_ports()
 
 
