@@ -1,11 +1,11 @@
 """Which requests are answered: those that mean this very host, from pages of our own origin, and with the token.
 
 The Host header must be a loopback name, the address that was connected to, or one of `admin.hosts`, and nothing else
-beside a port: no web page can reach the API by a name that it points at this machine (DNS rebinding). A page of another
-origin can send a POST to loopback all the same, but browsers name that origin, and it is refused: also one of another
-port, where the cluster itself may serve other people's pages.
+beside a port. So no web page can reach the API by a name that it points at this machine (DNS rebinding). A page of
+another origin can send a POST to loopback all the same, but browsers name that origin, and it is refused. So is one of
+another port, where the cluster itself may serve other people's pages.
 
-Clients on this machine may read without the token; changes, explanations and requests from elsewhere need it, and so
+Clients on this machine may read without the token. Changes, explanations and requests from elsewhere need it, and so
 does what a proxy on this machine passes on. Only its owner can read the token's file, so other users of this machine
 can connect to loopback but change nothing. `/healthz` is for load balancers and needs none; it names no nodes to
 clients without the token.

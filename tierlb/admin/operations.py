@@ -92,7 +92,7 @@ OperationHandler = Callable[[Call, Any], Awaitable[HttpAnswer]]
 
 @attrs.frozen
 class Operation:
-    """`body`: the class of what it takes; `answers`: by status, the class of what it gives (None: plain text);
+    """`body`: the class of what it takes. `answers`: by status, the class of what it gives (None: plain text).
     `refusals`: the statuses of refusals that are its own."""
 
     method: str

@@ -1,7 +1,7 @@
 """The admin API's connections, accepted by a door of its own.
 
 Any client that can connect can ask, so a connection is a stranger's, except while a request with the token is being
-answered (net/door.py): the command line, which sends it, gets in beside any number of others. Each state of a
+answered (net/door.py). The command line sends the token, so it gets in beside any number of others. Each state of a
 connection has a deadline, whatever its peer does: until a whole request has come, and until its answer has gone.
 
 Left out: which requests are answered (access.py).

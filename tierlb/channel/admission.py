@@ -48,7 +48,7 @@ class Admission:
 
     def admit(self, text: str) -> Principal | None:
         """The principal that the text proves, or None. Nodes and agents narrow their token to their name before they
-        send it, so that what travels is good for one name; wider tokens are not accepted."""
+        send it, so that what travels is good for one name. Wider tokens are not accepted."""
         principal = proven(self._root, text)
         if principal is None or not principal.name:
             return None
@@ -121,7 +121,7 @@ def mismatch(principal: Principal, hello: Hello, role: Role) -> str:
 
 
 def bound(principal: Principal, hello: Hello) -> Principal:
-    """The principal, bound to the name that it joins under. It is not bound to its process: the holder of a credential
+    """The principal, bound to the name that it joins under. It is not bound to its process. The holder of a credential
     for a name can narrow it to any process, so that would prove nothing to a parent."""
     return Principal(principal.role, hello.tier, hello.node)
 

@@ -28,7 +28,7 @@ class StoreError(Exception):
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace the file, or make it, readable by its owner alone: after a crash at any moment it is the old one or the
+    """Replace the file, or make it, readable by its owner alone. After a crash at any moment it is the old one or the
     new one. Raises StoreError, and then leaves nothing beside it; one writer at a time."""
     temporary = path.with_name(f".{path.name}.new")
     try:

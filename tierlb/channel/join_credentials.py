@@ -3,7 +3,7 @@
 `tierlb controller` writes another token for nodes; `tierlb up` starts all nodes itself. A third token is for changes by
 the admin API, because a process that joins need not be allowed to change anything.
 
-The files are written at every start and removed at its end, so a process that joins reads them when it starts, and
+The files are written at every start and removed at its end. So a process that joins reads them when it starts, and
 starts again with the cluster. Only the user that runs the cluster can read them.
 """
 

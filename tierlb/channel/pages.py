@@ -3,8 +3,8 @@
 `/livez`: the process runs and answers. `/readyz`: traffic (or, at a controller, nodes) may come; else 503 and why not,
 in a line. Container engines ask for both every few seconds, so they cost next to nothing.
 
-No token is needed, because the pages hold nothing secret and few scrapers could send one. With TLS, a certificate of
-the cluster is demanded all the same, of a scraper as of a child, before a byte of HTTP is read.
+No token is needed, because the pages hold nothing secret and few scrapers could send one. With TLS, a scraper needs a
+certificate of the cluster as a child does, before a byte of HTTP is read.
 """
 
 from collections.abc import Callable

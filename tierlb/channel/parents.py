@@ -1,11 +1,11 @@
 """A node's or agent's connections to its parents: one to each, for ever, whatever the others do.
 
 The controller names the parents. A connection to one that is no longer named is dropped, and one is opened to a parent
-that is new or has another address; those that stay are not touched. Each reconnects with back-off and jitter, so
-that the children of a parent that restarted do not all come back in the same instant.
+that is new or has another address. Those that stay are not touched. Each reconnects with back-off and jitter, so that
+the children of a parent that restarted do not all come back in the same instant.
 
-A parent whose URL has a host name stands for a whole tier, as in compose and Kubernetes: there is one connection to
-each address that the name resolves to, those that vanish from it are dropped, and the welcome of each has its name.
+A parent whose URL has a host name stands for a whole tier, as in compose and Kubernetes. There is one connection to
+each address that the name resolves to, and those that vanish from it are dropped. The welcome of each has its name.
 
 Left out: the connection to the controller (controller_link.py), and how names are resolved (net/names.py).
 """

@@ -1,9 +1,9 @@
 """Files and directories that other users of the machine cannot have prepared.
 
 A user that can write to the directory from which tierlb is started may put a symbolic link where a file is about to be
-written, or another file where one is about to be read. So the last component of a path is never followed if it is a
-link, an opened file has to be a regular one of this user (or of root, which can do anything anyway), and a directory
-for state that another user owns is refused. So is one of root's that all users may write to.
+written. The same user may put another file where one is about to be read. So the last component of a path is never
+followed if it is a link. An opened file has to be a regular one of this user (or of root, which can do anything
+anyway). A directory for state that another user owns is refused. So is one of root's that all users may write to.
 
 Left out: ancestors of a state directory. The owner of one can rename what is below it, but cannot make a directory that
 passes for one of this user.

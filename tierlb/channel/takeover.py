@@ -1,9 +1,9 @@
 """Whether a connection may take a name that may be held already: one rule for the controller and for every parent node.
 
-A newer process of a name takes the place of an older one, because a process that restarted may connect before its old
-connection is known to be dead. Two connections are refused:
+A newer process of a name takes the place of an older one. Otherwise a process that restarted would be refused until
+its old connection is known to be dead. Two connections are refused:
 
-* the process that was replaced, for as long as the newer one counts: it is about to drain, and would announce that in
+* the process that was replaced, for as long as the newer one counts. It is about to drain, and would announce that in
   the name of both;
 * a connection from another address than the live one, unless the supervisor has just started that process. Several
   processes may share a credential, such as the token of a pool, and none may use another's name. A machine that was

@@ -1,7 +1,7 @@
 """Detail on demand: the watch in force, and the rows that nodes send up for as long as it lasts.
 
-A watch flows down the tree with a time to live. A node has several parents and each of them passes the same watch on;
-only what prolongs it noticeably is passed on again, otherwise a watch would multiply at every tier. Rows flow up: for
+A watch flows down the tree with a time to live. A node has several parents and each of them passes the same watch on.
+Only what prolongs it noticeably is passed on again, otherwise a watch would multiply at every tier. Rows flow up. For
 each node the newest is kept, with the time it was taken, so that its age is right at every hop without a shared clock.
 
 Pure; the sockets are in conversation.py and parent_end.py.

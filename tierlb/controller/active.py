@@ -119,8 +119,8 @@ class ActiveController:
             self._parts.log.warning("hangup_ignored", reason=reason)
 
     async def apply_edit(self, changes: Changes, text: str) -> None:
-        """The file was edited while no controller ran: lead the nodes, which serve what is stored, over to it, after
-        what another controller began and what operators do meanwhile."""
+        """The file was edited while no controller ran. The nodes serve what is stored, so apply the file as a change.
+        What another controller began, and what operators do meanwhile, comes first."""
         await trio.sleep(RETURN_S)
         try:
             while True:

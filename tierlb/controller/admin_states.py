@@ -1,7 +1,7 @@
 """The admin states that operators set for nodes and agents: drain or maintenance. All others are ready.
 
 These states belong to a revision of the history, beside its text. An engine gives its nodes names that no file holds,
-and a file from version control does not show which nodes are being repaired, so applying a file changes no state. A
+and a file from version control does not show which nodes are being repaired. So applying a file changes no state. A
 state lasts until `ready`, or until the topology has no such node; a later node of that name is ready.
 
 Left out: endpoints, which the text names, so it holds what is wanted of them (topology/endpoints.py).
@@ -25,8 +25,8 @@ class AdminState:
 
 AdminStates = tuple[AdminState, ...]
 MOST_STATES = 1000
-"""Each takes some 70 bytes of every later revision, and where engines name nodes those that are gone keep theirs. etcd
-takes revisions of 1.5 MB at most."""
+"""Each takes some 70 bytes of every later revision, and etcd takes revisions of 1.5 MB at most. Where engines name
+nodes, those that are gone keep theirs."""
 
 
 def with_state(states: AdminStates, group: str, name: str, state: Admin) -> AdminStates:

@@ -5,8 +5,8 @@ lease, with the same effect at once. The others watch the key, and the first one
 
 The holder counts a lease from before it asked for it, etcd from when the request arrived. The holder subtracts a margin
 for clocks that do not run alike. So a controller that cannot renew its lease stops being active before another one
-begins (`Leadership.lost`). A controller that was suspended meanwhile can still change nothing, because every write of
-its demands that the key is the one that it put (`Leadership.fence`).
+begins (`Leadership.lost`). A controller that was suspended meanwhile can still change nothing: each of its writes
+demands that the key is the one that it put (`Leadership.fence`).
 
 Left out: preferences. The first candidate wins, and stays until its lease ends.
 """
@@ -27,7 +27,7 @@ from tierlb.wire.etcd import Changed, Created, Get, KeyValue, Lease, Put, WatchE
 
 TTL_S = 3
 """etcd grants no less than 1.5 of its election timeouts, which is 2 s by default, and looks for ended leases twice a
-second: another controller takes over 2.5 to 4 s after this one was killed."""
+second. So another controller takes over 2.5 to 4 s after this one was killed."""
 RENEWALS = 6
 """In the time of a lease. While the members of etcd elect, for one to two seconds, none succeeds."""
 LEASE_MARGIN = 1 / 6
@@ -227,8 +227,8 @@ class Election:
             self.log.info("other_controller_elected", controller=self.name, active=str(leader))
 
     async def _keep(self, term: _Term, leadership: Leadership) -> None:
-        """Renew the lease for as long as it is good; then set `lost`. The key is read as well: an operator may have
-        deleted it, and a member that is cut off from the others renews leases that they let end."""
+        """Renew the lease for as long as it is good; then set `lost`. The key is read as well, because an operator may
+        have deleted it. Besides, a member that is cut off from the others renews leases that they let end."""
         why = ""
         with trio.CancelScope(deadline=term.good_until_s) as scope:
             while True:

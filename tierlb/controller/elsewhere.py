@@ -1,8 +1,8 @@
 """`Machines` for a cluster whose processes an engine starts.
 
-It starts and stops nothing. It counts how many nodes have to be there before a stage of a change is reached, and has
-nodes retired: they get no new traffic, and their kept connections end in good order. The engine stops them after the
-change.
+It starts and stops nothing. It counts how many nodes have to be there before a stage of a change is reached. It also
+has nodes retired: they get no new traffic, and their kept connections end in good order. The engine stops them after
+the change.
 """
 
 from collections.abc import Collection, Iterable
@@ -15,7 +15,7 @@ from tierlb.controller.controller import Controller
 from tierlb.model.topology import Tier, Topology
 
 RETIRED_AFTER_S = SPREAD_S + GRACE_S + 0.5
-"""Kept connections have ended by then; what is under way has the rest of the drain time, also once its node is asked to
+"""Kept connections have ended by then. What is under way has the rest of the drain time, also once its node is asked to
 end by what started it."""
 
 

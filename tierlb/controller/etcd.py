@@ -1,9 +1,9 @@
 """A client of etcd, by the JSON gateway of version 3.4 and later: transactions, leases, a watch.
 
 Several members of one etcd can be named. A call goes to the one that answered last, and on to the next where that one
-does not answer in time. What only reads, or may happen twice, asks all of them in turn; a commit stops at the first
-member that may have got it, because only its caller can find out whether it was done (`EtcdUnsure`). Where the
-user is denied something, no other member is asked.
+does not answer in time. What only reads, or may happen twice, asks all of them in turn. A commit stops at the first
+member that may have got it, because only its caller can find out whether it was done (`EtcdUnsure`). Where the user is
+denied something, no other member is asked.
 
 Left out: the call to one member (etcd_calls.py).
 """

@@ -1,13 +1,13 @@
 """The store that several controllers share: in etcd, below one prefix of keys, what FileStore keeps in a directory.
 
 `state` holds everything but the revisions of the history, which it names; `revisions/NUMBER-HASH` hold one each, for
-etcd takes 1.5 MiB at once. A revision is named by its content, so its key never changes: new ones are put in as many
-steps as they need, the last one together with the state that names them and without those that it does not name.
+etcd takes 1.5 MiB at once. A revision is named by its content, so its key never changes. New ones are put in as many
+steps as they need. The last step also puts the state that names them, and removes those that it does not name.
 
 A version is the revision of etcd in which `state` was changed. A save demands, in one step with what it writes, that
-this is the expected one and that this controller is the active one (`fence`). So of two controllers one saves, and
-one that was taken for dead saves nothing. Where the answer to a save is lost, the same is sent again: it can take
-effect only once, and if it did already, the state that is found bears its mark.
+this is the expected one and that this controller is the active one (`fence`). So of two controllers one saves, and one
+that was taken for dead saves nothing. Where the answer to a save is lost, the same is sent again. It can take effect
+only once, and if it did already, the state that is found bears its mark.
 
 Where what is kept was damaged, what was saved last is used, with a warning: etcd still has it unless it was
 compacted since. Left out: a copy of our own against that, as FileStore has; the members of etcd are the copies.

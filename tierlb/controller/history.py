@@ -157,9 +157,9 @@ UNDER_WAY = (RolloutOutcome.RUNNING, RolloutOutcome.ROLLING_BACK)
 class Rollout:
     """An apply from revision `previous` to `target`, kept so that a controller that was killed in the middle goes on.
 
-    `stage` is the step that it is in, `deadline_s` when that must have succeeded (Unix seconds, for it has to outlive
-    the process), `reason` why it was given up. The first revision of all has no rollout: there is nothing to go
-    back to.
+    `stage` is the step that it is in, and `reason` why it was given up. `deadline_s` is when the step must have
+    succeeded, in Unix seconds because it has to outlive the process. The first revision of all has no rollout: there is
+    nothing to go back to.
     """
 
     target: int

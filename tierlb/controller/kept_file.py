@@ -2,8 +2,8 @@
 
 A disk, or a file system of another machine, may stall, and this process serves all nodes. So a thread writes, and is
 waited for no longer than `WITHIN_S`. There is one at a time, and before it ends it writes whatever is the newest text
-by then: what reaches the disk late is never older than what is there, and the last text wins. The cluster goes by the
-store, so a file that is late holds up nothing.
+by then. What reaches the disk late is therefore never older than what is there, and the last text wins. The cluster
+goes by the store, so a file that is late holds up nothing.
 
 Left out: reading the file (following.py).
 """

@@ -1,7 +1,7 @@
 """The controller's record of one node's load: its newest row, rows before it, and its own newest report.
 
 Rows arrive while a client of the admin API watches. Reports of the top tiers arrive all the time. A rate is taken from
-two rows of one node and the times at which that node made them, so a late report does no harm.
+two rows of one node and the times at which that node made them. So a late report does no harm.
 
 Left out: which nodes exist (registry.py) and how the figures are shown (overview.py).
 """

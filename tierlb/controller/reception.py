@@ -4,9 +4,9 @@ It is open also while another controller is the active one. Every connection is 
 it, and the child tries the next address. When this controller is no longer active, all its connections end, because
 what it sends no longer counts.
 
-Each connection has one task that sends: whenever something wanted of the node has changed (the newest snapshot, its
-parents, a watch), and only once the socket has taken what was sent before. So a slow node skips the snapshots that are
-outdated by then.
+Each connection has one task that sends whatever has changed that is wanted of the node: the newest snapshot, its
+parents, a watch. It sends only once the socket has taken what was sent before. So a slow node skips the snapshots that
+are outdated by then.
 
 Left out: which controller is active (election.py), and what follows from frames (controller.py).
 """

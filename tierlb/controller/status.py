@@ -63,8 +63,9 @@ class TierStatus:
 class EndpointStatus:
     """One endpoint of a pool; the pid is known where this machine started it, the name is an agent's.
 
-    `seen_by`: how the nodes that send to it see it, by the node's name, and `observed` the same in a word: available,
-    or as what and by how many of them it is passed over (`ejected 1/3`); only while a client of the admin API watches.
+    `seen_by`: how the nodes that send to it see it, by the node's name. `observed`: the same in a word, which is
+    available, or as what and by how many of them it is passed over (`ejected 1/3`). Both only while a client of the
+    admin API watches.
     """
 
     address: Address
@@ -86,10 +87,10 @@ class PoolStatus:
 @attrs.frozen
 class ClusterStatus:
     """The whole tree, at the `revision` of the history that is active. `serving`: each tier and pool has one that
-    serves, but for pools that fill themselves, by agents or by a name in DNS: those may be empty yet. `missing`:
-    what is not up, `waiting`: the same by tier and pool. `down`: pools of which the nodes observe no endpoint to be
-    available; the cluster is not `serving` then. `starting`: a cluster that was not whole since its start; it
-    is not `serving` yet. `internal_errors`: of the controller's process, since its start."""
+    serves. Pools that fill themselves, by agents or by a name in DNS, may still be empty. `missing`: what is not up,
+    `waiting`: the same by tier and pool. `down`: pools of which the nodes observe no endpoint to be available; the
+    cluster is not `serving` then. `starting`: a cluster that was not whole since its start; it is not `serving` yet.
+    `internal_errors`: of the controller's process, since its start."""
 
     cluster: str
     revision: int

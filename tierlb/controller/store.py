@@ -1,8 +1,8 @@
 """Where the controller keeps what must outlive it: the history, and the apply on its way.
 
 `Store` is what a controller needs; `FileStore` keeps it in a directory of one machine, and etcd_store.py where several
-share it. Every save names the version it was made from (compare-and-swap). One controller has a directory to itself,
-so there a mismatch is a mistake or an edit of the files by hand; in a store that is shared it is ordinary.
+share it. Every save names the version it was made from (compare-and-swap). One controller has a directory to itself, so
+there a mismatch is a mistake or an edit of the files by hand. In a store that is shared it is ordinary.
 
 A file is replaced whole: written beside the old one, synced, renamed over it, and the directory synced. So a process
 that is killed, a machine that loses power or a disk that is full leaves the old file or the new one. A file that is
@@ -71,8 +71,8 @@ class Store(Protocol):
 
 @attrs.define
 class FileStore:
-    """A store in `directory`. The work is done by threads, since a disk may take seconds to sync, and to the end: a
-    save that was begun is not cancelled."""
+    """A store in `directory`. The work is done by threads, since a disk may take seconds to sync. A save that was begun
+    is not cancelled."""
 
     directory: Path
     _files: "StateFiles" = attrs.field(init=False)
@@ -98,8 +98,9 @@ class FileStore:
 class StateFiles:
     """The files of a store in `directory`, which is made if it is not there, and locked from the first use to `close`.
 
-    May be called from any thread. Where the last step of a save fails alone, syncing the directory, the new version has
-    its name already: the one before gets it back at once, or, if the disk does not let it, at the next use.
+    May be called from any thread. The last step of a save is to sync the directory. If that alone fails, the new
+    version has its name already. The one before gets it back at once, or, if the disk does not allow that, at the next
+    use.
     """
 
     directory: Path

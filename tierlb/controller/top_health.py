@@ -14,7 +14,7 @@ from tierlb.controller.node_reports import NodeReports
 UNREPORTED_S = 5.0
 """Twenty reports that did not come. Parents send a silent child nothing new after half of that time."""
 NONE_READY_S = 2.0
-"""A node that has just joined, or got new targets, finds nothing ready below until the first reports have come, which
+"""A node that has just joined, or got new targets, finds nothing ready below until the first reports have come. That
 takes a quarter of a second for each tier."""
 
 

@@ -2,9 +2,9 @@
 
 It is written as a whole, and again with each change of the topology. The join token, which is the cluster's secret, and
 the admin token are generated once and then kept, because running processes use them. The tokens of tiers and of pools
-with agents follow from the join token, so that a tier that is added later has one at once. Secrets are mounted as files
-for a user of the container that does not exist on the machine, so the files are readable for all, and only their owner
-may enter their directory.
+with agents follow from the join token. So a tier that is added later has one at once. Secrets are mounted as files for
+a user of the container that does not exist on the machine. So the files are readable for all, and only their owner may
+enter their directory.
 """
 
 import contextlib

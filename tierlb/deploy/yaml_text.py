@@ -7,8 +7,8 @@ Everything that is not plainly a word is written in JSON's quotes, which all YAM
 not matter that docker-compose 1.29 reads YAML 1.1, where `on` is true and 22:22 a number, and its successors YAML 1.2.
 A text is written as it is if reading it gives back the same text.
 
-Left out: comments within, and everything that is not a mapping, list, text, number, truth value or None. ruamel.yaml
-could write both forms only with a style set at each node, and quotes by rules of its own.
+Left out: comments within, and everything that is not a mapping, list, text, number, truth value or None. With
+ruamel.yaml both forms would need a style set at each node, and quotes would follow rules of its own.
 """
 
 import json

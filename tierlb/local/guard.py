@@ -8,7 +8,7 @@ Each process starts as a line of shell (`ENTER`), which writes its group to the 
 command. So no command runs whose group is not in the pipe; a shell that is killed earlier has not started anything.
 
 The guard itself may be killed, by the kernel for lack of memory or by hand. Another one is then started, which
-continues to read from the same pipe. The supervisor has both ends of the pipe, so that no line is lost meanwhile, and
+continues to read from the same pipe. The supervisor has both ends of the pipe, so that no line is lost meanwhile. It
 enters again all groups that the former guard had read. Processes survive only if the supervisor is killed in that
 moment.
 """
@@ -52,7 +52,7 @@ GUARD_END_S = 5.0
 class Guard:
     """Async context: what was started by `command`, with `pipe` as standard input, and was not removed is killed when
     this process ends for any reason. `descriptors` is the soft limit of open files that processes start with, where
-    this one has raised its own: programs that use select() fail with a high one. `keep` runs beside."""
+    this one has raised its own. Programs that use select() fail with a high one. `keep` runs beside."""
 
     descriptors: int | None = None
     _process: trio.Process | None = attrs.field(default=None, init=False)

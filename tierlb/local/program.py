@@ -1,7 +1,7 @@
 """One run of a program under the guard: from its start to the end of all processes that it started.
 
-Each is the leader of its own session, so that Ctrl-C in a terminal reaches only the supervisor, and the leader of a
-process group, so that the processes it starts end with it.
+Each process leads a session of its own, so that Ctrl-C in a terminal reaches only the supervisor. It leads a process
+group too, so that the processes it starts end with it.
 """
 
 import contextlib
@@ -23,8 +23,8 @@ POLL_EXIT_EVERY_S = 0.2
 
 @attrs.frozen
 class Lending:
-    """What a process of a node can request over a socket pair that it inherits: public listening sockets of its `tier`,
-    the one of its `number` there. The first message is what `introduce` returns."""
+    """What a process of a node can request over a socket pair that it inherits: the public listening sockets of its
+    `tier` that are for its `number`. The first message is what `introduce` returns."""
 
     sockets: Sockets
     tier: str

@@ -1,6 +1,6 @@
 """Stops a cluster that another process runs: found by its state directory, asked by a signal, and waited for.
 
-The lock in the directory identifies the process: the kernel holds it for as long as that process lives, so the pid in
+The lock in the directory identifies the process. The kernel holds it for as long as that process lives, so the pid in
 it cannot be that of another one. A descriptor of the process (pidfd_open(2)) makes sure that the signal reaches the
 process that was checked. Nothing is killed: a controller that is asked to end stops everything it started.
 """

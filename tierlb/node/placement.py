@@ -18,8 +18,8 @@ LOOPBACK = "127.0.0.1"
 class Placement:
     """`host`: open every port there ("": public ones as the topology says, all others on loopback). `control`: where
     children report, `data_port`: where parents send to, 0 for any that is free. `advertised`: the host in the addresses
-    that others get ("": that from which this node is connected to the controller, where a port is open on all).
-    `control_name`: a HOST:PORT that stands for all nodes of the tier, for children instead of the address.
+    that others get. Empty: where a port is open on all addresses, the one from which this node is connected to the
+    controller. `control_name`: a HOST:PORT that stands for all nodes of the tier, for children instead of the address.
     """
 
     host: str = ""

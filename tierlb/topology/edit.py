@@ -1,8 +1,8 @@
 """The verbs (`verbs`) as edits of a topology file's text: text in, text out.
 
 An edit is decided on the model (which tier sends where, what is one forward) and carried out on the text
-(`rewrite.Sheet`), so that comments, order, quotes and layout stay as they were written. What comes out has been through
-the loader, which checks all rules of the file; only what the loader cannot check is checked here.
+(`rewrite.Sheet`). So comments, order, quotes and layout stay as they were written. What comes out has been through the
+loader, which checks all rules of the file; only what the loader cannot check is checked here.
 
 Adding a tier and removing it again gives the same text, but for spaces in braces. Left out: edits of pools and routes,
 and the admin state of nodes, which is no part of the file.
@@ -31,8 +31,8 @@ BEFORE_BALANCE = (*BEFORE_REPLICAS, "replicas")
 def edited(text: str, edit: Edit, name: str = "FILE") -> str:
     """The text of a topology file after the edit; `name` is the file's path, for problems and for the files it names.
 
-    Raises EditError if the edit does not apply, and TopologyError if the text has problems or would have some then (at
-    their places in the edited text)."""
+    Raises EditError if the edit does not apply. Raises TopologyError if the text has problems or would have some then,
+    at their places in the edited text."""
     topology = load_text(text, name)
     try:
         sheet = Sheet(text)

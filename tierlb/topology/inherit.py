@@ -1,8 +1,8 @@
 """Settings that a tier put in front of another one takes over, so that a request meets nothing new but one hop.
 
 They decide whether a request passes, and in which form: timeouts, limits, trusted peers, how paths are forwarded, and
-the drain time. They are copied as they are written. Where one tier balances connections and the
-other requests, the times are matched by their meaning: at l4 a connection is idle while its request is answered.
+the drain time. They are copied as they are written. Where one tier balances connections and the other requests, the
+times are matched by their meaning. At l4 a connection is idle while its request is answered.
 """
 
 from collections.abc import Iterator
@@ -23,8 +23,8 @@ L7_TIMES = ("idle", "response", "stream")
 
 
 def model_for(topology: Topology, sender: str, targets: tuple[str, ...]) -> str:
-    """The tier that a new one between `sender` and `targets` takes after: the one it stands before, or the sender where
-    that is a pool or more than one."""
+    """The tier that a new one between `sender` and `targets` takes after. That is the one it stands before, or the
+    sender where that is a pool or more than one."""
     return targets[0] if len(targets) == 1 and targets[0] in topology.tiers else sender
 
 

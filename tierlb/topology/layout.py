@@ -1,8 +1,8 @@
 """The lines of a YAML text and what belongs to an entry of it: its comments, its column, the blank lines around it.
 
-Which comments belong to an entry of a block mapping is a matter of layout: the lines right above its key at the key's
-own indentation, what follows on its last line, and the lines right below it that are indented deeper. They go where it
-goes; all others stay.
+Which comments belong to an entry of a block mapping is a matter of layout. They are the lines right above its key at
+the key's own indentation, what follows on its last line, and the lines right below it that are indented deeper. They go
+where it goes; all others stay.
 """
 
 import bisect

@@ -1,9 +1,9 @@
 """Text or file → a topology that everything after may rely on, or all of its problems at once.
 
-Six stages, each in its module: YAML with places (`source`), the shape of each mapping (`reading`), rules
-within a mapping (`rules`), rules between them (`graph`), the files that are named (`files`), and what the command that
-runs the file cannot do (`uses`). A stage that finds faults does not stop the next one, as far as there is something
-left to look at. What is right but probably not meant is found afterwards (`advice`).
+Six stages, each in its module: YAML with places (`source`), the shape of each mapping (`reading`), rules within a
+mapping (`rules`), and rules between them (`graph`). Then come the files that are named (`files`), and what the command
+that runs the file cannot do (`uses`). A stage that finds faults does not stop the next one, as far as there is
+something left to look at. What is right but probably not meant is found afterwards (`advice`).
 """
 
 import os

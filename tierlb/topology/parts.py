@@ -1,8 +1,8 @@
 """YAML text → a tree of parts, each with its place and its offsets in the text.
 
-Works on ruamel.yaml's event stream rather than on its loaders: every part comes with its place, duplicate keys can be
-reported without stopping, and depth and size are bounded before anything is built. The tree keeps the text's own
-structure (what is in braces, what is an alias), for changes of the text (`rewrite`); `source` makes data of it.
+Works on ruamel.yaml's event stream rather than on its loaders. Every part comes with its place, and duplicate keys can
+be reported without stopping. Depth and size are bounded before anything is built. The tree keeps the text's own
+structure (what is in braces, what is an alias), for changes of the text (`rewrite`). `source` makes data of it.
 
 Left out on purpose: tags (`!x`), which are faults, and several documents in a file.
 """

@@ -1,7 +1,7 @@
 """What is wrong with a topology file, and where: values to print, to sort and to send.
 
-A reader of the file wants all problems in one go, each with a place an editor can jump to, the path of keys
-that leads there, and a guess at what was meant.
+A reader of the file wants all problems in one go. Each has a place an editor can jump to, the path of keys that leads
+there, and a guess at what was meant.
 """
 
 import difflib

@@ -1,8 +1,8 @@
 """JSON Schema (draft 2020-12) of typed classes, and that of the topology file, for editors to complete by.
 
 It covers what one mapping shows alone: keys, forms, conditions between keys, l7 keys at l4. What needs the whole file
-(names, cycles, ports) or compares quantities is left to `load`. So the schema of the file accepts some
-files that `load` refuses, and it is a little stricter about how values are written (a number as a name, for one).
+(names, cycles, ports) or compares quantities is left to `load`. So the schema of the file accepts some files that
+`load` refuses. It is also a little stricter about how values are written (a number as a name, for one).
 """
 
 from collections.abc import Callable

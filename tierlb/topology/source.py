@@ -1,6 +1,6 @@
 """YAML text → plain mappings, lists and scalars, with the place of every one of them.
 
-Scalars stay text, since only the key they stand under decides how they are read: a header value `1.10` is not 1.1, and
+Scalars stay text, since only the key they stand under decides how they are read. A header value `1.10` is not 1.1, and
 `no` is not false. Aliases are followed, and counted in full, for they can multiply what a text holds.
 
 Left out on purpose: merge keys (`<<`).

@@ -7,7 +7,7 @@ that are new to a parent have enough ready nodes with a reported capacity.
 1. *prepare*: all tiers and pools of both sides exist, with the larger number of replicas and the new settings. New
    tiers send where they should but nothing sends to them: they do not listen yet, and routes are the old ones.
 2. *blend*: what moves sends to its old and new targets together. Where a split or other conditions rule that out, it
-   stays on the old routes and connects to the new targets by a share of 0. New entrances open.
+   stays on the old routes. It connects to the new targets by a share of 0. New entrances open.
 3. *release*: the new routes alone, the smaller number of replicas; old entrances close. What is to go is still there
    but gets nothing new.
 4. the new topology itself. Nodes that vanish here stop before the others get that topology, because
@@ -16,14 +16,14 @@ that are new to a parent have enough ready nodes with a reported capacity.
 A stage that is like the one before is left out, so that a plain change of scale, policy or limits takes one.
 
 Two tiers that trade places (a → b becomes b → a) would make a circle in one blend. Such tiers move in several rounds of
-blend and release, lowest of the new order first: what a tier is to send to has moved entirely by then and never leads
-back to it, so there is always one that can move.
+blend and release, lowest of the new order first. What a tier is to send to has moved entirely by then and never leads
+back to it. So there is always one that can move.
 
-An address that passes from one tier to another is open all the time: the new tier opens it in *blend*, the old one
-closes it in *release*, and meanwhile both listen (SO_REUSEPORT), each with hosts of its own. A tier that moves to
-another address opens the new one and closes the old one at once. If its old address passes to another tier, it does so
-in *release*. Two tiers that swap addresses leave a gap, since a tier has one address at a time. An agent-check cannot
-be shared; one that comes where another tier had something, or to a tier that shrinks to one node, opens at the end.
+An address that passes from one tier to another is open all the time. The new tier opens it in *blend*, and the old one
+closes it in *release*. Meanwhile both listen (SO_REUSEPORT), each with hosts of its own. A tier that moves to another
+address opens the new one and closes the old one at once. If its old address passes to another tier, it does so in
+*release*. Two tiers that swap addresses leave a gap, since a tier has one address at a time. An agent-check cannot be
+shared. One that comes where another tier had something, or to a tier that shrinks to one node, opens at the end.
 
 Left out: when a stage is ready, deadlines and the way back (a transition from the stage reached to the old topology).
 """

@@ -1,7 +1,7 @@
 """Timeouts compared along the tree: where a tier gives up before one below it may answer.
 
 Each is right by itself, so these are warnings. A tier is compared with the nearest l7 tiers below it, whatever l4 tiers
-stand between, for at l4 a connection is the same from end to end.
+stand between. At l4 a connection is the same from end to end.
 """
 
 from collections.abc import Iterator

@@ -1,8 +1,8 @@
 """What typed data is made of, for the topology file and the bodies of the admin API alike.
 
-A type is an attrs class (a mapping), a tuple (a list), a dict (a mapping by name), a union, an enum, or
-`Annotated[python type, Form]` for a single value. `reading` makes values of such types from plain data, `schema`
-describes them as JSON Schema. So what is read and what is described cannot differ.
+A type is an attrs class (a mapping), a tuple (a list), a dict (a mapping by name), a union, or an enum. A single value
+is `Annotated[python type, Form]`. `reading` makes values of such types from plain data, `schema` describes them as JSON
+Schema. So what is read and what is described cannot differ.
 
 A class may have more conditions: `RULES` are conditions between keys, and `TAG` is a key with a fixed value, by
 which a union tells its classes apart.
@@ -48,7 +48,7 @@ class Form:
 @attrs.frozen(eq=False)
 class KeyRule:
     """A condition between keys of a mapping. `faults` takes the keys that are given and yields each key that is wrong
-    (None: the mapping itself) with what is wrong; `schema` is the same for JSON Schema."""
+    (None: the mapping itself) with what is wrong. `schema` is the same for JSON Schema."""
 
     keys: tuple[str, ...]
     schema: Schema
