@@ -148,7 +148,7 @@ async def test_with_tls_commands_reach_it_by_https_if_they_know_who_signed_its_c
         status, body = await trio.to_thread.run_sync(ask, "GET", "/v1/topology")
         assert (status, b'"shop"' in body) == (200, True)
         assert (await trio.to_thread.run_sync(ask, "POST", "/v1/explain"))[0] == 200
-        with pytest.raises(ClickException, match=r"is not trusted .* say who signed it with --ca"):
+        with pytest.raises(ClickException, match=r"is not trusted .* name its CA with --ca"):
             await trio.to_thread.run_sync(exchange, AdminAccess(url), "GET", "/v1/topology")
         with pytest.raises(ClickException, match="no cluster answers"):
             await trio.to_thread.run_sync(exchange, url.replace("https", "http"), "GET", "/v1/topology")

@@ -185,7 +185,7 @@ async def test_what_is_wrong_with_etcd_is_for_the_log_and_not_for_whoever_asks(s
         while not page.startswith(f"{said} ("):
             await trio.sleep(0.05)
             page = (await site.answers(f"http://{site.control}/readyz", 503)).text
-    assert page == f"{said} (etcd cannot be asked: see this controller's log)\n"
+    assert page == f"{said} (etcd cannot be reached: see this controller's log)\n"
     answer = await site.answers(f"http://{site.values['admin']}/v1/topology", 503)
     assert answer.json()["error"] == page.rstrip()
     assert "etcd at 127.0.0.1:1 cannot be reached" in (site.tmp_path / "controller.log").read_text()
@@ -224,7 +224,7 @@ SHARED = 'store: "etcd://127.0.0.1:1"\n' + RUNS.replace('{run: {command: "x {por
         (RUNS, ("--run-dns", "{pool}:1", "--listen", "x"), "--listen: "),
         (RUNS, ("--run-dns", "{pool}:1", "--admin-listen", "x"), "--admin-listen: "),
         ("cluster: a\n", (), "tiers"),
-        (RUNS, ("--run-dns", "{pool}:1", "--name", "one"), "--name tells controllers apart that share a store"),
+        (RUNS, ("--run-dns", "{pool}:1", "--name", "one"), "--name is for controllers that share a store"),
         (
             SHARED,
             ("--token-file", "a", "--admin-token-file", "b", "--state", "c"),

@@ -36,7 +36,7 @@ def test_what_does_not_go_together_is_wrong_usage(tmp_path, token):
     for given in ((URL, tmp_path), ("", tmp_path, tmp_path / "token")):
         with pytest.raises(click.UsageError, match="or --join-file"):
             join_credentials_or_exit(*given)
-    with pytest.raises(click.UsageError, match="say where to join: --join-file DIR, or --join URL"):
+    with pytest.raises(click.UsageError, match="name the controller: --join-file DIR, or --join URL"):
         join_credentials_or_exit("", None)
 
 

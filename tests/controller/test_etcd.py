@@ -96,7 +96,7 @@ async def test_where_nobody_listens_that_is_said_of_each_member() -> None:
             EtcdUnreachable, match=r"127.0.0.1:1 cannot be .*: start it, or .*; etcd at 127.0.0.1:2 cannot"
         ):
             await etcd.read(Get("x"))
-        with pytest.raises(EtcdUnreachable, match="tells no changes"):
+        with pytest.raises(EtcdUnreachable, match="sends no changes"):
             await etcd.watch("x", 1, print)
         await etcd.close()
 
@@ -179,7 +179,7 @@ async def test_a_watch_whose_connection_broke_goes_on_where_it_was(
             if len(seen) == 3:
                 relay.cut()
 
-        with pytest.raises(EtcdUnreachable, match="tells no changes"):
+        with pytest.raises(EtcdUnreachable, match="sends no changes"):
             await relayed.watch(key, written[0], note_guidance)
         written += [(await etcd.commit([], [Put(key, b"%d" % n)])).at for n in range(3)]
         with trio.CancelScope() as scope:
@@ -205,7 +205,7 @@ async def test_what_etcd_has_forgotten_is_not_told(tmp_path: Path) -> None:
         for n in range(4):
             outcome = await etcd.commit([], [Put("x", b"%d" % n)])
         server.compact(outcome.at)
-        with pytest.raises(EtcdUnreachable, match=r"tells no changes .*forgotten what was before revision"):
+        with pytest.raises(EtcdUnreachable, match=r"sends no changes .*forgotten what was before revision"):
             await etcd.watch("x", 1, print)
         with pytest.raises(StoreError, match=r"refused .*compacted"):
             await etcd.read(Get("x", at=2))
@@ -446,7 +446,7 @@ async def test_a_password_that_was_changed_at_both_ends_is_used(tmp_path: Path) 
     [
         (
             {"user": None, "password_file": None},
-            "(user name is empty|permission denied).*: it wants to know who asks: name `user` and",
+            "(user name is empty|permission denied).*: it demands a user: name `user` and",
         ),
         ({"user": "ann"}, "authentication failed.*: correct `user` of `store`"),
         ({"password_file": "ca.pem"}, "the password of tierlb cannot be read"),
@@ -479,8 +479,8 @@ async def test_what_is_not_allowed_comes_with_the_command_that_allows_it(
 @pytest.mark.parametrize(
     ("changes", "kinds", "said"),
     [
-        ({"ca": "other.pem"}, (EtcdUnreachable,), r"not trusted: .*: name in `ca` of `store` who signed it"),
-        ({"ca": None}, (EtcdUnreachable,), r"not trusted: .*: name in `ca` of `store` who signed it"),
+        ({"ca": "other.pem"}, (EtcdUnreachable,), r"not trusted: .*: name its CA in `ca` of `store`"),
+        ({"ca": None}, (EtcdUnreachable,), r"not trusted: .*: name its CA in `ca` of `store`"),
         ({"certificate": "stranger.pem", "key": "stranger.key"}, (EtcdUnreachable, EtcdUnsure), "certificate"),
         ({"certificate": None, "key": None}, (EtcdUnreachable, EtcdUnsure), "certificate"),
     ],
@@ -511,7 +511,7 @@ async def test_a_member_is_called_by_a_name_of_its_certificate(guarded: Server, 
 async def test_tls_where_there_is_none_and_none_where_there_is_tls(guarded: Server, tmp_path: Path) -> None:
     place = guarded.clients[0]
     problem = await fault_of(SharedStore(f"etcd://{place}"), read_one)
-    assert str(problem).endswith("if it wants TLS, write etcds:// in `store`")
+    assert str(problem).endswith("if it demands TLS, write etcds:// in `store`")
     with running_etcd(tmp_path / "plain") as server:
         for place in (server.members[0].client, server.members[0].peer):
             problem = await fault_of(guarded.store([place]), read_one)

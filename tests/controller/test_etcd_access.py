@@ -89,7 +89,7 @@ def test_where_no_authority_is_named_those_of_the_machine_are_trusted(
         ({"ca": "password"}, r"`ca` of `store`, .*password, cannot be used: no certificate or crl found"),
         ({"certificate": "none.pem"}, r"`certificate` of `store`, .*none.pem, cannot be used with the key .*: No such"),
         ({"key": "stranger.key"}, r"with the key .*stranger.key: key values mismatch"),
-        ({"key": "locked.key"}, r"with the key .*locked.key: the key has a passphrase, and nobody is there to type it"),
+        ({"key": "locked.key"}, r"with the key .*locked.key: the key has a passphrase, which no process can type"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_named(access: Access, changes: dict[str, str], said: str) -> None:

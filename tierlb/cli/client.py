@@ -149,7 +149,7 @@ def _admin_request(
         return response.status, response.read()
     except ssl.SSLCertVerificationError as error:
         raise click.ClickException(
-            f"the certificate of {access.url} is not trusted ({error.verify_message}): say who signed it with --ca"
+            f"the certificate of {access.url} is not trusted ({error.verify_message}): name its CA with --ca"
         ) from error
     except (OSError, http.client.HTTPException) as error:
         raise click.ClickException(

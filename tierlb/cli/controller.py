@@ -96,7 +96,7 @@ def _demand_fit(options: ControllerOptions, topology: Topology) -> None:
             "controllers that share a store share their tokens: give --token-file and --admin-token-file"
         )
     if topology.store is None and options.name:
-        raise click.UsageError(f"--name tells controllers apart that share a store, and {options.file} names no store")
+        raise click.UsageError(f"--name is for controllers that share a store, and {options.file} names no store")
     if topology.store is not None and options.state is not None:
         raise click.UsageError(f"--state: the history is kept in the store that {options.file} names: leave this out")
 

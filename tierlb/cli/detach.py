@@ -62,11 +62,11 @@ def run_detached(file: Path, state: Path | None, watch: bool) -> None:
 def run_down(file: Path | None, state: Path | None) -> None:
     """End a cluster that runs in the background, or in another terminal, and wait until it has ended."""
     if file is not None and state is not None:
-        raise click.UsageError("give FILE or --state DIR, not both: each says alone which cluster is meant")
+        raise click.UsageError("give FILE or --state DIR, not both: either names the cluster")
     directory = state or (usual_directory(load_or_exit(file, "nothing was stopped").cluster) if file else _only_one())
     drain_s, stop_all = _times_s(directory)
     click.echo(
-        f"asked to end: requests and connections under way have up to {duration_text(drain_s)}; "
+        f"SIGTERM sent: requests and connections under way have up to {duration_text(drain_s)}; "
         "`tierlb down` again ends them now"
     )
     try:
@@ -140,4 +140,4 @@ def _only_one() -> Path:
     if len(running) == 1:
         return running[0]
     found = f"several run here: {', '.join(path.name for path in running)}" if running else "none runs here"
-    raise click.UsageError(f"say which cluster, by its FILE or with --state DIR: {found}")
+    raise click.UsageError(f"name the cluster, by its FILE or with --state DIR: {found}")

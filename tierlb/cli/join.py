@@ -34,7 +34,7 @@ def join_credentials_or_exit(
             raise click.ClickException(str(problem)) from problem
     if not url:
         raise click.UsageError(
-            f"say where to join: --join-file DIR, or --join URL and --token-file (or {TOKEN_VARIABLE})"
+            f"name the controller: --join-file DIR, or --join URL and --token-file (or {TOKEN_VARIABLE})"
         )
     for each in url.split(","):
         if urlsplit(each).scheme not in ("ws", "wss") or not urlsplit(each).hostname:

@@ -129,7 +129,7 @@ def top(admin: "AdminAccess", interval: str, once: bool, as_json: bool) -> None:
 
     is_given = click.get_current_context().get_parameter_source("interval") is not ParameterSource.DEFAULT
     if is_given and (once or as_json):
-        raise click.UsageError("--interval is for the live view: with --once and --json it is asked once")
+        raise click.UsageError("--interval is for the live view: with --once and --json the status is read once")
     show_top(admin, interval, once, as_json)
 
 

@@ -82,7 +82,7 @@ def _started_here(broker: Broker, principal: Principal, url: str) -> Identity:
     credential, reception = broker.introduction()
     given = parse_credential(credential)
     if given is None or not principal.covers(given.principal):
-        raise click.ClickException("the supervisor does not say who this node is: it is another version of tierlb")
+        raise click.ClickException("the supervisor sent no credential of this node: it is another version of tierlb")
     process = given.principal.process
     return Identity(principal.name, principal.group, url, credential, process, os.getpid(), receptions=(reception,))
 

@@ -26,8 +26,8 @@ class ProcessEngine:
         for pool in topology.pools.values():
             if pool.run is not None and not self.endpoints:
                 return (
-                    f"pools.{pool.name}.run: nothing is started from here: list endpoints, give a dns name, or say "
-                    "with --run-dns under which name the endpoints of such pools are found"
+                    f"pools.{pool.name}.run: nothing is started from here: list endpoints, give a dns name, or give "
+                    "with --run-dns the name by which the endpoints of such pools are found"
                 )
         return ""
 

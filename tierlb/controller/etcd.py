@@ -84,7 +84,7 @@ class Etcd:
         self._pass_over(member)
         kind = Denied if end.is_denied else EtcdUnreachable
         advice = NAME_USER if end.is_denied and self.calls.login is None else advice_for(end.text)
-        raise kind(f"etcd at {member} tells no changes ({end.text}): {advice}")
+        raise kind(f"etcd at {member} sends no changes ({end.text}): {advice}")
 
     async def _ask_each(
         self, call: str, body: Plain, read: Callable[[object], T], within_s: float | None = None, *, once: bool = False

@@ -98,7 +98,7 @@ def tls_context(store: SharedStore) -> ssl.SSLContext | None:
 
 def _refuse_passphrase() -> str:
     """Without this OpenSSL would ask at the terminal."""
-    raise ValueError("the key has a passphrase, and nobody is there to type it: write it without one")
+    raise ValueError("the key has a passphrase, which no process can type: write the key without one")
 
 
 def _short_reason(error: Exception) -> str:

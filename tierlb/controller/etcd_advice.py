@@ -3,10 +3,10 @@
 import ssl
 
 NOT_TRUSTED = "its certificate is not trusted"
-A_CERTIFICATE = "a certificate for clients from whom it trusts: `certificate` and `key` of `store`"
-NAME_USER = "it wants to know who asks: name `user` and `password_file` of `store` in the topology file"
+A_CERTIFICATE = "a certificate for clients, from a CA that it trusts: `certificate` and `key` of `store`"
+NAME_USER = "it demands a user: name `user` and `password_file` of `store` in the topology file"
 NO_TLS = "it has no TLS there: write etcd:// in `store`"
-MAYBE_TLS = "see its log; if it wants TLS, write etcds:// in `store`"
+MAYBE_TLS = "see its log; if it demands TLS, write etcds:// in `store`"
 ETCD_ADVICE = {
     "database space exceeded": "make room (etcdctl compact, etcdctl defrag, etcdctl alarm disarm)",
     "message larger than max": "make the topology file smaller, or start etcd with a larger --max-request-bytes",
@@ -17,13 +17,13 @@ ETCD_ADVICE = {
         "allow it to a role of the user (etcdctl role grant-permission ROLE --prefix=true readwrite PREFIX/CLUSTER/)"
     ),
     "CommonName of client": "where etcd has users, a `certificate` of `store` has to be one without a common name",
-    "HTTPS server": "it wants TLS: write etcds:// in `store`, and in its `ca` who signed the certificate",
+    "HTTPS server": "it demands TLS: write etcds:// in `store`, and name the certificate's CA in its `ca`",
     "mismatch": "name each member in `store` as its certificate does",
     "expired": "have the certificate renewed",
-    NOT_TRUSTED: "name in `ca` of `store` who signed it",
+    NOT_TRUSTED: "name its CA in `ca` of `store`",
     "wrong version number": NO_TLS,
     "eof while reading": f"see its log; maybe {NO_TLS}",
-    "alert": f"it wants {A_CERTIFICATE}",
+    "alert": f"it demands {A_CERTIFICATE}",
     "status 404": "is it etcd 3.4 or later, with its gateway enabled (--enable-grpc-gateway)?",
 }
 SEE_ITS_LOG = "see its log"

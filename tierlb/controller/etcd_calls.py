@@ -112,7 +112,7 @@ class EtcdCalls:
 
     def _silence(self) -> str:
         """With TLS 1.3, a member that refuses a certificate may be gone before its alert arrives."""
-        return MAYBE_TLS if self.tls is None else f"{SEE_ITS_LOG}; it may want {A_CERTIFICATE}"
+        return MAYBE_TLS if self.tls is None else f"{SEE_ITS_LOG}; it may demand {A_CERTIFICATE}"
 
     async def _token_for(self, member: str, within_s: float) -> str:
         """Empty where etcd has no users."""

@@ -14,7 +14,7 @@ from tierlb.model.topology import SharedStore
 from tierlb.topology.problems import TopologyError
 
 LEADER = "leader"
-CANNOT_ASK = "etcd cannot be asked: see this controller's log"
+CANNOT_ASK = "etcd cannot be reached: see this controller's log"
 STEP_BACK_S = 1.0
 """After a turn that failed: another controller may be able to do what this one could not."""
 

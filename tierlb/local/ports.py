@@ -110,7 +110,7 @@ def _taken_text(address: ListenAddress, purpose: str, error: OSError) -> str:
     reason = os.strerror(error.errno or errno.EADDRINUSE)
     return (
         f"{purpose}: cannot listen on {address}: {reason}. "
-        f"See who has it with `ss {which} 'sport = :{address.address.port}'` and stop that, "
+        f"Find the process that has it with `ss {which} 'sport = :{address.address.port}'` and stop that, "
         "or change the address in the file"
     )
 

@@ -32,7 +32,7 @@ def stop(directory: Path, wait_s: float) -> int:
             raise NotStopped(f"process {pid}, which has {directory}, is no tierlb: nothing was stopped")
         _send_term(process, pid)
         if not _ends(process, wait_s):
-            raise NotStopped(f"process {pid} was asked to end and still runs after {wait_s:g} s: see its log")
+            raise NotStopped(f"process {pid} got SIGTERM and still runs after {wait_s:g} s: see its log")
     finally:
         os.close(process)
     return pid

@@ -39,7 +39,7 @@ def _prefix(scalar: Scalar) -> str:
 def _method(scalar: Scalar) -> str:
     method = _token(scalar)
     if method not in KNOWN_METHODS and method.upper() in KNOWN_METHODS:
-        raise ValueError(f"methods are told apart by case: write {method.upper()}")
+        raise ValueError(f"the case of a method counts: write {method.upper()}")
     return method
 
 
