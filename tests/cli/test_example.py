@@ -1,5 +1,6 @@
 """Examples are copied before they are run; any other file is run itself."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -82,7 +83,8 @@ def test_a_tour_leaves_the_example_as_it_was_and_edits_the_copy(tmp_path):
 
     def tierlb(*arguments):
         command = [sys.executable, "-m", "tierlb", *arguments]
-        return subprocess.check_output(command, cwd=tmp_path, text=True, timeout=DEADLINE_S)
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path)}  # for the process in the background too
+        return subprocess.check_output(command, cwd=tmp_path, env=environment, text=True, timeout=DEADLINE_S)
 
     said = tierlb("up", "topology/quickstart.yaml", "--detach")
     try:
