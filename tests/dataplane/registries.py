@@ -1,7 +1,7 @@
 """A registry on a reactor that only the test drives, in time that only the test passes."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tests.balance.begun import begun
@@ -77,6 +77,29 @@ class Harness:
     def errs(self, host: Host, fault: HostFault = HostFault.GATEWAY) -> None:
         """An item that is counted already was an error."""
         host.blame(self.reactor.now, fault)
+
+
+class Rebuilds:
+    """In the place of a host set's chooser, and chooses like it: notes when it is rebuilt, or fails at that."""
+
+    def __init__(self, harness: Harness, host_set: HostSet, *, fails: bool = False) -> None:
+        self.times: list[float] = []
+        self._harness = harness
+        self._chooser = host_set.chooser
+        self._fails = fails
+        host_set.chooser = self
+
+    def rebuild(self, hosts: Sequence[Host]) -> None:
+        self.times.append(self._harness.reactor.now)
+        if self._fails:
+            raise ValueError
+        self._chooser.rebuild(hosts)
+
+    def pick(self, key: int) -> Host:
+        return self._chooser.pick(key)
+
+    def among(self, hosts: Sequence[Host], key: int) -> Host:
+        return self._chooser.among(hosts, key)
 
 
 def host_spec(name: str, target: str = "app", **says: Any) -> HostSpec:

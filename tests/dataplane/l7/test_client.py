@@ -14,7 +14,6 @@ from tests.dataplane.conftest import (
     send,
 )
 from tierlb.dataplane.l7.client import HEADS_A_TURN
-from tierlb.dataplane.l7.config import FrontConfig
 from tierlb.dataplane.l7.plan import RequestPlan
 from tierlb.model.snapshot import Rule
 from tierlb.model.topology import Limits, Match, Respond, Timeouts
@@ -294,22 +293,26 @@ async def test_a_refusal_reaches_a_client_that_is_still_sending(lab: Lab) -> Non
 # Work per turn.
 
 
-@pytest.fixture
-def order(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """The targets of requests, in the order in which the node begins them."""
-    order: list[bytes] = []
-    action = FrontConfig.action
+class NotedPlans(dict[bytes, RequestPlan]):
+    """No plans; `order` has the targets of the heads for which one was asked, in their order."""
 
-    def noting(config: FrontConfig, plan: RequestPlan) -> object:
-        order.append(plan.head.target)
-        return action(config, plan)
+    def __init__(self) -> None:
+        self.order: list[bytes] = []
 
-    monkeypatch.setattr(FrontConfig, "action", noting)
-    return order
+    def get(self, head: bytes, *_: object) -> None:  # type: ignore[override]
+        if head.count(b"\r\n\r\n") == 1:
+            self.order.append(head.split(b" ")[1])
 
 
-async def test_who_pipelines_many_requests_waits_for_others_after_a_few(lab: Lab, order: list[bytes]) -> None:
+async def serves_in_order(lab: Lab) -> list[bytes]:
+    """A node that answers by itself; the targets of pipelined requests, in the order in which it begins them."""
     await lab.serves(l7(rules=HELLO))
+    lab.front.config.books[False].known = plans = NotedPlans()
+    return plans.order
+
+
+async def test_who_pipelines_many_requests_waits_for_others_after_a_few(lab: Lab) -> None:
+    order = await serves_in_order(lab)
     clients = [await lab.connects() for _ in range(3)]
     await lab.until(lambda: len(lab.front.clients) == 3)
     for number, client in enumerate(clients):
@@ -335,8 +338,8 @@ async def test_a_connection_whose_requests_wait_for_their_turn_is_not_idle(lab: 
         assert (await client.hears_message()).status == 200
 
 
-async def test_a_large_head_counts_as_several(lab: Lab, order: list[bytes]) -> None:
-    await lab.serves(l7(rules=HELLO))
+async def test_a_large_head_counts_as_several(lab: Lab) -> None:
+    order = await serves_in_order(lab)
     clients = [await lab.connects() for _ in range(2)]
     await lab.until(lambda: len(lab.front.clients) == 2)
     for number, client in enumerate(clients):
@@ -356,8 +359,8 @@ async def test_the_end_after_many_pipelined_requests_waits_for_their_answers(lab
     await client.hears_end()
 
 
-async def test_nothing_is_answered_for_a_pipelining_client_that_is_gone(lab: Lab, order: list[bytes]) -> None:
-    await lab.serves(l7(rules=HELLO))
+async def test_nothing_is_answered_for_a_pipelining_client_that_is_gone(lab: Lab) -> None:
+    order = await serves_in_order(lab)
     client = await lab.connects()
     await lab.until(lambda: len(lab.front.clients) == 1)
     client.says_now(GET * 100 * HEADS_A_TURN)

@@ -1,5 +1,6 @@
 """How a request gets to a host, and when it is tried again."""
 
+import contextlib
 import errno
 import select
 import socket
@@ -16,7 +17,6 @@ from tests.dataplane.conftest import (
 )
 from tests.dataplane.l7.conversations import Looks, begins, exchange, is_parked_by_a_tick, parked, passes
 from tests.dataplane.lacking import LACKS, lacking, reaching_itself
-from tierlb.dataplane.l7.exchange import Exchange
 from tierlb.model.snapshot import Destination, Rule, Send
 from tierlb.model.topology import Admin, Match, Policy, Timeouts
 from tierlb.net.peer_liveness import GONE, LOOK_S
@@ -210,20 +210,30 @@ async def test_a_parked_item_that_is_tried_again_begins_anew(lab: Lab, clock: Cl
     assert lab.front.latencies.sum_s == pytest.approx(2.0, rel=0.1), "for its client it took all the time"
 
 
-async def test_a_member_owes_nothing_before_it_was_asked(
-    lab: Lab, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def full_socket() -> tuple[socket.socket, socket.socket]:
+    """One that will not be writable, as while a connect goes on, and its other end."""
+    sock, peer = socket.socketpair()
+    sock.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            sock.send(bytes(65536))
+    return sock, peer
+
+
+async def test_a_member_owes_nothing_before_it_was_asked(lab: Lab, clock: Clock) -> None:
     """Though another one was, and did not answer."""
     client, voice = await begins(lab, GET, endpoints=2)
     (exchange,) = [each.downstream.exchange for each in lab.front.clients]
     first = exchange.ticket.host
     assert exchange.ticket.sent > 0
-    monkeypatch.setattr(Exchange, "_connect", lambda self, host: None)
+    sock, peer = full_socket()
+    lab.front.registry.context.dial = lambda address, *, speaks_first: (sock, 0)
     await voice.leaves()
     await lab.until(lambda: exchange.ticket.host is not first)
     assert exchange.ticket.sent == 0
     client.resets()
     await lab.until(lambda: not lab.front.clients)
+    peer.close()
 
 
 async def test_a_get_is_repeated_when_a_kept_connection_closes_under_it(lab: Lab) -> None:

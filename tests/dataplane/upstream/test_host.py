@@ -2,10 +2,11 @@
 
 import pytest
 
-from tests.dataplane.registries import Harness, available, by_name, child, chosen, host_spec
+from tests.dataplane.registries import Harness, Rebuilds, available, by_name, child, chosen, host_spec
+from tierlb.balance.outlier import HostFault
 from tierlb.balance.slow_start import FULL_AFTER_S
 from tierlb.dataplane.upstream.host import NO_CAP
-from tierlb.dataplane.upstream.host_set import AT_ONCE_S, HostSet
+from tierlb.dataplane.upstream.host_set import AT_ONCE_S
 from tierlb.dataplane.upstream.registry import SHARE_S
 from tierlb.model.load import Echo
 from tierlb.model.topology import Admin, Policy
@@ -62,26 +63,22 @@ def test_a_member_that_errs_is_passed_over_at_once(harness: Harness) -> None:
     assert harness.registry.loads()[0].failed == 1
 
 
-def test_a_burst_of_errors_is_one_event(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_burst_of_errors_is_one_event(harness: Harness) -> None:
     host_set = harness.host_set("a", "b", balance=Policy.LOAD_AWARE)
-    drawn: list[float] = []
     host_set.settle(harness.reactor.now)
-    monkeypatch.setattr(HostSet, "settle", lambda self, now: drawn.append(now))
+    drawn = Rebuilds(harness, host_set).times
     for _ in range(100):
-        harness.errs(host_set.hosts[0])
+        harness.errs(host_set.hosts[0], HostFault.OVERLOADED)
     assert drawn == []
     harness.pass_time(2 * AT_ONCE_S)
-    harness.errs(host_set.hosts[0])
+    harness.errs(host_set.hosts[0], HostFault.OVERLOADED)
     assert len(drawn) == 1
 
 
-def test_after_errors_the_choice_of_a_large_host_set_is_made_anew_less_often(
-    harness: Harness, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_after_errors_the_choice_of_a_large_host_set_is_made_anew_less_often(harness: Harness) -> None:
     host_set = harness.host_set(*map(str, range(200)), balance=Policy.LOAD_AWARE)
-    drawn: list[float] = []
     host_set.settle(harness.reactor.now)
-    monkeypatch.setattr(HostSet, "settle", lambda self, now: drawn.append(now))
+    drawn = Rebuilds(harness, host_set).times
     harness.pass_time(9 * AT_ONCE_S)
     harness.errs(host_set.hosts[0])
     assert drawn == []

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.dataplane.registries import Harness, available, by_name, child, chosen, host_spec
+from tests.dataplane.registries import Harness, Rebuilds, available, by_name, child, chosen, host_spec
 from tierlb.balance.ejection import FAILURES_TO_EJECT, FIRST_EJECTION_S
 from tierlb.balance.slow_start import FULL_AFTER_S
 from tierlb.dataplane.upstream.host import FIRST_REPORT_S
@@ -86,12 +86,10 @@ NEWS = [({"capacity": 50.0}, True), ({"ready_leaves": 1}, True), ({}, False), ({
 
 @pytest.mark.parametrize(("said", "at_once"), NEWS)
 def test_what_a_parent_acts_on_at_once_does_not_wait_for_the_next_tick(
-    harness: Harness, monkeypatch: pytest.MonkeyPatch, said: dict[str, Any], at_once: bool
+    harness: Harness, said: dict[str, Any], at_once: bool
 ) -> None:
-    reported_on(harness)
+    drawn = Rebuilds(harness, reported_on(harness)).times
     harness.pass_time(2 * AT_ONCE_S)
-    drawn: list[float] = []
-    monkeypatch.setattr(HostSet, "settle", lambda self, now: drawn.append(now))
     harness.registry.note_report("a", SubtreeLoad(**{"capacity": 100.0, "response_s": 1.0, **said}), Echo())
     assert bool(drawn) is at_once
     harness.tick()
@@ -453,17 +451,13 @@ def test_lines_are_drawn_though_a_part_of_the_tick_fails(
     assert a.slope == pytest.approx(10 * b.slope)
 
 
-def test_an_error_as_lines_are_drawn_does_not_keep_a_parked_item_from_ending(
-    harness: Harness, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    a = harness.host_set("a").hosts[0]
+def test_an_error_as_lines_are_drawn_does_not_keep_a_parked_item_from_ending(harness: Harness) -> None:
+    host_set = harness.host_set("a")
+    a = host_set.hosts[0]
     item = harness.begins(a, long=True)
     errors: list[Exception] = []
     harness.registry.context.on_error = errors.append
-
-    def fails(_: HostSet, __: float) -> None:
-        raise ValueError
-
-    monkeypatch.setattr(HostSet, "settle_at_once", fails)
+    Rebuilds(harness, host_set, fails=True)
+    harness.pass_time(2 * AT_ONCE_S)
     item.done(harness.reactor.now)
     assert (a.parked, len(errors)) == (0, 1)

@@ -12,11 +12,14 @@ out are not accepted.
 import socket
 from collections.abc import Iterable
 
+from mypy_extensions import mypyc_attr
+
 from tierlb.dataplane.l4.caller import Caller
 from tierlb.dataplane.upstream.host import Host
 from tierlb.model.snapshot import Snapshot
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Forwarder:
     """One way to hosts. All methods but `begin` may be left as they are."""
 

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import Final
 
 from tierlb.dataplane.explanation import FIELD, response_fields
-from tierlb.dataplane.l7.date import date_line
+from tierlb.dataplane.l7.date import DATE_FIELD
 from tierlb.wire import orca
 from tierlb.wire.head_values import ResponseHead
 from tierlb.wire.http_head import parse_response_head
@@ -199,7 +199,7 @@ def own_answer(
 ) -> bytes:
     """A whole response made by this node. `extra` holds further complete header lines."""
     phrase = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else "Unknown"
-    head = b"HTTP/1.1 %d %b\r\n%b%b" % (status, phrase.encode(), date_line(), extra)
+    head = b"HTTP/1.1 %d %b\r\n%b%b" % (status, phrase.encode(), DATE_FIELD.line(), extra)
     if status not in (204, 304):
         head += b"Content-Type: %b\r\nContent-Length: %d\r\n" % (content_type.encode(), len(body))
     if not keep_alive:
