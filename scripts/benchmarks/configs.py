@@ -91,6 +91,39 @@ def nginx_stream(hop: Hop, directory: Path, balance: str = "") -> str:
     return f"load_module {NGINX_STREAM_MODULE};\n" + _nginx(directory, "stream", body)
 
 
+def nginx_datagrams(listen: str, endpoints: Sequence[str], directory: Path, *, one_answer: bool) -> str:
+    """nginx as an L4 proxy over UDP."""
+    body = f"""
+    access_log off;
+    upstream out {{
+        {_lines("server {};", endpoints)}
+    }}
+    server {{
+        listen {listen} udp;
+        proxy_pass out;
+        proxy_timeout 30s;
+        {"proxy_responses 1;" if one_answer else ""}
+    }}"""
+    return f"load_module {NGINX_STREAM_MODULE};\n" + _nginx(directory, "stream", body)
+
+
+def tierlb_datagrams(listen: str, admin: str, endpoints: Sequence[str], *, one_answer: bool) -> str:
+    """tierlb as an L4 proxy over UDP."""
+    responses = "\n    responses: 1" if one_answer else ""
+    return f"""cluster: bench
+admin: {{listen: "{admin}"}}
+tiers:
+  edge:
+    kind: l4
+    protocol: udp
+    listen: "{listen}"{responses}
+    balance: round-robin
+    to: app
+pools:
+  app: {{endpoints: [{", ".join(f'"{each}"' for each in endpoints)}]}}
+"""
+
+
 def _nginx(directory: Path, section: str, body: str) -> str:
     user = "user root;\n" if os.geteuid() == 0 else ""  # else the worker could not write into its directory
     return f"""{user}daemon off;

@@ -97,3 +97,11 @@ def test_with_tls_it_shows_its_certificate(tmp_path):
     with answering(response("200 OK", ""), context) as (port, asked):
         assert checked(f"{port}/readyz", *files) == (0, "", "")
     assert asked
+
+
+def test_for_datagrams_it_is_ready_when_a_socket_is_bound():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+        assert checked(f"udp:{port}") == (0, "", "")
+    assert checked(f"udp:{port}") == (1, "no process has bound a UDP socket to the port\n", "")

@@ -29,7 +29,7 @@ class Bench:
             self.reactor, broker, self.accept, lambda sock: False, self.take, lambda: self.counters
         )
 
-    def take(self, port: DatagramPort, key: Any, source: tuple[str, int], data: bytes) -> None:
+    def take(self, port: DatagramPort, key: Any, data: bytes) -> None:
         self.taken.append(data)
 
     def accept(self, sock: socket.socket, peer: tuple[str, int], listener: Listener) -> None:

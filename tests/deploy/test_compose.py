@@ -277,3 +277,28 @@ def definition(service):
 
 def test_l4_tiers_are_among_the_examples():
     assert any(tier.kind is Kind.L4 for path in EXAMPLES for tier in load_file(path).tiers.values())
+
+
+OVER_UDP = """\
+cluster: names
+tiers:
+  edge: {kind: l4, protocol: udp, listen: "127.0.0.1:53", to: mid}
+  mid: {kind: l4, protocol: udp, to: [dns, both]}
+  tcp: {kind: l4, listen: "127.0.0.1:53", to: both}
+pools:
+  dns: {run: {command: "serve {host} {port}"}}
+  both: {run: {command: "serve {host} {port}"}}
+"""
+
+
+def test_a_tier_over_udp_publishes_a_port_for_datagrams():
+    services = rendered(load_text(OVER_UDP, "f"))["services"]
+    assert services["edge"]["ports"] == ["127.0.0.1:53:53/udp"]
+    assert services["tcp"]["ports"] == ["127.0.0.1:53:53"]
+    assert "ports" not in services["mid"]
+
+
+def test_an_endpoint_is_healthy_when_it_takes_what_is_sent_to_it():
+    services = rendered(load_text(OVER_UDP, "f"))["services"]
+    assert services["dns"]["healthcheck"]["test"][-1] == "udp:9000"
+    assert services["both"]["healthcheck"]["test"][-1] == "9000"

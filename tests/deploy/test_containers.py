@@ -194,3 +194,26 @@ def row(local, remote, state="01"):
 )
 def test_connections_that_carry_data_are_counted_by_the_kernel_s_table(rows, count):
     assert in_use("\n".join(["  sl  local_address rem_address   st ...", *rows, ""]), "172.18.0.3") == count
+
+
+def test_a_published_port_for_datagrams_is_another_than_that_for_connections():
+    tcp = """\
+cluster: shop
+tiers:
+  edge: {kind: l4, listen: "127.0.0.1:8080", to: app}
+pools:
+  app: {endpoints: [10.0.0.7:53]}
+"""
+    (conflict,) = conflicts(file(tcp.replace("l4,", "l4, protocol: udp,")), scene(tcp))
+    assert "edge is to publish 127.0.0.1:8080/udp" in conflict
+
+
+def test_sessions_over_udp_count_as_use():
+    header = "  sl  local_address rem_address   st tx_queue rx_queue\n"
+    socket = f"   0: {number_text('10.0.0.2')}:D431 {number_text('10.0.0.3')}:1F09 01 0:0 00\n"
+    assert in_use(header + header + socket, "10.0.0.2") == 1
+
+
+def number_text(address):
+    """As the kernel prints an address."""
+    return f"{int.from_bytes(bytes(map(int, address.split('.'))), sys.byteorder):08X}"

@@ -347,3 +347,60 @@ def guide_block(word):
     guide = (ROOT / "compose" / "KUBERNETES.md").read_text()
     (block,) = (block for block in re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL) if word in block)
     return yaml.safe_load(block)
+
+
+OVER_UDP = """\
+cluster: names
+tiers:
+  edge: {kind: l4, protocol: udp, listen: "127.0.0.1:5353", agent_check: "127.0.0.1:9777", to: mid}
+  mid: {kind: l4, protocol: udp, to: [dns, both, listed, other]}
+  tcp: {kind: l4, listen: "127.0.0.1:5353", to: [both, listed]}
+pools:
+  dns: {run: {command: "serve {host} {port}"}, health: {path: /healthz}}
+  both: {run: {command: "serve {host} {port}"}}
+  other: {run: {command: "serve {host} {port}", image: "example.com/dns:1"}}
+  listed: {endpoints: ["10.0.0.7:53"], health: tcp}
+"""
+
+
+def ports_of(items):
+    """Number and protocol of each."""
+    return sorted((each.get("port") or each["containerPort"], each["protocol"]) for each in items)
+
+
+def test_services_and_pods_of_tiers_over_udp_have_ports_for_datagrams():
+    objects = rendered(plan_of(OVER_UDP))
+    services = of_kind(objects, "Service")
+    assert ports_of(services["names-edge-public"]["spec"]["ports"]) == [(5353, "UDP"), (9777, "TCP")]
+    assert ports_of(services["names-tcp-public"]["spec"]["ports"]) == [(5353, "TCP")]
+    assert ports_of(services["names-mid"]["spec"]["ports"]) == [(7945, "UDP"), (7946, "TCP")]
+    assert ports_of(services["names-dns"]["spec"]["ports"]) == [(9000, "UDP")]
+    assert ports_of(services["names-both"]["spec"]["ports"]) == [(9000, "TCP"), (9000, "UDP")]
+    templates = pods(objects)
+    assert ports_of(container(templates["names-edge"])["ports"]) == [(5353, "UDP"), (7946, "TCP"), (9777, "TCP")]
+    assert ports_of(container(templates["names-mid"])["ports"]) == [(7945, "UDP"), (7946, "TCP")]
+    assert ports_of(container(templates["names-both"])["ports"]) == [(9000, "TCP"), (9000, "UDP")]
+
+
+def test_endpoints_over_udp_are_probed_by_tierlbs_image_and_not_at_all_in_another():
+    templates = pods(rendered(plan_of(OVER_UDP)))
+    assert container(templates["names-dns"])["readinessProbe"]["exec"]["command"][-1] == "udp:9000"
+    assert container(templates["names-both"])["readinessProbe"]["tcpSocket"] == {"port": "items"}
+    assert "readinessProbe" not in container(templates["names-other"])
+    assert any("pools.other.run: no probe is for UDP" in warning for warning in kubernetes_warnings(plan_of(OVER_UDP)))
+
+
+def test_policies_let_datagrams_pass_and_health_checks_over_tcp():
+    found = of_kind(rendered(plan_of(OVER_UDP)), "NetworkPolicy")
+
+    def opened(name, way):
+        rules = found[f"names-{name}"]["spec"][way]
+        return {port for rule in rules for port in ports_of(rule.get("ports", []))}
+
+    assert {(5353, "UDP"), (9777, "TCP")} < opened("edge", "ingress")
+    assert (7945, "UDP") in opened("edge", "egress") & opened("mid", "ingress")
+    assert (7945, "TCP") not in opened("mid", "ingress")
+    assert {(9000, "UDP"), (53, "UDP"), (9000, "TCP")} < opened("mid", "egress")
+    assert opened("dns", "ingress") == {(9000, "TCP"), (9000, "UDP")}
+    assert opened("other", "ingress") == {(9000, "UDP")}
+    assert opened("both", "ingress") == {(9000, "TCP"), (9000, "UDP")}

@@ -2,7 +2,9 @@
 
 import socket
 
-from tierlb.local.connections import is_connected
+import pytest
+
+from tierlb.local.connections import is_connected, takes_datagrams
 
 
 def test_a_port_is_connected_for_as_long_as_somebody_is():
@@ -26,4 +28,20 @@ def test_ipv6_counts_too():
 
 
 def test_without_a_table_nothing_is_known(tmp_path):
-    assert not is_connected(80, (tmp_path / "tcp",))
+    assert not is_connected(80, tmp_path)
+    assert not takes_datagrams(80, tmp_path)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_over_udp_a_port_is_bound_and_connected_for_as_long_as_a_socket_is(host):
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as server:
+        server.bind((host, 0))
+        port = server.getsockname()[1]
+        assert takes_datagrams(port)
+        assert not is_connected(port)
+        with socket.socket(family, socket.SOCK_DGRAM) as client:
+            client.connect((host, port))
+            assert is_connected(port)
+        assert not is_connected(port)
+    assert not takes_datagrams(port)

@@ -11,7 +11,7 @@ from tests.local.fake_processes import APP, SHOP, WEB, grown, started, tier, top
 from tierlb.balance.stop_times import stop_s
 from tierlb.controller.status import State
 from tierlb.local.local_endpoints import CHECK_CONNECTIONS_EVERY_S, WITHDRAWN_S, unknown_command
-from tierlb.model.address import Address
+from tierlb.model.address import Address, Transport
 from tierlb.model.topology import Kind, Pool, Run
 from tierlb.node.process import TOKEN_VARIABLE
 
@@ -84,6 +84,21 @@ async def test_an_endpoint_serves_when_it_accepts_and_is_gone_with_its_process(m
     assert state() == (State.SERVING, 42)
     endpoint.process.on_exit(42)
     assert state() == (State.GONE, None)
+
+
+async def test_an_endpoint_below_a_tier_over_udp_serves_when_it_takes_datagrams(manager):
+    edge = tier("edge", Kind.L4, "app", protocol=Transport.UDP)
+    await grown(manager, topology_of(edge, pools=[attrs.evolve(APP, run=Run("app --port {port}", replicas=1))]))
+    (endpoint,) = manager.endpoints.pools["app"]
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(endpoint.process.watch, 42)
+            await trio.testing.wait_all_tasks_blocked()
+            with socket.create_server(endpoint.address.sockaddr), socket.socket(type=socket.SOCK_DGRAM) as sock:
+                assert endpoint.status.state is State.STARTING
+                sock.bind(endpoint.address.sockaddr)
+                while endpoint.status.state is not State.SERVING:
+                    await manager.controller.signals.wait_progress()
 
 
 async def test_a_process_is_killed_when_the_drain_time_of_its_tier_is_well_over(manager, happened, autojump_clock):

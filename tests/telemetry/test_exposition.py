@@ -22,7 +22,7 @@ def node(name: str, *durations_s: float) -> Exposed:
         HostLoad("app/127.0.0.1:9001", 3, 90, 1, capacity=250.0, share=0.75, parked=2, capacity_age_s=1.5),
         HostLoad('od"d\\na\nme', 0, 5, 5, availability="ejected", report_age_s=0.25),
     )
-    own = NodeLoad(12, 4, 1000, 7, 2, 4096, 8192, 0.5, hosts, short_connects=3, tunnels=1, parked=3)
+    own = NodeLoad(12, 4, 1000, 7, 2, 4096, 8192, 0.5, hosts, short_connects=3, tunnels=1, parked=3, lost_datagrams=5)
     subtree = SubtreeLoad(capacity=500, own_capacity=900, utilisation=0.6, hottest=0.8, ready_leaves=1, leaves=2)
     subtree = attrs.evolve(subtree, capacity_age_s=0.5)
     return Exposed(name, "web", own, subtree, latency)
@@ -48,6 +48,7 @@ def value(samples: Samples, name: str, **labels: str) -> float:
         ("tierlb_errors_total", 7),
         ("tierlb_rejected_total", 2),
         ("tierlb_short_connects_total", 3),
+        ("tierlb_lost_datagrams_total", 5),
         ("tierlb_received_bytes_total", 4096),
         ("tierlb_sent_bytes_total", 8192),
         ("tierlb_connections", 12),

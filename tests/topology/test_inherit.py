@@ -3,9 +3,11 @@
 import attrs
 import pytest
 
+from tierlb.model.address import Transport
 from tierlb.model.topology import Kind, Limits, Paths, Timeouts
 from tierlb.topology.edit import AddTier, RemoveTier, edited
 from tierlb.topology.load import load_text
+from tierlb.topology.verbs import EditError
 
 SHOP = """\
 cluster: shop
@@ -90,3 +92,25 @@ def test_where_nothing_is_set_nothing_is_written():
     plain = SHOP[: SHOP.index("    trusted_peers")] + SHOP[SHOP.index("pools:") :]
     added = edited(plain, AddTier("mid", "l7", between=("edge", "web")))
     assert "  mid:\n    kind: l7\n    to: web\n" in added
+
+
+UDP = """\
+cluster: names
+tiers:
+  edge: {kind: l4, listen: "127.0.0.1:53", protocol: udp, to: inner, responses: 1, timeouts: {idle: 4s}}
+  inner: {kind: l4, protocol: udp, to: dns, responses: 1, timeouts: {idle: 5s}, drain: 3s}
+pools:
+  dns: {endpoints: ["127.0.0.1:9001"]}
+"""
+
+
+@pytest.mark.parametrize("where", [{"between": ("edge", "inner")}, {"above": "edge"}, {"above": "dns"}])
+def test_a_tier_put_in_among_those_over_udp_is_over_udp_too(where):
+    mid = put_in(UDP, "l4", where)["mid"]
+    assert (mid.protocol, mid.responses) == (Transport.UDP, 1)
+    assert mid.timeouts.idle in (4.0, 5.0)
+
+
+def test_an_l7_tier_cannot_stand_among_those_over_udp():
+    with pytest.raises(EditError, match="tier 'inner' is over UDP, and an l7 tier takes HTTP over TCP: write"):
+        edited(UDP, AddTier("mid", Kind.L7, between=("edge", "inner")))

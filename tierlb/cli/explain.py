@@ -91,7 +91,13 @@ def find_entry(status: dict[str, Any], url: str, admin_url: Where) -> TierEntry:
     Raises a UsageError for a URL that leads elsewhere, a ClickException where only connections are balanced.
     """
     tiers = status["tiers"]
-    public = {name: parse_address(tier["listen"]) for name, tier in tiers.items() if tier["listen"]}
+    public = {
+        name: parse_address(tier["listen"])
+        for name, tier in tiers.items()
+        if tier["listen"] and tier.get("protocol") != "udp"
+    }
+    if not public:
+        raise _tcp_only(public)
     speaking = {name: address for name, address in public.items() if not counts_connections(name, tiers)}
     if url.startswith("/"):
         if not speaking:
@@ -240,7 +246,6 @@ def _reachable_address(address: Address, admin_host: str) -> Address:
 
 
 def _tcp_only(places: dict[str, Address]) -> click.ClickException:
-    names = " and ".join(f"{name} ({address})" for name, address in places.items()) or "this cluster"
-    return click.ClickException(
-        f"only HTTP can be explained, and {names} carries plain TCP: no l7 tier stands at or below it"
-    )
+    names = " and ".join(f"{name} ({address})" for name, address in places.items())
+    carries = f"{names} carries plain TCP" if names else "this cluster carries datagrams"
+    return click.ClickException(f"only HTTP can be explained, and {carries}: no l7 tier stands at or below it")

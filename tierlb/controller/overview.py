@@ -40,7 +40,13 @@ class Overview:
         now, desired, topology = trio.current_time(), self._desired.make(), self._registry.topology
         missing, pools = self._readiness.missing(), self._pools(now, desired)
         tiers = {
-            tier.name: TierStatus(tier.kind.value, tier.listen, tier.targets, self._nodes_of(tier.name, now, desired))
+            tier.name: TierStatus(
+                tier.kind.value,
+                tier.listen,
+                tier.targets,
+                self._nodes_of(tier.name, now, desired),
+                tier.protocol.value,
+            )
             for tier in topology.tiers.values()
         }
         down = self._down()

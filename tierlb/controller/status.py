@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from tierlb.balance.availability import Availability
-from tierlb.model.address import Address
+from tierlb.model.address import Address, Transport
 from tierlb.model.load import HostLoad, NodeLoad, SubtreeLoad
 from tierlb.model.topology import Admin
 from tierlb.telemetry.sketch import decode_sketch
@@ -51,12 +51,13 @@ class NodeStatus:
 
 @attrs.frozen
 class TierStatus:
-    """A tier and its nodes, in their order."""
+    """A tier and its nodes, in their order. `protocol`: tcp or udp."""
 
     kind: str
     listen: Address | None
     to: tuple[str, ...]
     nodes: tuple[NodeStatus, ...]
+    protocol: str = Transport.TCP.value
 
 
 @attrs.frozen

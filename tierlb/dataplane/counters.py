@@ -15,7 +15,8 @@ class Counters:
     (balance.kinds). `waited` are the items that are over and were parked at their end. `ended` and `lived_s` count
     client connections that ended and how long they lasted. `piped_bytes` are those of joined sockets, which come to
     `bytes_in` and `bytes_out` as they end. `turned_away` are connections refused because the node was full (also in
-    `rejected`), `gave_way` idle ones that were closed for new ones.
+    `rejected`), `gave_way` idle ones that were closed for new ones. `lost_datagrams` are those that the kernel had no
+    room for.
     """
 
     __slots__ = (
@@ -27,6 +28,7 @@ class Counters:
         "forwarded",
         "gave_way",
         "lived_s",
+        "lost_datagrams",
         "piped_bytes",
         "rejected",
         "seconds",
@@ -51,6 +53,7 @@ class Counters:
         self.bytes_in = 0
         self.bytes_out = 0
         self.piped_bytes = 0
+        self.lost_datagrams = 0
         self.tallies = Tallies()
 
     @property

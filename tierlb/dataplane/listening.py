@@ -110,9 +110,12 @@ class Listening:
 
     def _acceptor(self, listener: Listener, sock: Any) -> Acceptor | DatagramPort:
         if listener.protocol is Transport.UDP:
-            return datagram_port(self._reactor, listener, sock, self._on_newcomer)
+            return datagram_port(self._reactor, listener, sock, self._on_newcomer, self._note_lost)
         room = lambda: ACCEPTS_PER_EVENT  # noqa: E731
         return Acceptor(self._reactor, listener, sock, room, self._on_accept, self._on_exhausted)
+
+    def _note_lost(self, count: int) -> None:
+        self._counters().lost_datagrams += count
 
     def addresses(self, listeners: Iterable[Listener]) -> tuple[Address, ...]:
         """Where they are bound, or were."""

@@ -71,7 +71,7 @@ class Plane:
             broker,
             lambda sock, peer, listener: self.serving.accept(sock, peer, listener),
             lambda listening: self.serving.out_of_descriptors(listening),
-            lambda port, key, source, data: self.serving.newcomer(port, key, source, data),
+            lambda port, key, data: self.serving.newcomer(port, key, data),
             lambda: self.serving.counters,
         )
         self._configured = trio.Event()

@@ -50,7 +50,7 @@ class Front(Served, CappedFront, Protocol):
     def lacks(self) -> tuple[str, ...]: ...
 
 
-def _ignore(port: DatagramPort, key: Any, source: tuple[str, int], data: bytes) -> None:
+def _ignore(port: DatagramPort, key: Any, data: bytes) -> None:
     """A datagram where nothing is served over UDP."""
 
 
@@ -228,6 +228,7 @@ class Runtime(Serving):
             len(self.front.tunnels),
             self.errors.counts.total(),
             total.parked,
+            counters.lost_datagrams,
         )
 
     def subtree(self) -> SubtreeLoad:

@@ -30,7 +30,6 @@ from tierlb.deploy.container import (
     CONTROL_PORT,
     MOUNTED_TOPOLOGY,
     NODE_CONTROL_PORT,
-    POOL_PORT,
     PROBE,
     STATE_DIRECTORY,
     UID,
@@ -38,10 +37,12 @@ from tierlb.deploy.container import (
     file_place,
     node_command,
     pool_command,
+    pool_probe,
     port_problems,
     tls_options,
 )
 from tierlb.deploy.yaml_text import dump
+from tierlb.model.address import ListenAddress, Transport
 from tierlb.model.topology import Pool, Resources, Run, Tier, Topology
 from tierlb.wire.credentials import Principal, Role
 
@@ -257,7 +258,7 @@ def _tier_services(rendering: Rendering, tier: Tier) -> Document:
     topology = rendering.topology
     token = f"{NODE_TOKEN}{tier.name}"
     command = node_command(tier.name, _join_url(rendering, tier.name), tier.name, _compose_secret(token), state=None)
-    ports = {"ports": [f"{address}:{address.port}" for address in published(tier)]} if published(tier) else {}
+    ports = {"ports": list(map(_published_port, published(tier)))} if published(tier) else {}
     return {
         "image": rendering.image,
         "command": _command_words([*command[1:], *(tls_options(SECRETS_PATH) if rendering.tls else ())]),
@@ -276,10 +277,16 @@ def _tier_services(rendering: Rendering, tier: Tier) -> Document:
     }
 
 
+def _published_port(listens: ListenAddress) -> str:
+    """The port of the machine and that of the container, which are the same."""
+    protocol = "" if listens.transport is Transport.TCP else f"/{listens.transport.value}"
+    return f"{listens.address}:{listens.address.port}{protocol}"
+
+
 def _pool_service(rendering: Rendering, pool: Pool, run: Run) -> Document:
     program, *words = pool_command(run)
     own = run.image is None
-    check = {"healthcheck": _health(str(POOL_PORT))} if own else {}
+    check = {"healthcheck": _health(pool_probe(rendering.topology, pool.name))} if own else {}
     return {
         "image": run.image or rendering.image,
         "entrypoint": _command_words([program]),

@@ -13,8 +13,8 @@ Kubernetes (`kubernetes_network.py`).
 from collections.abc import Mapping
 from typing import TypeAlias
 
-from tierlb.model.address import Address
-from tierlb.model.topology import Tier, Topology
+from tierlb.model.address import ListenAddress
+from tierlb.model.topology import Tier, Topology, public_address
 
 CONTROLLER_SERVICE = "controller"
 """The service, and thereby its host name in every network that it shares."""
@@ -48,9 +48,10 @@ def networks(topology: Topology) -> Networks:
     return found
 
 
-def published(tier: Tier) -> tuple[Address, ...]:
+def published(tier: Tier) -> tuple[ListenAddress, ...]:
     """The addresses at which the tier is reached from outside."""
-    return tuple(address for address in (tier.listen, tier.agent_check) if address is not None)
+    checks = ListenAddress(tier.agent_check) if tier.agent_check is not None else None
+    return tuple(address for address in (public_address(tier), checks) if address is not None)
 
 
 def joined_networks(all_networks: Networks, service: str) -> dict[str, dict[str, list[str]]]:

@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import tierlb
+from tierlb.model.address import Transport
 from tierlb.model.topology import Run, Topology
+from tierlb.topology.allot import transports_to
 from tierlb.topology.source import read_source
 from tierlb.topology.typed import Scalar
 
@@ -98,6 +100,11 @@ def pool_command(run: Run) -> ContainerCommand:
     """One endpoint, listening on all interfaces at POOL_PORT."""
     words = shlex.split(run.command)
     return tuple(word.replace("{host}", EVERY_ADDRESS).replace("{port}", str(POOL_PORT)) for word in words)
+
+
+def pool_probe(topology: Topology, pool: str) -> str:
+    """What `PROBE` looks at in the container of an endpoint: whether it takes what is sent to it."""
+    return str(POOL_PORT) if Transport.TCP in transports_to(topology, pool) else f"udp:{POOL_PORT}"
 
 
 def tls_options(directory: str) -> ContainerCommand:

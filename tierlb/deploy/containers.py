@@ -137,7 +137,8 @@ def awaited(document: Document, scene: Scene) -> tuple[str, ...]:
 
 
 def in_use(table: str, address: str) -> int:
-    """How many connections exist at this address, from the text of /proc/net/tcp."""
+    """How many connections, or sockets of sessions over UDP, exist at this address, from the text of /proc/net/tcp and
+    /proc/net/udp, one after the other."""
     return sum(
         _label_text(local_host) == address and bool(DATA_PORTS & {int(local_port, 16), int(remote_port, 16)})
         for local_host, local_port, remote_port in _established(table)
@@ -195,7 +196,9 @@ def _stays(name: str, spec: Document) -> bool:
 
 
 def _published(spec: Mapping[str, Any]) -> Iterator[str]:
-    return (port.rpartition(":")[0] for port in spec.get("ports", ()))
+    for port in spec.get("ports", ()):
+        address, _, inside = port.rpartition(":")
+        yield address + inside[inside.find("/") :] if "/" in inside else address
 
 
 def _topology_services(scene: Scene) -> tuple[str, ...]:

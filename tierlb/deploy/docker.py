@@ -35,7 +35,7 @@ PROJECT_LABEL, SERVICE_LABEL = "com.docker.compose.project", "com.docker.compose
 NUMBER_LABEL, NETWORK_LABEL = "com.docker.compose.container-number", "com.docker.compose.network"
 ONCE_LABEL = "com.docker.compose.oneoff"
 PLUGIN, STANDALONE = ("docker", "compose"), ("docker-compose",)
-TCP_TABLE = (*PYTHON, "-c", "print(open('/proc/net/tcp').read())")
+CONNECTION_TABLES = (*PYTHON, "-c", "print(open('/proc/net/tcp').read() + open('/proc/net/udp').read())")
 MOST_ERROR_CHARS = 600
 
 
@@ -164,7 +164,8 @@ def _compose() -> tuple[str, ...]:
 def _container_state(found: Any, networks: dict[str, str]) -> Container:
     labels, state = found["Config"]["Labels"], found["State"]
     joined = found["NetworkSettings"]["Networks"]
-    bindings = (binding for each in (found["HostConfig"]["PortBindings"] or {}).values() for binding in each or ())
+    bindings = found["HostConfig"]["PortBindings"] or {}
+    places = [(binding, port) for port, each in bindings.items() for binding in each or ()]
     return Container(
         found["Id"],
         labels[SERVICE_LABEL],
@@ -173,16 +174,18 @@ def _container_state(found: Any, networks: dict[str, str]) -> Container:
         state["Running"],
         state["Running"] and state.get("Health", {"Status": "healthy"})["Status"] == "healthy",
         {networks[name]: joined[name]["IPAddress"] for name in joined if name in networks},
-        frozenset(_service_place(each["HostIp"], each["HostPort"]) for each in bindings),
+        frozenset(_service_place(each["HostIp"], each["HostPort"], port) for each, port in places),
     )
 
 
-def _service_place(host: str, port: str) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+def _service_place(host: str, port: str, inside: str) -> str:
+    """`inside`: the port in the container, with its protocol."""
+    protocol = "/udp" if inside.endswith("/udp") else ""
+    return (f"[{host}]:{port}" if ":" in host else f"{host}:{port}") + protocol
 
 
 def _is_idle(container: Container, network: str) -> bool:
-    return not in_use(_run_compose("docker", "exec", container.id, *TCP_TABLE), container.networks[network])
+    return not in_use(_run_compose("docker", "exec", container.id, *CONNECTION_TABLES), container.networks[network])
 
 
 def _called(container: Container) -> str:

@@ -31,15 +31,19 @@ from tierlb.deploy.container import (
 from tierlb.deploy.kubernetes_names import CONTROLLER_NAME, PUBLIC, Labels, ManifestPlan
 from tierlb.deploy.kubernetes_network import policies
 from tierlb.deploy.kubernetes_pods import (
+    PORTS_OF_POOLS,
     TLS_FILES,
     controller_pod,
     endpoint_pod,
+    is_probed,
     node_pod,
     state_claims,
     store_keys,
 )
 from tierlb.deploy.yaml_text import documents
+from tierlb.model.address import Transport
 from tierlb.model.topology import Pool, Run, Tier
+from tierlb.topology.allot import transports_to
 
 OLDEST = "1.30"
 """The first version in which a container can sleep before it ends, whatever programs its image has."""
@@ -100,6 +104,8 @@ def kubernetes_warnings(plan: ManifestPlan) -> list[str]:
             found.append(f"pools.{pool.name}.endpoints: {local[0]} is each pod itself: name a host that pods can reach")
         if pool.run is not None and "{host}" not in pool.run.command:
             found.append(f"pools.{pool.name}.run.command: must listen on all addresses in a container: use {{host}}")
+        if pool.run is not None and pool.run.image is not None and not is_probed(plan, pool):
+            found.append(f"pools.{pool.name}.run: no probe is for UDP, so its pods count as ready as soon as they run")
     return found
 
 
@@ -120,7 +126,7 @@ def _objects(plan: ManifestPlan) -> Iterator[Object]:
 def _controller_manifests(plan: ManifestPlan) -> Iterator[Object]:
     name, selector = plan.name(CONTROLLER_NAME), plan.controller_selector()
     labels = plan.labels(CONTROLLER_NAME, {})
-    yield _discovery(plan, name, labels, selector, {"control": CONTROL_PORT}, ready_only=False)
+    yield _discovery(plan, name, labels, selector, [_service_port("control", CONTROL_PORT)], ready_only=False)
     digest = hashlib.sha256(plan.text.encode()).hexdigest()
     spec = {
         "serviceName": name,
@@ -138,7 +144,8 @@ def _controller_manifests(plan: ManifestPlan) -> Iterator[Object]:
 def _endpoints(plan: ManifestPlan, pool: Pool, run: Run) -> Iterator[Object]:
     name, selector = plan.name(pool.name), plan.pool_selector(pool.name)
     labels = plan.labels("pool", selector)
-    yield _discovery(plan, name, labels, selector, {"items": POOL_PORT}, ready_only=True)
+    ports = [_service_port(PORTS_OF_POOLS[each], POOL_PORT, each) for each in _sorted_transports(plan, pool)]
+    yield _discovery(plan, name, labels, selector, ports, ready_only=True)
     yield _object(
         plan,
         "apps/v1",
@@ -153,9 +160,9 @@ def _endpoints(plan: ManifestPlan, pool: Pool, run: Run) -> Iterator[Object]:
 def _tier_manifests(plan: ManifestPlan, tier: Tier) -> Iterator[Object]:
     name, selector = plan.name(tier.name), plan.tier_selector(tier.name)
     labels = plan.labels("tier", selector)
-    ports = {"control": NODE_CONTROL_PORT}
+    ports = [_service_port("control", NODE_CONTROL_PORT)]
     if plan.topology.parents(tier.name):
-        ports["data"] = NODE_DATA_PORT
+        ports.append(_service_port("data", NODE_DATA_PORT, tier.protocol))
     yield _discovery(plan, name, labels, selector, ports, ready_only=False)
     template = node_pod(plan, tier)
     if plan.on_each_machine(tier):
@@ -185,31 +192,35 @@ def _rolled(selector: Labels) -> Object:
 
 
 def _discovery(
-    plan: ManifestPlan, name: str, labels: Labels, selector: Labels, ports: dict[str, int], *, ready_only: bool
+    plan: ManifestPlan, name: str, labels: Labels, selector: Labels, ports: list[Object], *, ready_only: bool
 ) -> Object:
     spec = {
         "clusterIP": "None",
         "publishNotReadyAddresses": not ready_only,
         "selector": selector,
-        "ports": [_service_port(port, number) for port, number in ports.items()],
+        "ports": ports,
     }
     return _object(plan, "v1", "Service", name, labels, spec)
 
 
+def _sorted_transports(plan: ManifestPlan, pool: Pool) -> list[Transport]:
+    return sorted(transports_to(plan.topology, pool.name), key=lambda each: each.value)
+
+
 def _public_service(plan: ManifestPlan, tier: Tier, labels: Labels, selector: Labels) -> Object:
     """Traffic stays on the machine where it arrives, so that the nodes see their clients' addresses."""
-    outside = ((PUBLIC, tier.listen), ("agent-check", tier.agent_check))
+    outside = ((PUBLIC, tier.listen, tier.protocol), ("agent-check", tier.agent_check, Transport.TCP))
     spec = {
         "type": "LoadBalancer",
         "externalTrafficPolicy": "Local",
         "selector": selector,
-        "ports": [_service_port(port, address.port) for port, address in outside if address is not None],
+        "ports": [_service_port(name, address.port, each) for name, address, each in outside if address is not None],
     }
     return _object(plan, "v1", "Service", plan.name(tier.name, PUBLIC), labels, spec)
 
 
-def _service_port(name: str, number: int) -> Object:
-    return {"name": name, "port": number, "targetPort": name, "protocol": "TCP"}
+def _service_port(name: str, number: int, transport: Transport = Transport.TCP) -> Object:
+    return {"name": name, "port": number, "targetPort": name, "protocol": transport.value.upper()}
 
 
 def _disruption(plan: ManifestPlan, name: str, labels: Labels, selector: Labels) -> Object:

@@ -15,7 +15,9 @@ from typing import Any
 
 from tierlb.deploy.container import CONTROL_PORT, NODE_CONTROL_PORT, NODE_DATA_PORT, POOL_PORT
 from tierlb.deploy.kubernetes_names import CONTROLLER_NAME, KUBERNETES_CLUSTER_LABEL, TIER_LABEL, Labels, ManifestPlan
+from tierlb.model.address import Transport
 from tierlb.model.topology import Pool, Tier
+from tierlb.topology.allot import transports_to
 
 DNS_PORTS = (53, 5353)
 """The second is the DNS port of OpenShift, behind a Service at the first: policies apply to the port behind."""
@@ -78,11 +80,12 @@ def _from_controller(plan: ManifestPlan) -> list[NetworkRule]:
 
 def _to_tier(plan: ManifestPlan, tier: Tier) -> list[NetworkRule]:
     rules: list[NetworkRule] = []
-    public = [address.port for address in (tier.listen, tier.agent_check) if address is not None]
+    public = [_open_port(tier.listen.port, tier.protocol)] if tier.listen is not None else []
+    public += [_tcp(tier.agent_check.port)] if tier.agent_check is not None else []
     if public:
-        rules.append({"ports": [_tcp(port) for port in public]})
+        rules.append({"ports": public})
     if senders := _sender_pods(plan, tier.name):
-        rules.append({"from": senders, "ports": [_tcp(NODE_DATA_PORT)]})
+        rules.append({"from": senders, "ports": [_open_port(NODE_DATA_PORT, tier.protocol)]})
     scraper = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": plan.options.scraper}}}
     rules.append({"from": [*map(_pods, plan.reporters(tier)), scraper], "ports": [_tcp(NODE_CONTROL_PORT)]})
     return rules
@@ -94,23 +97,30 @@ def _from_tier(plan: ManifestPlan, tier: Tier) -> list[NetworkRule]:
         rules.append({"to": senders, "ports": [_tcp(NODE_CONTROL_PORT)]})
     for target in tier.targets:
         if target in plan.topology.tiers:
-            rules.append({"to": [_pods(plan.tier_selector(target))], "ports": [_tcp(NODE_DATA_PORT)]})
+            port = _open_port(NODE_DATA_PORT, tier.protocol)
+            rules.append({"to": [_pods(plan.tier_selector(target))], "ports": [port]})
         else:
-            rules += _to_endpoints(plan, plan.topology.pools[target])
+            rules += _to_endpoints(plan, tier, plan.topology.pools[target])
     return rules
 
 
-def _to_endpoints(plan: ManifestPlan, pool: Pool) -> Iterator[NetworkRule]:
+def _to_endpoints(plan: ManifestPlan, tier: Tier, pool: Pool) -> Iterator[NetworkRule]:
+    """Health checks are over TCP, whatever the traffic is over."""
+    transports = [tier.protocol]
+    if pool.health is not None and Transport.TCP not in transports:
+        transports.append(Transport.TCP)
     check = [_tcp(pool.agent_check_port)] if pool.agent_check_port is not None else []
     if pool.dns is not None:
         yield ANYTHING
     elif pool.run is not None:
-        yield {"to": [_pods(plan.pool_selector(pool.name))], "ports": [_tcp(POOL_PORT), *check]}
+        opened = [_open_port(POOL_PORT, transport) for transport in transports]
+        yield {"to": [_pods(plan.pool_selector(pool.name))], "ports": [*opened, *check]}
     elif pool.agents:
         yield {"to": [_pods(plan.pool_selector(pool.name))]}
     for host, ports in _by_host(pool).items():
         bits = 128 if ":" in host else 32
-        yield {"to": [{"ipBlock": {"cidr": f"{host}/{bits}"}}], "ports": [*map(_tcp, ports), *check]}
+        opened = [_open_port(port, transport) for port in ports for transport in transports]
+        yield {"to": [{"ipBlock": {"cidr": f"{host}/{bits}"}}], "ports": [*opened, *check]}
 
 
 def _by_host(pool: Pool) -> dict[str, list[int]]:
@@ -121,7 +131,8 @@ def _by_host(pool: Pool) -> dict[str, list[int]]:
 
 
 def _to_pool(plan: ManifestPlan, pool: Pool) -> list[NetworkRule]:
-    ports = [_tcp(POOL_PORT)]
+    transports = set(transports_to(plan.topology, pool.name)) | ({Transport.TCP} if pool.health is not None else set())
+    ports = [_open_port(POOL_PORT, transport) for transport in Transport if transport in transports]
     if pool.agent_check_port is not None:
         ports.append(_tcp(pool.agent_check_port))
     return [{"from": _sender_pods(plan, pool.name), "ports": ports}]
@@ -140,4 +151,8 @@ def _pods(labels: Labels) -> NetworkRule:
 
 
 def _tcp(port: int) -> NetworkRule:
-    return {"protocol": "TCP", "port": port}
+    return _open_port(port, Transport.TCP)
+
+
+def _open_port(port: int, transport: Transport) -> NetworkRule:
+    return {"protocol": transport.value.upper(), "port": port}

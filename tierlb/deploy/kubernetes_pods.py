@@ -35,11 +35,14 @@ from tierlb.deploy.container import (
     file_place,
     node_command,
     pool_command,
+    pool_probe,
     store_files,
     tls_options,
 )
 from tierlb.deploy.kubernetes_names import CONTROLLER_NAME, Labels, ManifestPlan
+from tierlb.model.address import Transport
 from tierlb.model.topology import Pool, Resources, Run, Tier
+from tierlb.topology.allot import transports_to
 from tierlb.topology.source import read_source
 
 ENDING_S = 30
@@ -69,6 +72,8 @@ LOCKED: Spec = {
 }
 POD_SECURITY: Spec = {"seccompProfile": {"type": "RuntimeDefault"}}
 UNPRIVILEGED_UID: Spec = {"runAsNonRoot": True, "runAsUser": UID, "runAsGroup": UID, "fsGroup": UID, **POD_SECURITY}
+PORTS_OF_POOLS = {Transport.TCP: "items", Transport.UDP: "datagrams"}
+"""The names of an endpoint's port, which has one number for both."""
 
 
 @attrs.frozen
@@ -125,14 +130,25 @@ def controller_pod(plan: ManifestPlan, digest: str) -> Spec:
     }
 
 
+def is_probed(plan: ManifestPlan, pool: Pool) -> bool:
+    """Whether it can be seen that an endpoint takes what is sent to it. For datagrams Kubernetes has no probe, and only
+    tierlb's own image has a program for that."""
+    own = pool.run is not None and pool.run.image is None
+    return own or Transport.TCP in transports_to(plan.topology, pool.name)
+
+
 def endpoint_pod(plan: ManifestPlan, pool: Pool, run: Run) -> Spec:
     """The pod template of a pool's endpoints. They are ready when they accept connections; their health is judged by
     the nodes, which keep some of them in use where all are bad."""
     mounts = [_scratch("tmp", "/tmp")] if run.image is None else []  # noqa: S108 (of the container, which is its own)
     container = _pod_container(plan, "endpoint", pool_command(run), mounts, run.resources)
-    container["ports"] = [_port("items", POOL_PORT)]
-    accepts = {"tcpSocket": {"port": "items"}}
-    container |= _probes(accepts, accepts)
+    transports = transports_to(plan.topology, pool.name)
+    container["ports"] = [_port(PORTS_OF_POOLS[each], POOL_PORT, each) for each in Transport if each in transports]
+    if is_probed(plan, pool):
+        accepts: Spec = {"exec": {"command": [*PROBE, pool_probe(plan.topology, pool.name)]}}
+        if Transport.TCP in transports:
+            accepts = {"tcpSocket": {"port": "items"}}
+        container |= _probes(accepts, accepts)
     selector = plan.pool_selector(pool.name)
     ending_s = stop_whole_s(plan.topology, pool.name)
     spec = _pod(plan, selector, _lingering(container, POOL_LINGER_S), mounts, ending_s, POOL_LINGER_S)
@@ -229,9 +245,9 @@ def _lingering(container: Spec, linger_s: int) -> Spec:
 def _node_ports(plan: ManifestPlan, tier: Tier) -> list[Spec]:
     ports = [_port("control", NODE_CONTROL_PORT)]
     if plan.topology.parents(tier.name):
-        ports.append(_port("data", NODE_DATA_PORT))
-    outside = (("public", tier.listen), ("agent-check", tier.agent_check))
-    public = [_port(name, address.port) for name, address in outside if address is not None]
+        ports.append(_port("data", NODE_DATA_PORT, tier.protocol))
+    outside = (("public", tier.listen, tier.protocol), ("agent-check", tier.agent_check, Transport.TCP))
+    public = [_port(name, address.port, transport) for name, address, transport in outside if address is not None]
     if plan.on_each_machine(tier):
         public = [{**port, "hostPort": port["containerPort"]} for port in public]
     return ports + public
@@ -269,8 +285,8 @@ def _probes(starts: Spec, is_ready: Spec, lives: Spec | None = None) -> Spec:
     return probes
 
 
-def _port(name: str, number: int) -> Spec:
-    return {"name": name, "containerPort": number, "protocol": "TCP"}
+def _port(name: str, number: int, transport: Transport = Transport.TCP) -> Spec:
+    return {"name": name, "containerPort": number, "protocol": transport.value.upper()}
 
 
 def _scraped(plan: ManifestPlan) -> Labels:

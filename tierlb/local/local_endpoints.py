@@ -1,7 +1,8 @@
 """The endpoints that pools with `run` start on this machine.
 
-The nodes send to an endpoint as soon as it accepts connections. Before one is stopped its address is withdrawn; the
-process is asked to end when no connection to it is left, or after the drain time of its pool.
+The nodes send to an endpoint as soon as it accepts connections; where tiers over UDP send to it, as soon as it has a
+UDP socket at its port. Before one is stopped its address is withdrawn; the process is asked to end when no connection
+to it is left, or after the drain time of its pool.
 """
 
 import shlex
@@ -13,23 +14,29 @@ import trio
 
 from tierlb.controller.controller import Controller
 from tierlb.controller.status import EndpointStatus, State
-from tierlb.local.connections import is_connected
+from tierlb.local.connections import is_connected, takes_datagrams
 from tierlb.local.launcher import Launcher, search_path
 from tierlb.local.managed_process import ManagedProcess
 from tierlb.local.ports import FreePorts
-from tierlb.model.address import Address
+from tierlb.model.address import Address, Transport
 from tierlb.model.topology import Pool, Run, Topology
 from tierlb.net.self_connect import open_stream
+from tierlb.topology.allot import transports_to
 
 WITHDRAWN_S = 0.5
 """Within it every node that answers has the snapshot without the endpoint."""
 CONNECT_EVERY_S = 0.02
+BOUND_EVERY_S = 0.1
+"""The table of all UDP sockets takes longer to read than a connect does."""
 CHECK_CONNECTIONS_EVERY_S = 0.25
 
 
-async def wait_accepting(address: Address) -> None:
-    """Return once a connection to the address is accepted."""
-    while True:
+async def wait_accepting(address: Address, transports: Collection[Transport]) -> None:
+    """Return once the address takes what senders have for it."""
+    if Transport.UDP in transports:
+        while not takes_datagrams(address.port):  # noqa: ASYNC110 (the kernel does not notify)
+            await trio.sleep(BOUND_EVERY_S)
+    while Transport.TCP in transports:
         try:
             stream = await open_stream(address.host, address.port)
         except OSError:
@@ -46,6 +53,7 @@ class LocalEndpoint:
     pool: str
     address: Address
     command: str
+    transports: frozenset[Transport] = frozenset({Transport.TCP})
     process: ManagedProcess = attrs.field(init=False)
     status: EndpointStatus = attrs.field(init=False)
     surplus: bool = False
@@ -59,7 +67,7 @@ class LocalEndpoints:
     controller: Controller
     launcher: Launcher
     ports: FreePorts
-    wait_accepting: Callable[[Address], Awaitable[None]] = wait_accepting
+    wait_accepting: Callable[[Address, Collection[Transport]], Awaitable[None]] = wait_accepting
     is_connected: Callable[[int], bool] = is_connected
     pools: dict[str, list[LocalEndpoint]] = attrs.field(factory=dict, init=False)
 
@@ -67,7 +75,7 @@ class LocalEndpoints:
         """Start what the topology names and is not there. What it no longer names goes on for now."""
         for pool in topology.pools.values():
             if pool.run is not None:
-                self._grow_pool(pool, pool.run)
+                self._grow_pool(pool, pool.run, transports_to(topology, pool.name))
         for name, endpoints in self.pools.items():
             surplus = self._surplus(topology, name)
             for endpoint in endpoints:
@@ -89,11 +97,11 @@ class LocalEndpoints:
             if pools is None or name in pools:
                 yield from ((name, endpoint.process) for endpoint in endpoints)
 
-    def _grow_pool(self, pool: Pool, run: Run) -> None:
+    def _grow_pool(self, pool: Pool, run: Run, transports: frozenset[Transport]) -> None:
         endpoints = self.pools.setdefault(pool.name, [])
         there = sum(endpoint.command == run.command for endpoint in endpoints)
         for _ in range(run.replicas - there):
-            endpoints.append(self._start(pool, run, self.ports.take()))
+            endpoints.append(self._start(pool, run, self.ports.take(), transports))
 
     def _surplus(self, topology: Topology, pool: str) -> list[LocalEndpoint]:
         endpoints, wanted = self.pools[pool], topology.pools.get(pool)
@@ -109,8 +117,8 @@ class LocalEndpoints:
         elif endpoint in self.pools.get(endpoint.pool, ()):
             self.controller.endpoints.note(endpoint.pool, endpoint.status)
 
-    def _start(self, pool: Pool, run: Run, port: int) -> LocalEndpoint:
-        endpoint = LocalEndpoint(pool.name, Address("127.0.0.1", port), run.command)
+    def _start(self, pool: Pool, run: Run, port: int, transports: frozenset[Transport]) -> LocalEndpoint:
+        endpoint = LocalEndpoint(pool.name, Address("127.0.0.1", port), run.command, transports)
 
         def note(state: State, pid: int | None) -> None:
             endpoint.status = EndpointStatus(endpoint.address, state, pid)
@@ -118,7 +126,7 @@ class LocalEndpoints:
 
         async def watch(pid: int) -> None:
             note(State.STARTING, pid)
-            await self.wait_accepting(endpoint.address)
+            await self.wait_accepting(endpoint.address, endpoint.transports)
             note(State.SERVING, pid)
 
         def on_exit(pid: int) -> None:

@@ -49,7 +49,7 @@ class NodeLoad:
     new ones. `shortages` names what the node lacks now, in sentences for an operator. `short_connects` counts connects
     to hosts that failed because this machine lacked something. `tunnels` are the upgraded connections among those in
     flight. `internal_errors` are those of the process that a barrier caught. `parked` are the items in flight that wait
-    for something other than their host, tunnels included.
+    for something other than their host, tunnels included. `lost_datagrams` are those that the kernel had no room for.
     """
 
     connections: int
@@ -68,6 +68,7 @@ class NodeLoad:
     tunnels: int = 0
     internal_errors: int = 0
     parked: int = 0
+    lost_datagrams: int = 0
 
 
 @attrs.frozen

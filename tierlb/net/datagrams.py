@@ -6,6 +6,8 @@ the machine, they leave from the address that was asked (IP_PKTINFO): from anoth
 
 No datagram is passed on in part: the buffer is larger than the largest one.
 
+Where the C module is built (net/io.py), `BatchPort` reads and writes many datagrams with one system call.
+
 A port that is taken out of service reads no more, or for its sessions alone, and closes with the last of them.
 """
 
@@ -19,9 +21,12 @@ from mypy_extensions import mypyc_attr
 
 from tierlb.model.address import Address
 from tierlb.model.snapshot import Listener
+from tierlb.net.io import IN_C, recvmmsg, sendmmsg
+from tierlb.net.io_twin import BATCH, Datagram
 from tierlb.net.networks import AcceptedNetworks
 from tierlb.net.reactor import READ, Reactor
 from tierlb.net.self_connect import reached_itself
+from tierlb.net.sockaddr import unpack_sockaddr
 from tierlb.net.wheel import Timed
 
 DATAGRAMS_PER_EVENT: Final = 64
@@ -35,9 +40,6 @@ IP_PKTINFO: Final = 8
 """<linux/in.h>; the socket module has no name for it."""
 CONTROL_BYTES: Final = 64
 """Room for one control message with the address that was asked."""
-
-SocketAddress = tuple[Any, ...]
-"""As the socket module has it: host, port, and over IPv6 flow and scope."""
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -55,23 +57,25 @@ class DatagramSession(Timed):
         raise NotImplementedError
 
 
-OnNewcomer = Callable[["DatagramPort", Any, tuple[str, int], bytes], None]
-"""Port, the client's key at it, its host and port, and what it sent."""
+OnNewcomer = Callable[["DatagramPort", Any, bytes], None]
+"""Port, the client's key at it, and what it sent."""
+OnLost = Callable[[int], None]
+"""So many answers that the kernel did not take."""
 
 
 class DatagramPort:
     """One socket. `sessions` by their clients' keys, here the addresses. `burst`: how many datagrams are read in a row,
-    as many as were there lately: a read that finds nothing costs as much as one that does. `lost`: answers that the
-    kernel did not take. `watching`: it reads. `ended`: it is out of service, and closes with the last session."""
+    as many as were there lately: a read that finds nothing costs as much as one that does. `watching`: it reads.
+    `ended`: it is out of service, and closes with the last session."""
 
     __slots__ = (
         "_fd",
         "_networks",
+        "_on_lost",
         "_on_newcomer",
         "burst",
         "ended",
         "listener",
-        "lost",
         "reactor",
         "sessions",
         "sock",
@@ -79,18 +83,20 @@ class DatagramPort:
         "watching",
     )
 
-    def __init__(self, reactor: Reactor, listener: Listener, sock: socket.socket, on_newcomer: OnNewcomer) -> None:
+    def __init__(
+        self, reactor: Reactor, listener: Listener, sock: socket.socket, on_newcomer: OnNewcomer, on_lost: OnLost
+    ) -> None:
         self.reactor = reactor
         self.listener = listener
         self.sock = sock
         self.sessions: dict[Hashable, DatagramSession] = {}
         self.burst = 1
-        self.lost = 0
         self.strangers = 0
         self.ended = False
         self.watching = True
         self._on_newcomer = on_newcomer
-        self._networks = AcceptedNetworks(listener.accept_from)
+        self._on_lost = on_lost
+        self._networks = AcceptedNetworks(listener.accept_from) if listener.accept_from else None
         self._fd = sock.fileno()
         reactor.add(self._fd, READ, self._ready)
 
@@ -99,7 +105,7 @@ class DatagramPort:
         try:
             self.sock.sendto(data, client)
         except OSError:
-            self.lost += 1
+            self._on_lost(1)
 
     def take_from(self, other: socket.socket) -> None:
         """Take what waits in the buffer of another socket at this address, at most a turn's worth."""
@@ -110,10 +116,10 @@ class DatagramPort:
         """One datagram and its client's key. Raises OSError."""
         return sock.recvfrom(MOST_DATAGRAM_BYTES)
 
-    def _address_of(self, client: Any) -> SocketAddress:
-        """Where the client with this key is."""
-        address: SocketAddress = client
-        return address
+    def source_of(self, client: Any) -> tuple[str, int]:
+        """Host and port of the client with this key."""
+        host, number = client[:2]
+        return host, number
 
     def _ready(self, mask: int) -> None:
         burst = self.burst
@@ -122,33 +128,29 @@ class DatagramPort:
 
     def _read(self, sock: socket.socket, most: int) -> int:
         """Pass on what is there; how many datagrams that was."""
-        find, count = self.sessions.get, 0
+        count = 0
         while count < most:
             try:
                 data, client = self._receive(sock)
             except BlockingIOError:
                 break
             count += 1
-            session = find(client)
-            if session is None:
-                self._welcome(client, data)
-                continue
-            try:
-                session.ask(data)
-            except Exception as error:  # those behind it are to be read all the same
-                self.reactor.crashed(session, error)
+            self._pass_on(data, client)
         return count
 
-    def _welcome(self, client: Hashable, data: bytes) -> None:
-        """One whose client has no session."""
-        address = self._address_of(client)
-        if not self._networks.accept(address[0]):
-            self.strangers += 1
-            return
+    def _pass_on(self, data: bytes, client: Any) -> None:
+        """To the client's session, or as a newcomer's; those behind it are to be read whatever comes of it."""
+        session = self.sessions.get(client)
         try:
-            self._on_newcomer(self, client, address[:2], data)
+            if session is not None:
+                session.ask(data)
+                return
+            if self._networks is None or self._networks.accept(self.source_of(client)[0]):
+                self._on_newcomer(self, client, data)
+            else:
+                self.strangers += 1
         except Exception as error:
-            self.reactor.report(error)
+            self.reactor.crashed(session, error)
 
     def leave(self, client: Hashable) -> None:
         """The session of this client is over."""
@@ -190,16 +192,73 @@ class WildcardPort(DatagramPort):
         try:
             self.sock.sendmsg((data,), client[1], 0, client[0])
         except OSError:
-            self.lost += 1
+            self._on_lost(1)
 
     @staticmethod
     def _receive(sock: socket.socket) -> tuple[bytes, Any]:
         data, control, _, address = sock.recvmsg(MOST_DATAGRAM_BYTES, CONTROL_BYTES)
         return data, (address, tuple(map(_for_answers, control)))
 
-    def _address_of(self, client: Any) -> SocketAddress:
-        address: SocketAddress = client[0]
-        return address
+    def source_of(self, client: Any) -> tuple[str, int]:
+        host, number = client[0][:2]
+        return host, number
+
+
+class BatchPort(DatagramPort):
+    """A port where the C module reads and writes many datagrams at a time. A client's key is its address as the kernel
+    has it. Answers of one turn of the reactor leave together."""
+
+    __slots__ = ("_outbox", "queued")
+
+    def __init__(
+        self, reactor: Reactor, listener: Listener, sock: socket.socket, on_newcomer: OnNewcomer, on_lost: OnLost
+    ) -> None:
+        super().__init__(reactor, listener, sock, on_newcomer, on_lost)
+        self.queued = False
+        self._outbox: list[Datagram] = []
+
+    def answer(self, data: bytes, client: Any) -> None:
+        self._outbox.append((data, client))
+        if len(self._outbox) >= BATCH:
+            self._flush()
+        elif not self.queued:
+            self.reactor.ready.add(self)
+
+    def on_turn(self) -> None:
+        """The end of a batch of events."""
+        self._flush()
+
+    def _flush(self) -> None:
+        outbox, self._outbox = self._outbox, []
+        while outbox:
+            try:
+                sent = sendmmsg(self.sock, outbox)
+            except OSError:  # the first one cannot be sent
+                self._on_lost(1)
+                sent = 1
+            if not sent:
+                self._on_lost(len(outbox))
+                return
+            outbox = outbox[sent:]
+
+    def leave(self, client: Hashable) -> None:
+        if self.ended:
+            self._flush()
+        super().leave(client)
+
+    def _read(self, sock: socket.socket, most: int) -> int:
+        count = 0
+        while count < most:
+            found = recvmmsg(sock)
+            for data, client in found:
+                self._pass_on(data, client)
+            count += len(found)
+            if len(found) < BATCH:
+                break
+        return count
+
+    def source_of(self, client: Any) -> tuple[str, int]:
+        return unpack_sockaddr(client)[:2]
 
 
 def _for_answers(control: tuple[int, int, bytes]) -> tuple[int, int, bytes]:
@@ -211,10 +270,16 @@ def _for_answers(control: tuple[int, int, bytes]) -> tuple[int, int, bytes]:
     return level, kind, info
 
 
-def datagram_port(reactor: Reactor, listener: Listener, sock: socket.socket, on_newcomer: OnNewcomer) -> DatagramPort:
+def datagram_port(
+    reactor: Reactor, listener: Listener, sock: socket.socket, on_newcomer: OnNewcomer, on_lost: OnLost
+) -> DatagramPort:
     """The port of a bound socket."""
-    kind = WildcardPort if _is_wildcard(sock.getsockname()[0]) else DatagramPort
-    return kind(reactor, listener, sock, on_newcomer)
+    kind = DatagramPort
+    if _is_wildcard(sock.getsockname()[0]):
+        kind = WildcardPort
+    elif IN_C:
+        kind = BatchPort
+    return kind(reactor, listener, sock, on_newcomer, on_lost)
 
 
 def open_datagram_socket(address: Address, *, shared: bool) -> socket.socket:
@@ -256,6 +321,6 @@ def dial_datagrams(address: Address, port_at_risk: int) -> tuple[socket.socket, 
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, 0)
     code = sock.connect_ex(address.sockaddr)
-    if not code and port_at_risk and reached_itself(sock):
+    if not code and port_at_risk and sock.getsockname()[1] == port_at_risk and reached_itself(sock):
         code = errno.ECONNREFUSED
     return sock, code

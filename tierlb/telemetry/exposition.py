@@ -49,6 +49,7 @@ COUNTERS: Sequence[Read] = (
     ("turned_away", "Connections refused because the node was full", lambda e: e.own.turned_away),
     ("gave_way", "Idle connections closed because the node was full", lambda e: e.own.gave_way),
     ("short_connects", "Connects that failed for want of something on this machine", lambda e: e.own.short_connects),
+    ("lost_datagrams", "Datagrams that the kernel had no room for", lambda e: e.own.lost_datagrams),
     ("received_bytes", "Bytes from clients", lambda e: e.own.bytes_in),
     ("sent_bytes", "Bytes to clients", lambda e: e.own.bytes_out),
 )

@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from tierlb.model.address import Address
+from tierlb.model.address import Address, Transport
 from tierlb.model.snapshot import Destination, FoundEndpoint, HostSpec, Listener, PoolSettings, Rule, Send, Snapshot
 from tierlb.model.topology import Action, Admin, Forward, Kind, Override, Pool, Redirect, Respond, Share, Tier, Topology
 
@@ -57,6 +57,11 @@ class Present:
 def reports_to(topology: Topology, name: str) -> tuple[str, ...]:
     """The tiers whose nodes are parents of the tier or pool `name`; none: it reports to the controller."""
     return tuple(parent.name for parent in topology.parents(name))
+
+
+def transports_to(topology: Topology, pool: str) -> frozenset[Transport]:
+    """What the tiers that send to the pool send there; TCP where none does."""
+    return frozenset(parent.protocol for parent in topology.parents(pool)) or frozenset({Transport.TCP})
 
 
 def ways_to(topology: Topology, name: str) -> frozenset[str]:

@@ -1,8 +1,8 @@
 """Settings that a tier put in front of another one takes over, so that a request meets nothing new but one hop.
 
-They decide whether a request passes, and in which form: timeouts, limits, trusted peers, how paths are forwarded, and
-the drain time. They are copied as they are written. Where one tier balances connections and the other requests, the
-times are matched by their meaning. At l4 a connection is idle while its request is answered.
+They decide whether a request passes, and in which form: the protocol, timeouts, limits, trusted peers, how paths are
+forwarded, and the drain time. They are copied as they are written. Where one tier balances connections and the other
+requests, the times are matched by their meaning. At l4 a connection is idle while its request is answered.
 """
 
 from collections.abc import Iterator
@@ -15,6 +15,7 @@ from tierlb.topology.rewrite import Sheet
 from tierlb.topology.units import duration_text
 
 L7_ONLY = ("trusted_peers", "paths", "client_abort")
+L4_ONLY = ("protocol", "responses")
 AS_WRITTEN = ("timeouts", "limits", "drain")
 AT_BOTH = {"timeouts": ("connect",), "limits": ("connections",)}
 """Of these the keys that mean the same at l4 and l7."""
@@ -32,7 +33,9 @@ def inherited(sheet: Sheet, tier: Tier, kind: Kind) -> Iterator[tuple[str, str]]
     """Keys and values, each on one line, for a new tier of this kind that takes after `tier`."""
     text, entries = sheet.text, sheet.mapping("tiers", tier.name).entries
     if kind is tier.kind:
-        yield from ((key, flow_text(text, entries[key].value)) for key in (*L7_ONLY, *AS_WRITTEN) if key in entries)
+        yield from (
+            (key, flow_text(text, entries[key].value)) for key in (*L7_ONLY, *L4_ONLY, *AS_WRITTEN) if key in entries
+        )
         return
     for key, inner in AT_BOTH.items():
         given = meant(entries[key].value) if key in entries else None

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from itertools import count
 
-from tierlb.model.topology import Forward, Tier, Topology
+from tierlb.model.address import Transport
+from tierlb.model.topology import Forward, Kind, Tier, Topology
 from tierlb.topology.excerpts import entry_text, moved, value_text, word
 from tierlb.topology.forms import Name
 from tierlb.topology.inherit import inherited, model_for
@@ -103,6 +104,10 @@ def _new_tier(
     after: str = "",
     listen: MappingPart | None = None,
 ) -> Splice:
+    if model.protocol is Transport.UDP and edit.kind is Kind.L7:
+        raise EditError(
+            f"tier {model.name!r} is over UDP, and an l7 tier takes HTTP over TCP: write --kind l4 for {edit.name!r}"
+        )
     tiers = sheet.mapping("tiers")
     outer, inner = sheet.layout.column(tiers), sheet.layout.inner_column(tiers, before or after)
     lines = [entry_text("kind", f" {edit.kind.value}", inner)]

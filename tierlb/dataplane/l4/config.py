@@ -9,15 +9,16 @@ from tierlb.model.topology import Admin, Policy
 
 
 class L4Config:
-    """`split` chooses the host set, `balance` the host in it. `connect_s` and `idle_s` are timeouts, `drain_s` is the
-    drain time. `draining`: the snapshot has this node drain. `responses`: how many datagrams answer one, 0: not known.
-    """
+    """`split` chooses the host set, `balance` the host in it. `hashes`: the policy goes by clients. `connect_s` and
+    `idle_s` are timeouts, `drain_s` is the drain time. `draining`: the snapshot has this node drain. `responses`: how
+    many datagrams answer one, 0: not known."""
 
-    __slots__ = ("balance", "connect_s", "drain_s", "draining", "idle_s", "responses", "split")
+    __slots__ = ("balance", "connect_s", "drain_s", "draining", "hashes", "idle_s", "responses", "split")
 
     def __init__(self, snapshot: Snapshot, split: Split) -> None:
         self.split: Final = split
         self.balance: Final = snapshot.balance
+        self.hashes: Final = snapshot.balance is Policy.MAGLEV
         self.connect_s: Final = snapshot.timeouts.connect
         self.idle_s: Final = snapshot.timeouts.idle
         self.drain_s: Final = snapshot.drain_s
@@ -26,4 +27,4 @@ class L4Config:
 
     def key_of(self, address: str) -> int:
         """What consistent hashing goes by; other policies ignore it."""
-        return stable_hash(address.encode()) if self.balance is Policy.MAGLEV else 0
+        return stable_hash(address.encode()) if self.hashes else 0

@@ -23,22 +23,29 @@ from tierlb.telemetry.tally import Tally
 
 
 class UdpClient:
-    """One client at one port: its `key` there, its address, the tally of the parent that it comes from, the processes
-    above that it passed, a line each, and when it came. `tried`: hosts that refused its first datagram. `header` is
-    what introduces it to nodes below. It is `settled` once it is counted no more."""
+    """One client at one port: its `key` there, the tally of the parent that it comes from, the processes above that it
+    passed, a line each, and when it came. `named`: its address, where a parent named it. `tried`: hosts that refused
+    its first datagram. `header` is what introduces it to nodes below. It is `settled` once it is counted no more."""
 
-    __slots__ = ("began", "header", "key", "port", "processes", "settled", "source", "tally", "tried")
+    __slots__ = ("began", "header", "key", "named", "port", "processes", "settled", "tally", "tried")
 
-    def __init__(self, port: DatagramPort, key: Any, source: tuple[str, int], tally: Tally, began: float) -> None:
+    def __init__(
+        self, port: DatagramPort, key: Any, tally: Tally, began: float, named: tuple[str, int] | None = None
+    ) -> None:
         self.port = port
         self.key = key
-        self.source = source
+        self.named = named
         self.tally = tally
         self.processes = b""
         self.began = began
         self.tried: tuple[Host, ...] = ()
         self.header = b""
         self.settled = False
+
+    @property
+    def source(self) -> tuple[str, int]:
+        """Its host and port."""
+        return self.named or self.port.source_of(self.key)
 
 
 class PlacedSession(DatagramSession):

@@ -49,7 +49,7 @@ class UdpPlacing(UdpContext):
 
     cap: ConnectionCap
 
-    def newcomer(self, port: DatagramPort, key: Any, source: tuple[str, int], data: bytes) -> None:
+    def newcomer(self, port: DatagramPort, key: Any, data: bytes) -> None:
         """A datagram of a client without a session."""
         now = self.reactor.now
         if self.ending:
@@ -59,7 +59,7 @@ class UdpPlacing(UdpContext):
         elif port.listener.inner:
             self.introduce(port, key, data)
         else:
-            self._begin(UdpClient(port, key, source, self.counters.tallies.outside, now), data)
+            self._begin(UdpClient(port, key, self.counters.tallies.outside, now), data)
 
     def introduce(self, port: DatagramPort, key: Any, data: bytes) -> None:
         header = introduction_of(data)
@@ -69,7 +69,7 @@ class UdpPlacing(UdpContext):
             if len(data) >= len(SESSION_UNKNOWN):
                 port.answer(SESSION_UNKNOWN, key)
             return
-        client = UdpClient(port, key, header.source, self.counters.tallies.of(parent), self.reactor.now)
+        client = UdpClient(port, key, self.counters.tallies.of(parent), self.reactor.now, header.source)
         client.processes = "\n".join(processes_of(parent, header)).encode("latin-1")
         self._begin(client, data[header.length :])
 
@@ -99,7 +99,7 @@ class UdpPlacing(UdpContext):
         while len(client.tried) < HOSTS_TRIED:
             tried = client.tried
             host_set = (config.split.other(tried) if tried else None) or config.split.pick()
-            host = host_set.choose(tried, config.key_of(client.source[0]))
+            host = host_set.choose(tried, config.key_of(client.source[0]) if config.hashes else 0)
             if host is None:
                 held = not tried and self._hold(client, datagrams[0], host_set.destination)
                 return None if held else host_set.why_none()

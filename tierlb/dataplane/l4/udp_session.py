@@ -26,6 +26,7 @@ from tierlb.balance.ticket import ConnectionTicket
 from tierlb.dataplane.l4.udp_context import PlacedSession, UdpClient, UdpContext
 from tierlb.dataplane.upstream.host import Host
 from tierlb.net.datagrams import MOST_DATAGRAM_BYTES
+from tierlb.net.io import recv, send
 from tierlb.net.reactor import READ
 from tierlb.net.wheel import NEVER
 from tierlb.wire.proxy_protocol import SESSION_KNOWN, SESSION_UNKNOWN, SIGNATURE, BadProxyHeader, ProxyHeader, parse_v2
@@ -58,6 +59,7 @@ class UdpSession(PlacedSession):
         "batch",
         "client",
         "context",
+        "fd",
         "kept",
         "owed",
         "sock",
@@ -69,6 +71,7 @@ class UdpSession(PlacedSession):
         self.context = context
         self.client = client
         self.sock = sock
+        self.fd = sock.fileno()
         self.bare = not host.spec.child
         self.asked = now
         self.answered = NEVER_MOVED
@@ -100,10 +103,11 @@ class UdpSession(PlacedSession):
         context = self.context
         context.sessions.placed[self] = None
         self.client.port.sessions[self.client.key] = self
-        context.sessions.watch.begin(self, self.ticket)
+        if not context.config.responses:  # else what is in flight is known by the answers
+            context.sessions.watch.begin(self, self.ticket)
         self.deadline = self.asked + min(SILENT_AFTER_S, context.config.idle_s)
         context.reactor.wheel.file(self)
-        context.reactor.add(self.sock.fileno(), READ, self.on_ready)
+        context.reactor.add(self.fd, READ, self.on_ready)
         for number, data in enumerate(datagrams):
             if not self._send(data):
                 self._refused(datagrams[number:])
@@ -127,11 +131,14 @@ class UdpSession(PlacedSession):
         """False where the host is to blame; the error is noted."""
         self.owed += self.context.config.responses
         try:
-            self.sock.send(data if self.bare else self.client.header + data)
+            sent = send(self.fd, data if self.bare else self.client.header + data)
         except OSError as error:
             if error.errno not in TRANSIENT:
                 self.ticket.host.reach.dial_failed(error.errno or errno.EIO)
                 return False
+            sent = 0
+        if not sent and data:
+            self.context.counters.lost_datagrams += 1
         return True
 
     def _refused(self, datagrams: tuple[bytes, ...]) -> None:
@@ -151,11 +158,11 @@ class UdpSession(PlacedSession):
         many, self.batch = batch - self.batch <= 1, batch
         for _ in range(ANSWERS_PER_EVENT if many else 1):
             try:
-                data = self.sock.recv(MOST_DATAGRAM_BYTES)
-            except BlockingIOError:
-                return
+                data = recv(self.fd, MOST_DATAGRAM_BYTES)
             except OSError as error:
                 self._broken(error)
+                return
+            if data is None:
                 return
             if data.startswith(SIGNATURE) and self._is_note(data):
                 continue
