@@ -1,7 +1,7 @@
 """What a cluster may be asked to become, and why it cannot: nothing here waits for the cluster, or changes it.
 
-Verbs are edits of the text (topology/edit.py), or of the admin states of nodes and agents beside it (admin_states.py),
-so every change is made in one way.
+Verbs are edits of the text (topology/edit.py), or of the admin states of nodes and agents beside it (admin_states.py).
+So every change is made in one way.
 """
 
 import attrs

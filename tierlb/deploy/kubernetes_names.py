@@ -1,10 +1,10 @@
 """Names of the Kubernetes objects of a cluster: options, names, labels, selectors.
 
 Every name is PREFIX-SOMETHING, where the prefix is the cluster's name unless another is given. Names become DNS names,
-so invalid ones are refused, with what to do: a name that was changed silently would not be found, and the controller
+so invalid ones are refused, with what to do. A name that was changed silently would not be found, and the controller
 finds the pools that Kubernetes starts by their exact names.
 
-Selectors hold two labels and nothing else, because they cannot be changed after an object was created; other labels
+Selectors hold two labels and nothing else, because they cannot be changed after an object was created. Other labels
 (`app.kubernetes.io/…`) are for operators and their tools.
 """
 
@@ -126,7 +126,7 @@ class ManifestPlan:
         return tier.listen is not None and self.options.edge is NetworkEdge.DAEMON_SET
 
     def most(self, tier: Tier) -> int:
-        """The largest number of nodes of the tier; the number in the file where nothing scales it: l4 nodes hold long
+        """The largest number of nodes of the tier; the number in the file where nothing scales it. L4 nodes hold long
         connections, which a smaller number would cut, and a node that answers an agent-check is alone."""
         if tier.kind is Kind.L4 or tier.agent_check is not None or self.on_each_machine(tier):
             return tier.replicas

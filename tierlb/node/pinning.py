@@ -1,8 +1,8 @@
 """On which CPUs this process runs, as its tier's `cpus` says.
 
-A node of `tierlb up` is one of a row: node i runs on the i-th of the CPUs, and they are dealt again where there are
-more nodes. A node that was started elsewhere has no number, and its tier's other nodes may be on other machines: it may
-run on all of the CPUs that are named.
+Nodes of `tierlb up` are numbered. Node i runs on the i-th of the CPUs, and they are dealt again where there are more
+nodes. A node that was started elsewhere has no number, and its tier's other nodes may be on other machines. It may run
+on all of the CPUs that are named.
 
 A change takes effect at once, for all threads, and closes nothing. CPUs that cannot be had leave the node where it is:
 traffic comes first.

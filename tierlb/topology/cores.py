@@ -1,9 +1,9 @@
 """How many cores a process may use. `replicas: auto` is one node for each, since a node is one thread.
 
 That is the least of the CPUs that the scheduler gives it (taskset, cpuset) and of the quotas of its cgroup and all
-above it: cpu.max in version 2, cpu.cfs_quota_us in version 1. A quota of 2.5 cores is 2 nodes: a third one would make
-all of them wait for the next period. A container sees its own cgroup as the root of what is mounted there, so the part
-of a path that is above the mount is left out.
+above it. A quota is cpu.max in version 2, and cpu.cfs_quota_us in version 1. A quota of 2.5 cores is 2 nodes: a third
+one would make all of them wait for the next period. A container sees its own cgroup as the root of what is mounted
+there. So the part of a path that is above the mount is left out.
 """
 
 import os

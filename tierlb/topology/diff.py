@@ -1,11 +1,11 @@
 """What differs between two topologies: one value for each thing that a person would name.
 
-A change of settings carries keys and values as the topology file writes them, so that programs and people read the
-same words as in the file. Settings are compared field by field as the model declares them: one that the model gains
-later is reported without a line here. So there are no differences exactly when the topologies are equal.
+A change of settings carries keys and values as the topology file writes them. So programs and people read the same
+words as in the file. Settings are compared field by field as the model declares them: one that the model gains later is
+reported without a line here. So there are no differences exactly when the topologies are equal.
 
-Two sorts of change cannot be carried out while the cluster runs, and give the reason: settings that the controller
-reads at its start, and a name that would stand for something of another nature.
+Two sorts of change cannot be carried out while the cluster runs, and give the reason. One is settings that the
+controller reads at its start, the other a name that would stand for something of another nature.
 
 Left out: in which order changes happen and what they do to connections (`plan`).
 """

@@ -1,10 +1,9 @@
 """The files that a topology names: where they are, and whether they can be what they are named for.
 
 Names are relative to the topology file, wherever the command was started. In a text that was sent to a controller they
-are relative to the file that the controller has, because its machine is where they are read. The checks are for what
-people get wrong: a file that is not there or not readable, or a key in the place of a certificate. A key with a
-passphrase is an error too, since no process can type it. Whether key, certificate and authority belong together is left
-to TLS itself.
+are relative to that controller's file, because they are read on its machine. The checks are for usual mistakes: a file
+that is not there or not readable, or a key in the place of a certificate. A key with a passphrase is an error too,
+since no process can type it. Whether key, certificate and authority belong together is left to TLS itself.
 """
 
 import os

@@ -1,7 +1,7 @@
 """The forms of single values that are not about the network or HTTP: names, quantities, switches, texts.
 
-Each is a type of its own (`Seconds` rather than float), with its reader, its JSON Schema and how the file writes it
-side by side (`typed.Form`). `net_forms` and `http_forms` hold the others.
+Each is a type of its own (`Seconds` rather than float). Its reader, its JSON Schema and how the file writes it are side
+by side (`typed.Form`). `net_forms` and `http_forms` hold the others.
 """
 
 import math

@@ -1,7 +1,7 @@
 """The topology file's shape: one attrs class per mapping in it, in the file's own words.
 
-The reader makes these, the JSON Schema is made from them, and `build` and `diff` take keys and values of the model from
-them, so a key exists in all or in none. They hold what is in the file and nothing else: a key that is not given is
+The reader makes these, and the JSON Schema is made from them. `build` and `diff` take keys and values of the model from
+them too, so a key exists in all or in none. They hold what is in the file and nothing else: a key that is not given is
 None, and defaults are the model's. `MODEL` is the class of the model that a mapping becomes, `field` the name of its
 attribute where that is not the key. `RULES` and the marks `l7_only` and `l4_only` hold what involves more than one key.
 """

@@ -1,8 +1,8 @@
 """By which command a topology file is run, and the keys that the command cannot do anything with.
 
 One file runs on one machine, in containers and on several machines, so most keys mean something everywhere. A key that
-would silently be ignored is a fault of the file where that matters (two controllers that believe they share a store),
-and advice (advice.py) where the file is the same for all and the key is for the others.
+would silently be ignored is a fault of the file where that matters, as to two controllers that are to share a store. It
+is advice (advice.py) where the file is the same for all and the key is for the others.
 
 Left out: what renderings refuse (deploy/compose.py, deploy/kubernetes_names.py), which also check ports and names.
 """
