@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from scripts.benchmarks.cluster import free_address
+from scripts.benchmarks.cores import accepted
 from tests.cluster.changing import ASK, DEMO, Load, Site, running_site
 from tierlb.model.address import Address, parse_address
 from tierlb.topology.edit import Scale
@@ -19,7 +20,6 @@ NODES = 3
 BURST = 240
 """With three nodes, one gets less than half or more than twice its share by chance once in 10^10 bursts."""
 DEADLINE_S = 240.0
-CONNECTED = "01"
 TEXT = """\
 cluster: one-port
 tiers:
@@ -43,17 +43,6 @@ async def site_with(nodes: int, listen: Address, directory: Path) -> AsyncIterat
 
 def pid_of(site: Site, node: str) -> int:
     return next(pid for pid, name in site.children().items() if name == node)
-
-
-def connections(pid: int, address: Address) -> int:
-    """How many the process has accepted there."""
-    inodes = set()
-    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(OSError):
-            inodes.add(os.readlink(descriptor))
-    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    port = f":{address.port:04X}"
-    return sum(row[1].endswith(port) and row[3] == CONNECTED and f"socket:[{row[9]}]" in inodes for row in rows)
 
 
 async def until(holds: Callable[[], bool]) -> None:
@@ -89,8 +78,8 @@ async def test_a_burst_is_shared_evenly(listen: Address, tmp_path: Path) -> None
         with contextlib.ExitStack() as stack:
             for _ in range(BURST):
                 stack.enter_context(socket.create_connection(listen.sockaddr, DEADLINE_S))
-            await until(lambda: sum(connections(pid, listen) for pid in pids) == BURST)
-            counts = [connections(pid, listen) for pid in pids]
+            await until(lambda: sum(accepted(pids, listen.port)) == BURST)
+            counts = accepted(pids, listen.port)
     share = BURST / NODES
     assert all(share / 2 < count < share * 2 for count in counts), counts
 

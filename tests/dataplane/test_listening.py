@@ -157,7 +157,7 @@ def test_what_waits_in_the_queue_of_another_node_is_taken_when_the_supervisor_as
 ) -> None:
     lender.other.setblocking(False)
     with socket.create_connection(lender.other.getsockname()), socket.create_connection(lender.other.getsockname()):
-        lender.send(TAKE, lender.other)
+        lender.send(TAKE + b"9", lender.other)
         borrowing.reactor.stint()
     assert len(borrowing.accepted) == 2
 
@@ -170,7 +170,7 @@ def test_a_node_that_listens_there_no_more_takes_nothing_and_has_given_its_socke
     assert lender.end.recv(100) == f"{lender.listener.address} returned".encode()
     lender.other.setblocking(False)
     with socket.create_connection(lender.other.getsockname()):
-        lender.send(TAKE, lender.other)
+        lender.send(TAKE + b"9", lender.other)
         borrowing.reactor.stint()
         assert borrowing.accepted == []
         lender.other.accept()[0].close()

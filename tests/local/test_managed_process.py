@@ -105,7 +105,7 @@ class Failing:
     def __init__(self, error):
         self.error = error
 
-    async def serve(self, sock, tier, number):
+    async def serve(self, sock, tier, number, pid):
         raise self.error
 
     async def watch(self, pid):

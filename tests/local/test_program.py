@@ -24,7 +24,7 @@ s.send(s.recv(512))
 class Answering(Sockets):
     """Sockets whose answers are seen."""
 
-    async def serve(self, sock, tier, number):
+    async def serve(self, sock, tier, number, pid):
         request = await sock.recv(512)
         await sock.send(request + f" for {tier} {number}".encode())
         self.seen = await sock.recv(512)

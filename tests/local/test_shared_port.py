@@ -21,6 +21,9 @@ CLIENTS = 48
 class Process:
     number: int
 
+    def has_run(self):
+        return False
+
 
 ONE, TWO, THREE = (Process(number) for number in (1, 2, 3))
 
@@ -57,10 +60,6 @@ def accept_all(sock):
             sock.accept()[0].close()
             count += 1
     return count
-
-
-def waiting(port):
-    return sorted(number for number, _ in port.waiting())
 
 
 def test_each_node_has_a_queue_and_all_of_them_get_connections(port, clients):
@@ -104,47 +103,31 @@ def test_only_sockets_with_a_process_get_connections(port, clients):
     port.take_back(THREE)  # twice does no harm
 
 
-def test_what_waits_without_a_process_is_found_at_once(port, clients):
+def test_what_waits_without_a_process_is_for_the_others(port, clients):
     port.lend(ONE)
+    two = port.lend(TWO)
+    clients()
+    assert port.orphans() == []
+    port.take_back(TWO)
+    for offers in (port.orphans(), port.look()):
+        assert [(offer.process, offer.sock) for offer in offers] == [(ONE, two)]
+        assert 0 < offers[0].most < CLIENTS
+
+
+def test_what_waits_at_a_process_that_stands_still_is_for_the_others(port, clients):
+    one = port.lend(ONE)
     port.lend(TWO)
     clients()
-    port.take_back(TWO)
-    assert waiting(port) == [2]
-
-
-def test_what_waits_at_a_process_is_found_at_the_second_look(port, clients):
-    one, two = port.lend(ONE), port.lend(TWO)
-    clients()
-    assert waiting(port) == []
-    accept_all(two)
-    clients()
-    accept_all(one)
-    assert waiting(port) == [2], "in the meantime it took some, but not all"
-    accept_all(two)
-    clients()
-    accept_all(two)
-    assert waiting(port) == []
-    assert waiting(port) == [1]
-
-
-def test_the_others_help_in_turn_and_first_those_that_get_to_their_own_queues(port, clients):
-    for process in (ONE, TWO, THREE):
-        port.lend(process)
-    assert [port.helper(2) for _ in range(4)] in ([ONE, THREE] * 2, [THREE, ONE] * 2)
-    clients()
-    accept_all(port.lend(THREE))
-    waiting(port)
-    assert [port.helper(1) for _ in range(2)] == [THREE, THREE]
-    port.take_back(THREE)
-    assert [port.helper(1) for _ in range(2)] == [TWO, TWO]
-    port.take_back(TWO)
-    assert port.helper(1) is None
+    accept_all(port.lend(TWO))
+    assert port.look() == []
+    assert [(offer.process, offer.sock) for offer in port.look()] == [(TWO, one)]
 
 
 def test_with_one_node_there_is_nothing_to_look_for(port):
     port.lend(ONE)
     port.lend(Process(1))
     assert not port.is_spread
+    assert port.look() == []
     port.lend(TWO)
     assert port.is_spread
 

@@ -231,11 +231,11 @@ async def test_a_node_that_ends_whenever_it_likes_harms_nobody(sockets, addresse
 
 
 @contextlib.asynccontextmanager
-async def process(sockets, number):
-    """A node's process; ends with the block."""
+async def process(sockets, number, pid=0):
+    """A node's process; ends with the block. Without a pid it never runs."""
     ours, theirs = pair()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(sockets.serve, ours, "edge", number)
+        nursery.start_soon(sockets.serve, ours, "edge", number, pid)
         yield Broker(theirs)
         theirs.close()
 
@@ -249,8 +249,10 @@ async def lent(broker, address):
 async def offered(broker):
     """Waits for the first offer."""
     await trio.lowlevel.wait_readable(broker.fileno())
-    ((address, sock),) = broker.offers()
-    return address, sock
+    offer, *later = broker.offers()
+    for each in later:
+        each.sock.close()
+    return offer
 
 
 def connect(stack, address, count=32):
@@ -280,12 +282,13 @@ async def test_what_waits_at_a_node_that_leaves_is_offered_to_another(sockets, a
                 connect(stack, address)
                 if how == "gives its socket back":
                     two.give_back(address)
-                    where, queue = await offered(one)
+                    where, queue, most = await offered(one)
             if how == "ends":
-                where, queue = await offered(one)
+                where, queue, most = await offered(one)
             stack.enter_context(queue)
             assert where == address
-            assert accepted(own, queue) == 32
+            assert accepted(queue) == most
+            assert accepted(own) == 32 - most
             connect(stack, address)
             assert accepted(own) == 32, "what is new comes to the node that is left"
 
@@ -300,9 +303,24 @@ async def test_what_waits_at_a_node_that_stands_still_is_offered_to_another(sock
             stack.enter_context(await lent(two, address))
             connect(stack, address)
             taken = accepted(own)
-            _, queue = await offered(one)
+            _, queue, most = await offered(one)
             stack.enter_context(queue)
-            assert taken + accepted(queue) == 32
+            assert accepted(queue) == most == 32 - taken
+
+
+async def test_a_process_that_runs_takes_what_waits_at_it_itself(sockets, addresses):
+    address = addresses[0]
+    sockets.open(address, "edge")
+    with trio.fail_after(DEADLINE_S), contextlib.ExitStack() as stack:
+        async with process(sockets, 1) as one, process(sockets, 2, os.getpid()) as two:
+            own = stack.enter_context(await lent(one, address))
+            stack.enter_context(await lent(two, address))
+            connect(stack, address)
+            accepted(own)
+            for _ in range(3):
+                sum(range(1_000_000))
+                sockets.look()
+            assert one.offers() == []
 
 
 async def test_a_node_that_reads_no_offers_holds_nobody_up(sockets, addresses):
@@ -317,7 +335,7 @@ async def test_a_node_that_reads_no_offers_holds_nobody_up(sockets, addresses):
             for _ in range(10_000):
                 sockets.look()
             await trio.testing.wait_all_tasks_blocked()
-            for _, queue in one.offers():
+            for _, queue, _ in one.offers():
                 queue.close()
 
 
@@ -351,7 +369,7 @@ async def test_datagrams_that_wait_at_a_node_that_ends_are_offered_to_another(so
                 for number in range(32):
                     client = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
                     client.sendto(b"%d" % number, address.address.sockaddr)
-            where, queue = await offered(one)
+            where, queue, _ = await offered(one)
             stack.enter_context(queue)
             assert where == address
             read = [waiting(own), waiting(queue)]

@@ -161,7 +161,7 @@ def test_a_socket_for_which_this_process_has_no_number_is_a_shortage_of_its_own(
 
 
 def offer(lender: Lender, address: Address) -> None:
-    lender.answer(str(address).encode() + b" " + TAKE, lender.kept.fileno())
+    lender.answer(str(address).encode() + b" " + TAKE + b"7", lender.kept.fileno())
 
 
 def test_queues_of_others_are_offered_without_being_asked_for_and_between_answers(lender: Lender) -> None:
@@ -174,8 +174,8 @@ def test_queues_of_others_are_offered_without_being_asked_for_and_between_answer
 
     lender.borrow(ADDRESS, lend).close()
     offered = lender.broker.offers()
-    assert [address for address, _ in offered] == [OTHER, ADDRESS]
-    for _, sock in offered:
+    assert [(address, most) for address, _, most in offered] == [(OTHER, 7), (ADDRESS, 7)]
+    for _, sock, _ in offered:
         with sock:
             assert sock.getsockname() == lender.kept.getsockname()
     assert lender.broker.offers() == []
@@ -188,7 +188,7 @@ def test_no_more_are_kept_than_it_gets_to(lender: Lender) -> None:
         offer(lender, ADDRESS)
     offered = lender.broker.offers()
     assert len(offered) == MAX_OFFERS
-    for _, sock in offered:
+    for _, sock, _ in offered:
         sock.close()
     assert len(os.listdir("/proc/self/fd")) == before
 

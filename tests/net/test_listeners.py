@@ -230,14 +230,16 @@ def test_a_shared_port_is_opened_twice() -> None:
 
 def test_the_queue_of_another_socket_is_taken_as_far_as_there_is_room(bench: Bench) -> None:
     with open_socket(Listener(LOOPBACK)) as other:
-        clients = [socket.create_connection(other.getsockname()) for _ in range(ACCEPTS_PER_EVENT + 2)]
-        bench.acceptor.take_from(other)
-        assert len(bench.accepted) == ACCEPTS_PER_EVENT
+        clients = [socket.create_connection(other.getsockname()) for _ in range(ACCEPTS_PER_EVENT + 5)]
+        bench.acceptor.take_from(other, 3)
+        assert len(bench.accepted) == 3
+        bench.acceptor.take_from(other, 1000)
+        assert len(bench.accepted) == ACCEPTS_PER_EVENT + 3
         bench.room = 1
-        bench.acceptor.take_from(other)
+        bench.acceptor.take_from(other, 1000)
         assert [peer for _, peer in bench.accepted] == [client.getsockname() for client in clients[:-1]]
         bench.room = 5
-        bench.acceptor.take_from(other)
+        bench.acceptor.take_from(other, 1000)
         assert len(bench.accepted) == len(clients)
         bench.clients += clients
     assert bench.acceptor.watching
@@ -252,5 +254,5 @@ def test_a_shortage_ends_the_help(bench: Bench) -> None:
             raise OSError(errno.EMFILE, "Too many open files")
 
     other = Exhausted()
-    bench.acceptor.take_from(other)
+    bench.acceptor.take_from(other, 1000)
     assert other.calls == 1

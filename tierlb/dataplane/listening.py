@@ -153,11 +153,11 @@ class Listening:
         except OSError:  # the supervisor is gone
             self._reactor.remove(self._broker.fileno())
             return
-        for address, sock in offers:
+        for address, sock, most in offers:
             with sock:
                 for acceptor in self._acceptors.values():
                     if listens_at(acceptor.listener) == address:
-                        acceptor.take_from(sock)
+                        acceptor.take_from(sock, most)
 
     def _all(self) -> list[Acceptor | DatagramPort]:
         return [*self._acceptors.values(), *(acceptor for acceptor, _ in self._lingering.values())]

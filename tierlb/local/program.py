@@ -36,9 +36,9 @@ class Lending:
         if introduction := self.introduce():
             os.write(ours.fileno(), introduction)
 
-    async def serve(self, ours: trio.socket.SocketType) -> None:
+    async def serve(self, ours: trio.socket.SocketType, pid: int) -> None:
         """Answer a process until it closes its end."""
-        await self.sockets.serve(ours, self.tier, self.number)
+        await self.sockets.serve(ours, self.tier, self.number, pid)
 
 
 @attrs.frozen
@@ -92,7 +92,7 @@ class RunningProgram:
     async def lend(self) -> None:
         """Answer requests for sockets, if it may make any."""
         if self.lending is not None:
-            await self.lending.serve(self.ours)
+            await self.lending.serve(self.ours, self.pid)
 
     async def wait_gone(self) -> None:
         """Poll if there is no descriptor or thread to wait with."""

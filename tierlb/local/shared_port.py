@@ -7,35 +7,24 @@ done here instead:
 * Sockets are numbered as the nodes are. A process that replaces another takes the very same socket, with its queue.
 * Only sockets with a process that accepts from them get new connections (net/steering.py). Datagrams of one client
   come to one socket as long as that has a process.
-* What waits in a socket without a process, or in that of a process that does not get to it, is taken by a sibling:
-  `waiting` finds such sockets, and the caller lends them to `helper`.
+* What waits in a socket without a process, or in that of a process that does not get to it, is taken by its siblings
+  (local/queue_watch.py).
 
 A socket stays open for as long as the address does, because a handshake that began before the last steering ends in its
 queue. It takes part again when a node with its number comes back.
 """
 
 import secrets
-import select
 import socket
-from typing import Generic, Protocol, TypeVar
+from typing import Generic
 
 import attrs
 
 from tierlb.local.ports import bind, start_listening
+from tierlb.local.queue_watch import Process, QueueOffer, QueueWatch
 from tierlb.model.address import ListenAddress, Transport
 from tierlb.net.listeners import BACKLOG, bequeath
 from tierlb.net.steering import steer, steer_by_client
-
-
-class Borrower(Protocol):
-    """A process that accepts from a socket."""
-
-    @property
-    def number(self) -> int:
-        """Of its node, from 1 up."""
-
-
-Process = TypeVar("Process", bound=Borrower)
 
 
 @attrs.define
@@ -49,11 +38,12 @@ class SharedPort(Generic[Process]):
     _sockets: dict[int, socket.socket] = attrs.field(factory=dict, init=False)
     """By the number of the node, in the order in which they began to listen."""
     _borrowers: list[Process] = attrs.field(factory=list, init=False)
-    _waited: set[int] = attrs.field(factory=set, init=False)
-    """The numbers of the sockets in whose queues something waited at the last look."""
-    _helped: int = attrs.field(default=0, init=False)
+    _watch: QueueWatch[Process] = attrs.field(init=False)
     _seed: int = attrs.field(factory=lambda: secrets.randbits(31), init=False)
     """Clients over UDP cannot know which node they get."""
+
+    def __attrs_post_init__(self) -> None:
+        self._watch = QueueWatch(keeps_together=self.address.transport is Transport.UDP)
 
     @classmethod
     def bound(cls, address: ListenAddress, purpose: str) -> "SharedPort[Process]":
@@ -88,25 +78,13 @@ class SharedPort(Generic[Process]):
         """Whether there is more than one queue, and so something to look for."""
         return len(self._sockets) > 1
 
-    def waiting(self) -> list[tuple[int, socket.socket]]:
-        """The sockets, by number, in whose queues something waits that their own processes do not take: there is none,
-        or something waited at the look before too."""
-        poll, lent = select.poll(), self._numbers()
-        numbers = {sock.fileno(): number for number, sock in self._sockets.items()}
-        for descriptor in numbers:
-            poll.register(descriptor, select.POLLIN)
-        before = self._waited
-        self._waited = {numbers[descriptor] for descriptor, _ in poll.poll(0)}
-        return [(number, self._sockets[number]) for number in self._waited if number in before or number not in lent]
+    def look(self) -> list[QueueOffer[Process]]:
+        """What processes of other nodes should take from queues. To be called at regular times."""
+        return self._watch.look(self._sockets, self._borrowers) if self.is_spread else []
 
-    def helper(self, number: int) -> Process | None:
-        """A process of another node, each in its turn; those that get to their own queues come first."""
-        others = [each for each in self._borrowers if each.number != number]
-        candidates = [each for each in others if each.number not in self._waited] or others
-        if not candidates:
-            return None
-        self._helped += 1
-        return candidates[self._helped % len(candidates)]
+    def orphans(self) -> list[QueueOffer[Process]]:
+        """What they should take from queues without a process."""
+        return self._watch.orphans(self._sockets, self._borrowers)
 
     def close(self) -> None:
         """Close all sockets; what waits in their queues is reset."""

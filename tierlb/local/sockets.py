@@ -14,11 +14,13 @@ import contextlib
 import errno
 import socket
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 
 import attrs
 import trio
 
+from tierlb.local.queue_watch import QueueOffer
 from tierlb.local.shared_port import SharedPort
 from tierlb.model.address import ListenAddress, parse_listen_address
 from tierlb.net.broker import MAX_BYTES, OK, RETURNED, TAKE
@@ -33,22 +35,35 @@ LOOK_S = 0.2
 """A connection that the kernel gave to a process that stands still waits one to two of these for another."""
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class NodeProcess:
     """One process of a node, for as long as it runs."""
 
     sock: trio.socket.SocketType
     tier: str
     number: int
+    pid: int
+    _ran_ns: str = attrs.field(default="", init=False)
 
-    def offer(self, address: ListenAddress, sock: socket.socket) -> None:
-        """Have it take what waits in the queue. If it does not read what it is sent, or anything is lacking for it, the
+    def has_run(self) -> bool:
+        """Whether it used a processor since this was asked last."""
+        before = self._ran_ns
+        try:
+            self._ran_ns = Path(f"/proc/{self.pid}/schedstat").read_text().split()[0]
+        except (OSError, IndexError):  # it has just ended, or the kernel does not count this
+            return False
+        return self._ran_ns != before
+
+    def offer(self, address: ListenAddress, sock: socket.socket, most: int) -> None:
+        """Have it take so many from the queue. If it does not read what it is sent, or anything is lacking for it, the
         next look finds the queue again."""
         with (
             contextlib.suppress(OSError),
             socket.fromfd(self.sock.fileno(), socket.AF_UNIX, socket.SOCK_SEQPACKET) as end,
         ):
-            socket.send_fds(end, [str(address).encode() + b" " + TAKE], [sock.fileno()], socket.MSG_DONTWAIT)
+            socket.send_fds(
+                end, [b"%s %s%d" % (str(address).encode(), TAKE, most)], [sock.fileno()], socket.MSG_DONTWAIT
+            )
 
 
 @attrs.define
@@ -91,12 +106,12 @@ class Sockets:
     def look(self) -> None:
         """Offer what waits too long in any queue to processes of other nodes, none of which is waited for."""
         for port in self._open.values():
-            self._help(port)
+            _send_offers(port, port.look())
 
-    async def serve(self, sock: trio.socket.SocketType, tier: str, number: int = 1) -> None:
-        """Answer one process of node `number` of the tier until its end of the pair is closed. If this process or the
+    async def serve(self, sock: trio.socket.SocketType, tier: str, number: int = 1, pid: int = 0) -> None:
+        """Answer the process of node `number` of the tier until its end of the pair is closed. If this process or the
         kernel lacks something for one answer, the node asks again."""
-        process = NodeProcess(sock, tier, number)
+        process = NodeProcess(sock, tier, number, pid)
         with sock, contextlib.suppress(ConnectionResetError, BrokenPipeError):  # the node ended with an answer unread
             try:
                 while request := await _next_request(sock):
@@ -109,7 +124,7 @@ class Sockets:
             finally:
                 for port in self._open.values():
                     port.take_back(process)
-                    self._help(port)
+                    _send_offers(port, port.orphans())
 
     def close(self) -> None:
         """Close all sockets at the end of the cluster."""
@@ -134,12 +149,12 @@ class Sockets:
         with contextlib.suppress(ValueError):
             if port := self._open.get(parse_listen_address(request.removesuffix(RETURNED).decode())):
                 port.take_back(process)
-                self._help(port)
+                _send_offers(port, port.orphans())
 
-    def _help(self, port: SharedPort[NodeProcess]) -> None:
-        for number, sock in port.waiting() if port.is_spread else ():
-            if helper := port.helper(number):
-                helper.offer(port.address, sock)
+
+def _send_offers(port: SharedPort[NodeProcess], offers: Iterable[QueueOffer[NodeProcess]]) -> None:
+    for offer in offers:
+        offer.process.offer(port.address, offer.sock, offer.most)
 
 
 async def _next_request(sock: trio.socket.SocketType) -> bytes:

@@ -21,6 +21,7 @@ import errno
 import os
 import socket
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from tierlb.model.address import ListenAddress, parse_listen_address
 
@@ -29,9 +30,17 @@ ANSWER_S = 2.0
 MAX_BYTES = 512
 OK = b"ok"
 RETURNED = b" returned"
-TAKE = b"take"
+TAKE = b"take "
 MAX_OFFERS = 16
 """Queues of others that are not looked at yet. More are offered again when they still are not empty."""
+
+
+class Offered(NamedTuple):
+    """A socket of another node, from whose queue this one is to take so many. The caller of `offers` closes it."""
+
+    address: ListenAddress
+    sock: socket.socket
+    most: int
 
 
 class Broker:
@@ -39,7 +48,7 @@ class Broker:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._offered: list[tuple[ListenAddress, socket.socket]] = []
+        self._offered: list[Offered] = []
         sock.settimeout(ANSWER_S)
 
     @classmethod
@@ -76,9 +85,8 @@ class Broker:
         """Readable when there may be something for `offers`."""
         return self._sock.fileno()
 
-    def offers(self) -> list[tuple[ListenAddress, socket.socket]]:
-        """Sockets of other nodes, which the caller closes, from whose queues it is to take what waits. Raises OSError
-        when the supervisor is gone."""
+    def offers(self) -> list[Offered]:
+        """Those since the last time. Raises OSError when the supervisor is gone."""
         with self._without_waiting(), contextlib.suppress(BlockingIOError):
             while True:
                 data, descriptors, _, _ = socket.recv_fds(self._sock, MAX_BYTES, 1)
@@ -95,7 +103,7 @@ class Broker:
         while True:
             data, descriptors, _, _ = socket.recv_fds(self._sock, MAX_BYTES, 1)
             asked, _, answer = data.partition(b" ")
-            if answer != TAKE and (asked == request or not data):
+            if not answer.startswith(TAKE) and (asked == request or not data):
                 return answer, descriptors
             self._keep_offer(data, descriptors)
 
@@ -112,7 +120,8 @@ class Broker:
         """Of an unexpected message; the answer to a request that was given up is none."""
         asked, _, word = data.partition(b" ")
         for descriptor in descriptors:
-            if word == TAKE and len(self._offered) < MAX_OFFERS:
-                self._offered.append((parse_listen_address(asked.decode()), socket.socket(fileno=descriptor)))
+            if word.startswith(TAKE) and len(self._offered) < MAX_OFFERS:
+                address, most = parse_listen_address(asked.decode()), int(word.removeprefix(TAKE))
+                self._offered.append(Offered(address, socket.socket(fileno=descriptor), most))
             else:
                 os.close(descriptor)

@@ -107,9 +107,9 @@ class DatagramPort:
         except OSError:
             self._on_lost(1)
 
-    def take_from(self, other: socket.socket) -> None:
-        """Take what waits in the buffer of another socket at this address, at most a turn's worth."""
-        self._read(other, DATAGRAMS_PER_EVENT)
+    def take_from(self, other: socket.socket, most: int) -> None:
+        """Take so many from the buffer of another socket at this address, and no more than a turn's worth."""
+        self._read(other, min(most, DATAGRAMS_PER_EVENT))
 
     @staticmethod
     def _receive(sock: socket.socket) -> tuple[bytes, Any]:

@@ -108,9 +108,9 @@ class Acceptor(Timed):
         if self._room() <= 0:
             self._stand_back(NEVER)
 
-    def take_from(self, other: socket.socket) -> None:
-        """Take what waits in the queue of another socket at this address, at most a turn's worth."""
-        for _ in range(min(ACCEPTS_PER_EVENT, self._room())):
+    def take_from(self, other: socket.socket, most: int) -> None:
+        """Take so many from the queue of another socket at this address, and no more than a turn's worth."""
+        for _ in range(min(most, ACCEPTS_PER_EVENT, self._room())):
             try:
                 self._accept(other)
             except OSError as error:
