@@ -7,7 +7,7 @@ become of a request.
 
 import functools
 import random
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 
 import attrs
 import pytest
@@ -26,7 +26,7 @@ from tierlb.local.local_endpoints import LocalEndpoints
 from tierlb.local.ports import FreePorts
 from tierlb.local.process_manager import ProcessManager
 from tierlb.local.program import Program
-from tierlb.model.address import Address
+from tierlb.model.address import Address, Transport
 from tierlb.model.load import Echo, SubtreeLoad
 from tierlb.model.snapshot import HostSpec, Listener, Send, Snapshot
 from tierlb.model.topology import Admin, Topology, public_address
@@ -352,7 +352,7 @@ async def make_world(text: str, rng: random.Random, nursery: trio.Nursery, monke
     await start_anew(changes, text, "tester")
     world = World(controller, changes, rng, adopted)
 
-    async def accepts_soon(address: Address) -> None:
+    async def accepts_soon(address: Address, transports: Collection[Transport]) -> None:
         await trio.sleep(rng.uniform(0.1, START_S))
 
     nursery.start_soon(controller.run)
