@@ -6,7 +6,7 @@ from tierlb.controller.controller import Controller
 from tierlb.controller.node_record import Link
 from tierlb.controller.status import EndpointStatus, State
 from tierlb.model.address import Address
-from tierlb.model.topology import Kind
+from tierlb.model.topology import Forwarding, Kind
 from tierlb.wire.frames import Leaving, ParentAddress
 
 
@@ -62,3 +62,16 @@ async def test_what_has_not_changed_is_the_same_object(running, autojump_clock):
     running.endpoints.note("demo", EndpointStatus(Address("127.0.0.1", 20002), State.SERVING, 10))
     changed = maker.make().by_tier
     assert {name for name in before if before[name] is changed[name]} == {"edge"}
+
+
+async def test_a_node_knows_which_parents_forward_in_the_kernel(topology, log, nursery, autojump_clock):
+    edge = attrs.evolve(topology.tiers["edge"], forward=Forwarding.NFTABLES)
+    side = tier("side", Kind.L4, "web", listen=Address("127.0.0.1", 8088))
+    controller = Controller(attrs.evolve(topology, tiers={**topology.tiers, "edge": edge, "side": side}), log)
+    nursery.start_soon(controller.run)
+    for name, pid in (("side-1", 1), ("edge-1", 2), ("web-1", 3)):
+        controller.join(hello(name, name[:-2], pid, boot_id=f"b{pid}"), Link())
+    await settle()
+    wanted = controller.registry.records["web-1"].assignment.wanted
+    assert (wanted.kernel_parents, wanted.kernel_parent_names) == (("edge-1/b2",), frozenset({"edge-1"}))
+    assert set(wanted.parents) == {"edge-1/b2", "side-1/b1"}

@@ -202,6 +202,7 @@ def test_a_definition_changes_with_what_a_container_is_made_from_and_with_nothin
         ("kind: l4,", "kind: l4, replicas: 2,", "tiers.edge.replicas: one port cannot be published by 2 containers"),
         ("kind: l4,", "kind: l4, replicas: auto,", "tiers.edge.replicas: one port cannot be published by several cont"),
         ("kind: l4,", "kind: l4, cpus: auto,", "tiers.edge.cpus: auto gives each node of `tierlb up` a CPU"),
+        ("kind: l4,", "kind: l4, forward: nftables,", "tiers.edge.forward: nftables is for nodes through which"),
         ("127.0.0.1:443", "127.0.0.1:7946", "tiers.edge.listen: port 7946 is a node's own"),
         ("127.0.0.1:443", "127.0.0.1:0", "tiers.edge.listen: a container needs the port named"),
         ("127.0.0.1:7911", "127.0.0.1:0", "admin.listen: a port that is published has to be named"),

@@ -43,3 +43,21 @@ def test_a_snapshot_is_served_where_this_machine_says(placement, public, inner, 
 )
 def test_others_get_an_address_at_which_they_reach_it(advertised, here, bound, announced):
     assert str(Placement(advertised=advertised).announced(parse_address(bound), here)) == announced
+
+
+@pytest.mark.parametrize(
+    ("placement", "host", "opened"),
+    [
+        (Placement(), "0.0.0.0", "0.0.0.0:0"),
+        (Placement(), "192.0.2.1", "192.0.2.1:0"),
+        (Placement(host="10.0.0.3", data_port=7945), "0.0.0.0", "10.0.0.3:7945"),
+    ],
+)
+def test_a_port_for_clients_is_opened_where_its_parents_listen(placement, host, opened):
+    listener = Listener(Address(host, 0), inner=True, direct=True)
+    (here,) = placement.localised(Snapshot(1, "shop", "web", Kind.L7, (listener,), ())).listeners
+    assert (str(here.address), here.direct, here.accept_from) == (opened, True, ())
+
+
+def test_a_port_on_all_addresses_of_ipv6_is_not_found_at_one_of_ipv4():
+    assert str(Placement().announced(parse_address("[::]:4001"), "127.0.0.1")) == "[::1]:4001"

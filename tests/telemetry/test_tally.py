@@ -101,3 +101,19 @@ def test_connections_that_are_known_as_sums_count_as_those_that_are_counted_one_
     one.close()
     other.count_connections(3, 2, 1)
     assert fields(one) == fields(other)
+
+
+def test_what_parents_forward_in_the_kernel_is_shared_among_them() -> None:
+    tallies = Tallies()
+    tallies.forwarding = frozenset({"edge-1", "edge-2"})
+    for _ in range(10):
+        begin(tallies.forwarded)
+        tallies.forwarded.open()
+    begin(tallies.of("edge-1"))
+    begin(tallies.of("inner-1"))
+    assert [tallies.echo(name).arrivals for name in ("edge-1", "edge-2", "inner-1")] == [6, 5, 1]
+    assert [tallies.echo(name).in_flight for name in ("edge-1", "edge-2", "inner-1")] == [6, 5, 1]
+    assert tallies.echo("edge-2").connections == 5
+    assert tallies.total().arrivals == 12
+    tallies.share_out(100)
+    assert [tallies.requests(name) for name in ("edge-1", "edge-2")] == [50, 50]

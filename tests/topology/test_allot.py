@@ -1,7 +1,7 @@
 import attrs
 import pytest
 
-from tierlb.model.address import Address, Transport
+from tierlb.model.address import Address, Transport, parse_address
 from tierlb.model.snapshot import Destination, FoundEndpoint, HostSpec, Listener, PoolSettings, Send
 from tierlb.model.topology import (
     DRAIN_S,
@@ -359,3 +359,41 @@ def test_a_tier_over_udp_listens_for_datagrams_at_its_public_port_and_for_parent
         snapshot = snapshot_for(topology, name, 1, {}, {})
         assert (snapshot.protocol, snapshot.responses) == (Transport.UDP, responses)
         assert [listener.protocol for listener in snapshot.listeners] == [Transport.UDP]
+
+
+def in_the_kernel(*listens):
+    """An l7 tier below edges that forward to it in the kernel."""
+    edges = [
+        attrs.evolve(tier(f"edge{number}", Kind.L4, "web", listen=listen), forward=Forwarding.NFTABLES)
+        for number, listen in enumerate(listens)
+    ]
+    return topology_of(*edges, tier("web", Kind.L7, "app"))
+
+
+@pytest.mark.parametrize(
+    ("listens", "host"),
+    [
+        (["0.0.0.0:443"], "0.0.0.0"),
+        (["127.0.0.1:443"], "127.0.0.1"),
+        (["[::]:443"], "::"),
+        (["0.0.0.0:443", "0.0.0.0:444"], "0.0.0.0"),
+        (["192.0.2.1:443", "192.0.2.2:443"], "0.0.0.0"),
+        (["[2001:db8::1]:443", "[::1]:443"], "::"),
+    ],
+)
+def test_below_a_tier_that_forwards_in_the_kernel_nodes_listen_where_it_does_and_take_clients(listens, host):
+    topology = in_the_kernel(*map(parse_address, listens))
+    listeners = listeners_of(topology, topology.tiers["web"])
+    assert listeners == (Listener(Address(host, 0), inner=True, direct=True),)
+    (web_1,) = hosts(topology, "edge0", {"web": {"web-1": at(4001)}})
+    assert web_1.direct
+
+
+def test_over_udp_nodes_take_sessions_from_parents_only():
+    topology = in_the_kernel(parse_address("0.0.0.0:53"))
+    datagrams = {
+        name: attrs.evolve(each, kind=Kind.L4, protocol=Transport.UDP) for name, each in topology.tiers.items()
+    }
+    topology = attrs.evolve(topology, tiers=datagrams)
+    (listener,) = listeners_of(topology, topology.tiers["web"])
+    assert (listener.direct, listener.accept_from) == (False, PARENT_NETWORKS)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests.topology.clusters import ALONE, API, APP, EDGE, MID, RUN, WEB, shop
 from tierlb.model.address import Address
 from tierlb.model.topology import Forward, Match, Route, Share, Tier, Topology
+from tierlb.topology.allot import takes_clients
 from tierlb.topology.diff import differences
 from tierlb.topology.load import load_text
 from tierlb.topology.plan import describe
@@ -488,3 +489,31 @@ def test_there_are_words_and_stages_exactly_where_there_are_differences(pair: tu
     plan = describe(*pair)
     assert bool(plan.lines) == bool(plan.stages) == bool(differences(*pair)) == (pair[0] != pair[1])
     assert json.dumps(attrs.asdict(plan))
+
+
+KERNEL_EDGE = "edge: {kind: l4, listen: 127.0.0.1:8080, forward: nftables, to: %s}"
+
+
+def ways(stages: tuple[Topology, ...]) -> list[tuple[str, bool]]:
+    """How the edge forwards in each stage, and whether web takes clients' connections."""
+    return [(stage.tiers["edge"].forward.value, takes_clients(stage, stage.tiers["web"])) for stage in stages]
+
+
+def test_nodes_take_clients_before_the_kernel_sends_them_and_until_it_does_no_longer() -> None:
+    relayed, forwarded = shop(EDGE % "web", WEB), shop(KERNEL_EDGE % "web", WEB)
+    assert ways(transition(relayed, forwarded)) == [("auto", True), ("nftables", True)]
+    assert ways(transition(forwarded, relayed)) == [("auto", True), ("auto", False)]
+    assert transition(relayed, forwarded)[-1] == forwarded
+
+
+def test_a_tier_that_comes_between_takes_clients_from_its_start() -> None:
+    stages = transition(shop(KERNEL_EDGE % "web", WEB), shop(KERNEL_EDGE % "mid", MID, WEB))
+    for stage in stages:
+        for name in stage.tiers["edge"].targets:
+            assert takes_clients(stage, stage.tiers[name]), name
+    assert not takes_clients(stages[-1], stages[-1].tiers["web"])
+
+
+def test_over_endpoints_the_kernel_takes_over_in_one_stage() -> None:
+    new = shop(KERNEL_EDGE % "app")
+    assert transition(shop(EDGE % "app"), new) == (new,)

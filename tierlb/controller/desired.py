@@ -1,5 +1,7 @@
 """What each node should serve now: from the topology, the nodes and endpoints that exist, and their admin states."""
 
+from collections.abc import Collection
+
 import attrs
 
 from tierlb.channel.admission import Admission
@@ -9,7 +11,7 @@ from tierlb.controller.published_endpoints import PublishedEndpoints
 from tierlb.controller.registry import NodeRegistry
 from tierlb.model.address import Address
 from tierlb.model.snapshot import Snapshot, process_name
-from tierlb.model.topology import Admin, Topology
+from tierlb.model.topology import Admin, Forwarding, Topology
 from tierlb.topology.allot import Announced, snapshot_for, ways_to
 
 
@@ -46,7 +48,8 @@ class DesiredMaker:
         contents = {
             name: attrs.evolve(
                 snapshot_for(deployed, name, 0, announced, endpoints, agents, admin),
-                parents=self._processes_above(name, admin),
+                parents=self._processes_of(ways_to(topology, name), admin),
+                kernel_parents=self._processes_of(_forward_in_the_kernel(topology, name), admin),
                 data_key=self.admission.data_key,
             )
             for name in topology.tiers
@@ -82,11 +85,15 @@ class DesiredMaker:
             if record.addresses and not record.draining
         }
 
-    def _processes_above(self, tier: str, admin: dict[str, Admin]) -> tuple[str, ...]:
-        """Those through which connections may come to this tier."""
-        tiers = ways_to(self.registry.topology, tier)
+    def _processes_of(self, tiers: Collection[str], admin: dict[str, Admin]) -> tuple[str, ...]:
+        """Those of these tiers through which connections may come."""
         return tuple(
             process_name(record.name, record.hello.boot_id)
             for record in self.registry.nodes()
             if record.tier in tiers and record.hello is not None and record.name not in admin and not record.draining
         )
+
+
+def _forward_in_the_kernel(topology: Topology, name: str) -> frozenset[str]:
+    """The tiers that send to this one in that way."""
+    return frozenset(parent.name for parent in topology.parents(name) if parent.forward is Forwarding.NFTABLES)

@@ -12,7 +12,7 @@ from typing import Any
 
 import tierlb
 from tierlb.model.address import Transport
-from tierlb.model.topology import Run, Topology
+from tierlb.model.topology import Forwarding, Run, Topology
 from tierlb.topology.allot import transports_to
 from tierlb.topology.source import read_source
 from tierlb.topology.typed import Scalar
@@ -130,13 +130,18 @@ def file_place(name: str) -> str:
 
 
 def port_problems(topology: Topology) -> Iterator[str]:
-    """What a container cannot provide: ports that a node's container uses, and files not rendered."""
+    """What a container cannot provide: ports that a node's container uses, files not rendered, routes."""
     if topology.admin_tls is not None:
         yield (
             "admin.tls: acts under `tierlb up` and `tierlb controller`, and is not rendered: leave it out here, and "
             "reach the API from the machine itself or through a proxy that speaks TLS"
         )
     for tier in topology.tiers.values():
+        if tier.forward is Forwarding.NFTABLES:
+            yield (
+                f"tiers.{tier.name}.forward: nftables is for nodes through which hosts route their answers, and those "
+                "of other containers take another way: write auto"
+            )
         for key, address in (("listen", tier.listen), ("agent_check", tier.agent_check)):
             if address is not None and address.port in (NODE_CONTROL_PORT, NODE_DATA_PORT):
                 yield f"tiers.{tier.name}.{key}: port {address.port} is a node's own in a container: choose another"

@@ -39,7 +39,8 @@ class HostSpec:
     node of this cluster, whose inner port takes a PROXY v2 header at the start of each connection. `leads_out`: a child
     that joins connections, some of them to endpoints, so that its data may come from an endpoint. `reports`: it sends
     load reports (nodes and agents do). `parents`: how many nodes send to it, this one included. `level`: it is used
-    while no host of a lower level is available (priorities of SRV records).
+    while no host of a lower level is available (priorities of SRV records). `direct`: it is a child whose inner port
+    takes clients' connections too (`Listener`).
     """
 
     name: str
@@ -52,6 +53,7 @@ class HostSpec:
     weight: float = 1.0
     admin: Admin = Admin.READY
     level: int = 0
+    direct: bool = False
 
 
 @attrs.frozen
@@ -114,8 +116,9 @@ class Listener:
 
     With `accept_from` (CIDR networks) connections from elsewhere are closed at once. `inner`: the peers are parents,
     and each connection must start with a PROXY v2 header that names the parent and proves that it belongs to the
-    cluster; over UDP the first datagram of a session does. A `shared` port (SO_REUSEPORT) is opened by several nodes of
-    one machine.
+    cluster; over UDP the first datagram of a session does. With `direct` clients come there too, without a header, by
+    way of a parent that forwards in the kernel. A `shared` port (SO_REUSEPORT) is opened by several nodes of one
+    machine.
     """
 
     address: Address
@@ -123,6 +126,7 @@ class Listener:
     shared: bool = False
     accept_from: tuple[str, ...] = ()
     protocol: Transport = Transport.TCP
+    direct: bool = False
 
 
 @attrs.frozen
@@ -163,3 +167,10 @@ class Snapshot:
     responses: int | None = None
     cpus: tuple[int, ...] | None = None
     """As in `Tier`. They are the tier's; the node knows which of them is for it."""
+    kernel_parents: tuple[str, ...] = ()
+    """Those of `parents` that forward in the kernel: nothing names them on the connections of their clients."""
+
+    @property
+    def kernel_parent_names(self) -> frozenset[str]:
+        """Their nodes."""
+        return frozenset(process.partition("/")[0] for process in self.kernel_parents)

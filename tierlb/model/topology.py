@@ -363,6 +363,9 @@ class Topology:
     admin_tls: AdminTls | None = None
     tls: Tls | None = None
     store: SharedStore | None = None
+    take_clients: frozenset[str] = frozenset()
+    """In the middle of a change only: tiers whose inner ports take clients' connections already, or still, although no
+    parent forwards them in the kernel."""
 
     def parents(self, name: str) -> tuple[Tier, ...]:
         """The tiers that send to the tier or pool `name`."""

@@ -39,7 +39,7 @@ class Placement:
     def announced(self, address: Address, here: str) -> Address:
         """The address for others; `here` is the IP address from which this node is connected to the controller."""
         if self.advertised or ipaddress.ip_address(address.host).is_unspecified:
-            return attrs.evolve(address, host=self.advertised or here or address.host)
+            return attrs.evolve(address, host=self.advertised or _of_family(address.host, here) or address.host)
         return address
 
     def _localised(self, listener: Listener) -> Listener:
@@ -47,10 +47,15 @@ class Placement:
             return attrs.evolve(
                 listener, address=attrs.evolve(listener.address, host=self.host or listener.address.host)
             )
-        host = self.host or LOOPBACK
+        host = self.host or (listener.address.host if listener.direct else LOOPBACK)
         parents_are_here = ipaddress.ip_address(host).is_loopback
         return attrs.evolve(
             listener,
             address=Address(host, self.data_port),
             accept_from=listener.accept_from if parents_are_here else (),
         )
+
+
+def _of_family(host: str, here: str) -> str:
+    """The address from which this node is connected; on loopback that of the family of a port that is open on all."""
+    return "::1" if ":" in host and here == LOOPBACK else here

@@ -68,10 +68,13 @@ class Tally:
 
 
 class Tallies:
-    """One tally per parent's name, and `outside`."""
+    """One tally per parent's name, and `outside`. `forwarded` is of clients' connections that parents forward in the
+    kernel. Which of the parents in `forwarding` it was is not known, so each counts the same part."""
 
     def __init__(self) -> None:
         self.outside = Tally()
+        self.forwarded = Tally()
+        self.forwarding: frozenset[str] = frozenset()
         self._parents: dict[str, Tally] = {}
 
     def of(self, parent: str) -> Tally:
@@ -85,13 +88,22 @@ class Tallies:
 
     def echo(self, parent: str) -> Echo:
         """The echo for this parent; all zero for one that never sent anything."""
-        tally = self._parents.get(parent)
-        return Echo() if tally is None else tally.echo()
+        tally, part = self._parents.get(parent), self.forwarded
+        own = Echo() if tally is None else tally.echo()
+        if parent not in self.forwarding:
+            return own
+        count = len(self.forwarding)
+        return Echo(
+            own.in_flight + round(part.in_flight / count),
+            own.arrivals + part.arrivals // count,
+            own.connections + round(part.connections / count),
+            own.parked + round(part.parked / count),
+        )
 
     def share_out(self, requests: int) -> None:
         """Attribute so many more requests to the parents in proportion to their open connections, or to all that they
         ever opened if none is open. No count falls, because a parent takes that for a restart."""
-        tallies, total = (self.outside, *self._parents.values()), self.total()
+        tallies, total = self._all(), self.total()
         for tally in tallies:
             if total.connections:
                 tally.requests += requests * tally.connections / total.connections
@@ -101,10 +113,14 @@ class Tallies:
     def requests(self, parent: str) -> int:
         """What came by the connections of this parent."""
         tally = self._parents.get(parent)
-        return 0 if tally is None else round(tally.requests)
+        own = 0.0 if tally is None else tally.requests
+        return round(own + self.forwarded.requests / len(self.forwarding)) if parent in self.forwarding else round(own)
 
     def total(self) -> Tally:
         total = Tally()
-        for tally in (self.outside, *self._parents.values()):
+        for tally in self._all():
             total.take(tally)
         return total
+
+    def _all(self) -> tuple[Tally, ...]:
+        return (self.outside, self.forwarded, *self._parents.values())

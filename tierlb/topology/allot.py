@@ -13,7 +13,20 @@ import attrs
 
 from tierlb.model.address import Address, Transport
 from tierlb.model.snapshot import Destination, FoundEndpoint, HostSpec, Listener, PoolSettings, Rule, Send, Snapshot
-from tierlb.model.topology import Action, Admin, Forward, Kind, Override, Pool, Redirect, Respond, Share, Tier, Topology
+from tierlb.model.topology import (
+    Action,
+    Admin,
+    Forward,
+    Forwarding,
+    Kind,
+    Override,
+    Pool,
+    Redirect,
+    Respond,
+    Share,
+    Tier,
+    Topology,
+)
 
 Announced = Mapping[str, Mapping[str, Address]]
 """tier name → node name → the address that it opened for its parents."""
@@ -82,9 +95,28 @@ def listeners_of(topology: Topology, tier: Tier) -> tuple[Listener, ...]:
     listeners = []
     if tier.listen is not None:
         listeners.append(Listener(tier.listen, shared=True, protocol=tier.protocol))
-    if topology.parents(tier.name):
+    if takes_clients(topology, tier):
+        listeners.append(Listener(Address(_beside_parents(topology, tier), 0), inner=True, direct=True))
+    elif topology.parents(tier.name):
         listeners.append(Listener(ANY_PORT, inner=True, accept_from=PARENT_NETWORKS, protocol=tier.protocol))
     return tuple(listeners)
+
+
+def takes_clients(topology: Topology, tier: Tier) -> bool:
+    """Whether connections of clients come to its inner port: a parent forwards them in the kernel. Over UDP such a
+    parent relays to nodes."""
+    parents = topology.parents(tier.name)
+    forwards = tier.name in topology.take_clients or any(each.forward is Forwarding.NFTABLES for each in parents)
+    return bool(parents) and forwards and tier.protocol is Transport.TCP
+
+
+def _beside_parents(topology: Topology, tier: Tier) -> str:
+    """The address on which a node that takes clients is to listen: where its parents on the same machine do, as only
+    the port of a connection changes on its way."""
+    found = {parent.listen.host for parent in topology.parents(tier.name) if parent.listen is not None}
+    if len(found) == 1:
+        return found.pop()
+    return "::" if found and all(":" in host for host in found) else "0.0.0.0"  # noqa: S104 (clients of any address)
 
 
 def snapshot_for(
@@ -168,7 +200,7 @@ def _members(topology: Topology, target: str, present: Present) -> list[HostSpec
     if target in topology.pools:
         hosts = _leaves(topology.pools[target], present)
     else:
-        hosts = _child_hosts(topology.tiers[target], present, leads_out=_sends_out(topology, target))
+        hosts = _child_hosts(topology, topology.tiers[target], present)
     return [attrs.evolve(host, parents=parents, admin=present.admin.get(host.name, host.admin)) for host in hosts]
 
 
@@ -202,10 +234,11 @@ def _as_wanted(host: HostSpec, wanted: Override | None) -> HostSpec:
     return attrs.evolve(host, admin=wanted.admin, weight=host.weight if wanted.weight is None else wanted.weight)
 
 
-def _child_hosts(tier: Tier, present: Present, *, leads_out: bool) -> list[HostSpec]:
+def _child_hosts(topology: Topology, tier: Tier, present: Present) -> list[HostSpec]:
     nodes = present.announced.get(tier.name, {})
+    leads_out, direct = _sends_out(topology, tier.name), takes_clients(topology, tier)
     return [
-        HostSpec(name, tier.name, nodes[name], child=True, leads_out=leads_out, reports=True)
+        HostSpec(name, tier.name, nodes[name], child=True, leads_out=leads_out, reports=True, direct=direct)
         for name in sorted(nodes, key=_by_number)
     ]
 

@@ -182,7 +182,7 @@ Change = (
 def differences(old: Topology, new: Topology) -> tuple[Change, ...]:
     """All changes: the cluster's, those of tiers and those of pools, in the order of `old` and then of `new`."""
     changes: list[Change] = []
-    if cluster := tuple(_field_changes(old, new, skip=("tiers", "pools"))):
+    if cluster := tuple(_field_changes(old, new, skip=("tiers", "pools", "take_clients"))):
         changes.append(ClusterChanged(cluster))
     for name in {**old.tiers, **new.tiers, **old.pools, **new.pools}:
         before, after = _nature(old, name), _nature(new, name)

@@ -25,6 +25,9 @@ address opens the new one and closes the old one at once. If its old address pas
 *release*. Two tiers that swap addresses leave a gap, since a tier has one address at a time. An agent-check cannot be
 shared. One that comes where another tier had something, or to a tier that shrinks to one node, opens at the end.
 
+A tier that is to forward in the kernel does so from *blend* on. The inner ports of the tiers below take connections of
+clients from *prepare* on, and until the end where it no longer does.
+
 Left out: when a stage is ready, deadlines and the way back (a transition from the stage reached to the old topology).
 """
 
@@ -37,7 +40,7 @@ from typing import TypeVar
 import attrs
 
 from tierlb.model.address import ListenAddress
-from tierlb.model.topology import Forward, Pool, Route, Run, Share, Tier, Topology, public_address
+from tierlb.model.topology import Forward, Forwarding, Pool, Route, Run, Share, Tier, Topology, public_address
 from tierlb.topology.diff import Change, ClusterChanged, Replaced, differences, weights_of
 from tierlb.topology.graph import Ports
 
@@ -145,7 +148,8 @@ def _stage(old: Topology, new: Topology, phase: Phase, routes: Mapping[str, tupl
     pools = {
         name: _pool_in_phase(old.pools.get(name), new.pools.get(name), phase) for name in {**old.pools, **new.pools}
     }
-    return attrs.evolve(new, tiers=tiers, pools=pools)
+    stage = attrs.evolve(new, tiers=tiers, pools=pools)
+    return attrs.evolve(stage, take_clients=frozenset(_take_clients_anyway(old, new, stage)))
 
 
 def _tier_in_phase(old: Topology, new: Topology, name: str, phase: Phase) -> Tier:
@@ -162,8 +166,26 @@ def _tier_in_phase(old: Topology, new: Topology, name: str, phase: Phase) -> Tie
         after,
         replicas=replicas,
         listen=after.listen if phase >= _listens_from(old, new, name) else listen_before,
+        forward=after.forward if before is None or phase >= Phase.BLEND else _forward_first(before, after),
         agent_check=after.agent_check if phase >= _is_asked_from(old, new, name) else None,
     )
+
+
+def _forward_first(before: Tier, after: Tier) -> Forwarding:
+    """In *prepare* nothing is forwarded in the kernel that was not before: the tiers below open a port for it first."""
+    return before.forward if after.forward is Forwarding.NFTABLES else after.forward
+
+
+def _take_clients_anyway(old: Topology, new: Topology, stage: Topology) -> Iterator[str]:
+    """Tiers below one that begins or ends to forward in the kernel, in stages in which it does not."""
+    for name in stage.tiers:
+        if _is_direct(old, name) is not _is_direct(new, name) and not _is_direct(stage, name):
+            yield name
+
+
+def _is_direct(topology: Topology, name: str) -> bool:
+    """Whether a tier above forwards to it in the kernel."""
+    return any(parent.forward is Forwarding.NFTABLES for parent in topology.parents(name))
 
 
 def _listens_from(old: Topology, new: Topology, name: str) -> Phase:

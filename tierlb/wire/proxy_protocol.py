@@ -111,6 +111,11 @@ def encode_local(tlvs: bytes = b"") -> bytes:
     return _fixed(_LOCAL, _UNSPEC, len(tlvs)) + tlvs
 
 
+def may_be_v2(buffer: bytes) -> bool:
+    """Whether a header may begin like this."""
+    return SIGNATURE.startswith(buffer[: len(SIGNATURE)])
+
+
 def parse_v2(buffer: bytes, *, datagram: bool = False) -> ProxyHeader | None:
     """The header at the start of `buffer`, or None while it is unfinished. Raises BadProxyHeader, also for that of a
     stream before a `datagram`, and the reverse.

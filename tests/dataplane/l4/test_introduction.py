@@ -1,5 +1,6 @@
 """A parent's PROXY header is read before a connection is relayed, and nothing behind it is."""
 
+import attrs
 import pytest
 import trio
 
@@ -134,3 +135,46 @@ async def test_a_reset_before_the_header_is_forgotten(lab: Lab) -> None:
     client.resets()
     await lab.until(lambda: not lab.front.connections.pending)
     assert lab.plane.load().connections == 0
+
+
+DIRECT = attrs.evolve(INNER, direct=True)
+
+
+async def test_where_a_parent_forwards_in_the_kernel_clients_are_taken_as_they_come(lab: Lab) -> None:
+    endpoint = await lab.endpoint(child=True)
+    await lab.serves(l4(endpoint, listener=DIRECT, parents=("edge-1/b",), kernel_parents=("edge-1/b",)))
+    client = await lab.connects()
+    await client.says(b"hello")
+    voice = await endpoint.accepts()
+    assert await source_heard(voice) == client.name
+    await voice.hears(b"hello")
+    assert lab.plane.echo("edge-1") == Echo(1, 1, 1)
+
+
+async def test_a_client_that_waits_for_the_greeting_of_its_host_gets_it(lab: Lab) -> None:
+    endpoint = await lab.endpoint()
+    await lab.serves(l4(endpoint, listener=DIRECT))
+    client = await lab.connects()
+    voice = await endpoint.accepts()
+    await voice.says(b"220 ready\r\n")
+    await client.hears(b"220 ready\r\n")
+
+
+async def test_a_parent_is_one_where_clients_come_too(lab: Lab) -> None:
+    endpoint = await lab.endpoint(child=True)
+    await lab.serves(l4(endpoint, listener=DIRECT))
+    client = await lab.connects()
+    for byte in HEADER:
+        await client.says(bytes((byte,)))
+    assert await source_heard(await endpoint.accepts()) == CLIENT
+    stranger = await lab.connects()
+    await stranger.says(l4_parent(key=b"guessed"))
+    await stranger.hears_no_word()
+
+
+async def test_a_client_that_leaves_without_a_word_is_no_news(lab: Lab) -> None:
+    endpoint = await lab.endpoint()
+    await lab.serves(l4(endpoint, listener=DIRECT))
+    await (await lab.connects()).leaves()
+    await lab.until(lambda: lab.plane.load().connections == 0)
+    assert not lab.log.count("connection_refused")

@@ -1,5 +1,6 @@
 """The identity of a client: by its address, by a parent, and by the fields of a trusted peer."""
 
+import attrs
 import pytest
 import trio
 
@@ -9,6 +10,7 @@ from tests.dataplane.conftest import (
     INNER,
     Lab,
     l4_parent,
+    l7,
     l7_parent,
 )
 from tests.dataplane.l7.conversations import introduced
@@ -127,3 +129,48 @@ async def test_claims_of_a_trusted_peer_are_kept_and_completed(
     assert request.all("x-forwarded-proto") == ["https"]
     assert request.all("x-forwarded-host") == ["shop"]
     assert request.all("x-request-id") == ["given"]
+
+
+DIRECT = attrs.evolve(INNER, direct=True)
+
+
+async def test_where_a_parent_forwards_in_the_kernel_clients_are_known_by_their_addresses(lab: Lab) -> None:
+    parents = {"parents": ("edge-1/b1", "edge-2/b2"), "kernel_parents": ("edge-1/b1", "edge-2/b2")}
+    client, endpoint = await lab.converses(listener=DIRECT, **parents)
+    for _ in range(2):
+        await client.says(b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n")
+        voice = endpoint.voices[0] if endpoint.voices else await endpoint.accepts()
+        assert (await voice.hears_head())["x-forwarded-for"] == "127.0.0.1"
+        await voice.says(b"HTTP/1.1 204 No Content\r\n\r\n")
+        await client.hears_message(bodiless=True)
+    echoes = [lab.plane.echo(name) for name in ("edge-1", "edge-2", "inner-1")]
+    assert [echo.arrivals for echo in echoes] == [1, 1, 0]
+    assert lab.plane.load().items == 2
+
+
+async def test_a_parent_is_a_parent_there_too(lab: Lab) -> None:
+    client, endpoint = await lab.converses(listener=DIRECT)
+    for byte in l4_parent():
+        await client.says(bytes((byte,)))
+    await client.says(GET)
+    assert (await (await endpoint.accepts()).hears_head())["x-forwarded-for"] == CLIENT[0]
+    assert lab.plane.echo("edge-1").arrivals == 1
+
+
+@pytest.mark.parametrize("case", ["another version", "no key", "a wrong key", "the right key cut short"])
+async def test_no_client_poses_as_a_parent_there(lab: Lab, case: str) -> None:
+    client, _ = await lab.converses(listener=DIRECT)
+    await client.says(STRANGERS[case])
+    await client.hears_end()
+
+
+async def test_a_connection_of_the_kernel_ends_politely_when_a_parent_leaves(lab: Lab) -> None:
+    parents = {"parents": ("edge-1/b1",), "kernel_parents": ("edge-1/b1",)}
+    endpoint = await lab.endpoint()
+    await lab.serves(l7(endpoint, listener=DIRECT, rules=HELLO, **parents))
+    client = await lab.connects()
+    assert "connection" not in await client.asks(GET)
+    lab.plane.apply(l7(endpoint, listener=DIRECT, rules=HELLO, revision=2))
+    while "connection" not in await client.asks(GET):
+        pass
+    await client.hears_end()

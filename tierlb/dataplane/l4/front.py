@@ -45,6 +45,7 @@ class L4Front(L4Context):
         assert isinstance(action, Send)
         host_sets = self.registry.rebuild_host_sets(action.destinations, snapshot)
         self.config = L4Config(snapshot, Split(host_sets, self.registry.rng))
+        self.counters.tallies.forwarding = snapshot.kernel_parent_names
         self.kernel.follow(snapshot, self.registry.hosts)
         self.forwarders = self._forwarders_for(snapshot.forward)
         for forwarder in self.forwarders:
@@ -79,7 +80,7 @@ class L4Front(L4Context):
         caller = Caller(peer, self.counters.tallies.outside, self.reactor.now)
         self.counters.connections += 1
         if listener.inner:
-            Introduction.begin(self, sock, caller)
+            Introduction.begin(self, sock, caller, direct=listener.direct)
         else:
             place(self, sock, caller)
 

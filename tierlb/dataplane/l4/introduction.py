@@ -6,29 +6,34 @@ from tierlb.dataplane.l4.caller import Caller
 from tierlb.dataplane.l4.context import L4Context, Pending
 from tierlb.dataplane.l4.placing import place
 from tierlb.dataplane.parent_identity import processes_of
-from tierlb.wire.proxy_protocol import EXPLAINED, MAX_HEADER_BYTES, BadProxyHeader, ProxyHeader, parse_v2
+from tierlb.wire.proxy_protocol import EXPLAINED, MAX_HEADER_BYTES, BadProxyHeader, ProxyHeader, may_be_v2, parse_v2
 
 HEADER_S = 5.0
 """How long a parent may take to send the header, which it does with the first packet."""
+SILENT_CLIENT_S = 0.2
+"""Where clients come too, one that has sent nothing for so long is no parent: it waits for its host to speak first."""
 
 
 class Introduction(Pending):
-    """Waits for the PROXY header of one connection. It peeks: what follows the header stays in the socket."""
+    """Waits for the PROXY header of one connection. It peeks: what follows the header stays in the socket. `direct`: it
+    may be a client's, which has no header."""
 
-    __slots__ = ("caller", "context", "seen_bytes")
+    __slots__ = ("caller", "context", "direct", "seen_bytes")
 
     caller: Caller
     context: L4Context
+    direct: bool
     seen_bytes: int
 
     @classmethod
-    def begin(cls, context: L4Context, sock: socket.socket, caller: Caller) -> None:
+    def begin(cls, context: L4Context, sock: socket.socket, caller: Caller, *, direct: bool = False) -> None:
         """Wait for it."""
         try:
             introduction = cls(context.reactor, sock)
             introduction.context, introduction.caller, introduction.seen_bytes = context, caller, 0
+            introduction.direct = direct
             introduction.watch()
-            introduction.arm(HEADER_S)
+            introduction.arm(SILENT_CLIENT_S if direct else HEADER_S)
             context.connections.pending.add(introduction)
         except Exception:
             context.drop(sock, caller)
@@ -45,6 +50,9 @@ class Introduction(Pending):
         except OSError as error:
             self.on_broken(error)
             return
+        if self.direct and seen and not may_be_v2(seen):
+            self._is_client()
+            return
         try:
             header = parse_v2(seen)
         except BadProxyHeader as error:
@@ -52,9 +60,13 @@ class Introduction(Pending):
             return
         if header is not None:
             self._introduced(header)
+        elif self.direct and not seen:
+            self.abandon()
         elif len(seen) == self.seen_bytes:
             self._refuse("the connection ended before its PROXY header")
         else:
+            if not self.seen_bytes:
+                self.arm(HEADER_S)
             self.seen_bytes = len(seen)
             self._wake_at(self.seen_bytes + 1)
 
@@ -75,6 +87,14 @@ class Introduction(Pending):
         context.connections.pending.discard(self)
         place(context, self.detach(), caller)
 
+    def _is_client(self) -> None:
+        """A parent forwarded it in the kernel; which one is not known."""
+        context, caller = self.context, self.caller
+        self._wake_at(1)
+        caller.tally = context.counters.tallies.forwarded
+        context.connections.pending.discard(self)
+        place(context, self.detach(), caller)
+
     def _wake_at(self, count: int) -> None:
         """Bytes that were only peeked at keep the socket readable: ask to be woken for more than these, or the end."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
@@ -88,7 +108,10 @@ class Introduction(Pending):
         self.abandon()
 
     def on_deadline(self) -> None:
-        self.abandon()
+        if self.direct and not self.seen_bytes:
+            self._is_client()
+        else:
+            self.abandon()
 
     def abandon(self) -> None:
         """It ends before it was introduced."""

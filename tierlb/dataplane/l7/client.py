@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable
 
 from tierlb.dataplane.l7.abort import has_left
-from tierlb.dataplane.l7.client_identity import ClientIdentity, read_introduction
+from tierlb.dataplane.l7.client_identity import ClientIdentity, forwarded, read_introduction
 from tierlb.dataplane.l7.front_state import FrontState
 from tierlb.dataplane.l7.heads import request_head_end
 from tierlb.dataplane.l7.http1 import RETRY_AFTER, Http1Downstream
@@ -20,7 +20,7 @@ from tierlb.dataplane.l7.reply import own_answer
 from tierlb.model.topology import ClientAbort
 from tierlb.net.wheel import NEVER
 from tierlb.wire.http_fields import BadHead
-from tierlb.wire.proxy_protocol import BadProxyHeader
+from tierlb.wire.proxy_protocol import BadProxyHeader, may_be_v2
 
 HEADS_A_TURN = 8
 """Requests that are begun before other connections get their turn, where this node answers at once. A head counts as
@@ -31,10 +31,11 @@ before: a burst of clients that connect at once and ask a moment later must not 
 
 
 class ClientConnection(KeptStream):
-    """`introduced`: the PROXY header came with which a parent's connection begins, or none is due. `in_head`: a head
-    has begun and is not complete, of which the first `_seen` bytes were looked at. `_pumping`: `pump` is running."""
+    """`introduced`: the PROXY header came with which a parent's connection begins, or none is due. `direct`: it may be
+    a client's, which begins with a request. `in_head`: a head has begun and is not complete, of which the first `_seen`
+    bytes were looked at. `_pumping`: `pump` is running."""
 
-    __slots__ = ("_on_over", "_pumping", "_seen", "downstream", "in_head", "introduced")
+    __slots__ = ("_on_over", "_pumping", "_seen", "direct", "downstream", "in_head", "introduced")
 
     def __init__(
         self,
@@ -44,11 +45,13 @@ class ClientConnection(KeptStream):
         on_over: Callable[["ClientConnection"], None],
         *,
         introduced: bool,
+        direct: bool = False,
     ) -> None:
         """`on_over` is called when it is closed, or its socket given away."""
         super().__init__(front, sock)
         self.downstream = Http1Downstream(front, self, identity)
         self.introduced = introduced
+        self.direct = direct
         self.in_head = False
         self._seen = 0
         self._pumping = False
@@ -164,9 +167,13 @@ class ClientConnection(KeptStream):
     def _introduce(self) -> bool:
         """Read a parent's PROXY header; false while it is not complete, or when it is refused."""
         front, downstream = self.front, self.downstream
-        config, relocation = front.config, front.relocation
+        config, relocation, before = front.config, front.relocation, downstream.identity
         try:
-            found = read_introduction(self.buffer, config.identity, front.counters.tallies)
+            found = (
+                forwarded(before.address, config.snapshot.kernel_parents, front.counters.tallies)
+                if self.direct and not may_be_v2(self.buffer)
+                else read_introduction(self.buffer, config.identity, front.counters.tallies)
+            )
         except BadProxyHeader as error:
             front.counters.rejected += 1
             front.log.warning("connection_refused", reason=f"no PROXY header as a parent sends it: {error.reason}")
@@ -176,7 +183,6 @@ class ClientConnection(KeptStream):
             return False
         self.introduced = True
         self.buffer = self.buffer[found.length :]
-        before = downstream.identity
         before.tally.close()
         found.tally.open()
         address = before.address.decode() if found.client is None else found.client

@@ -62,6 +62,12 @@ class ParentHeader:
     explained: tuple[bytes, ...]
 
 
+def forwarded(address: bytes, processes: tuple[str, ...], tallies: Tallies) -> ParentHeader:
+    """What is known of a client's connection that a parent forwards in the kernel, in the place of a header. Which of
+    the `processes` that do so it was is not known, so the connection moves when one of them leaves."""
+    return ParentHeader(0, address.decode(), tallies.forwarded, processes, ())
+
+
 def read_introduction(buffer: bytes, identity: ParentIdentity, tallies: Tallies) -> ParentHeader | None:
     """Read the PROXY header with which a parent's connection begins; None while it is not complete. Raises
     BadProxyHeader, also for a header without the key of this cluster."""

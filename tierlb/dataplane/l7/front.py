@@ -62,6 +62,7 @@ class L7Front(FrontState):
         draining = self._ending or snapshot.admin is not Admin.READY
         self.config = FrontConfig(snapshot, actions, books, self._replies, self._identity, draining=draining)
         self.relocation.note_parents(snapshot.parents)
+        self.counters.tallies.forwarding = snapshot.kernel_parent_names
         self._part()
         self.exchanges.hold.note(destinations)
 
@@ -101,7 +102,10 @@ class L7Front(FrontState):
             self.exchanges.ids.prefix,
             trusted=not listener.inner and self.config.trusts(host),
         )
-        self.clients.add(ClientConnection(self, sock, identity, self.clients.discard, introduced=not listener.inner))
+        introduced, direct = not listener.inner, listener.direct
+        self.clients.add(
+            ClientConnection(self, sock, identity, self.clients.discard, introduced=introduced, direct=direct)
+        )
         self.counters.connections += 1
 
     def may_give_way(self) -> Iterable[ClientConnection]:

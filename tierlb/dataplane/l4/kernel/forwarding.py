@@ -57,6 +57,7 @@ class KernelForwarding:
         self._rate = 0.0
         self._began = 0
         self._cut: set[Host] = set()
+        self._lost: set[Host] = set()
         self._counted = True
         self._wake = trio.Event()
 
@@ -82,9 +83,13 @@ class KernelForwarding:
         self._wake.set()
 
     def look(self) -> None:
-        """With every tick: hosts that came or went change the rules at once."""
+        """With every tick: hosts that came or went change the rules at once, and nodes whose control connection is lost
+        are asked whether they still accept connections."""
         if chosen_from(self._parts()) != self._plan.hosts:
             self._wake.set()
+        lost = {host for host in self._plan.hosts if host.spec.child and not host.estimate.received.connected}
+        self._ask(lost - self._lost)
+        self._lost = lost
 
     @property
     def open(self) -> int:
@@ -147,8 +152,7 @@ class KernelForwarding:
                 await self._count_new(table)
                 self._rate += (self._began / max(REFRESH_S, now - refreshed_at) - self._rate) * (1 - RATE_KEPT)
                 self._began, refreshed_at = 0, now
-                if self._around.protocol == Transport.TCP.value:
-                    self._ask_suspects()
+                self._ask(self._hosts.suspects())
             await self._set_rules(table, again=due)
             if now >= self._until:
                 self.cut()
@@ -165,9 +169,10 @@ class KernelForwarding:
             self._began += self._hosts.took(self._context.reactor.look(), packets)
         self._context.counters.forwarded = self.open
 
-    def _ask_suspects(self) -> None:
+    def _ask(self, hosts: Iterable[Host]) -> None:
+        """Try to connect to those that are not checked anyway. Over UDP that would say nothing."""
         recovery = self._context.registry.context.recovery
-        for host in self._hosts.suspects():
+        for host in hosts if self._around.protocol == Transport.TCP.value else ():
             if not recovery.checks(host.spec.target):
                 host.reach.ask()
 

@@ -70,8 +70,11 @@ class KernelHosts:
         """These are the hosts of the current snapshot."""
         wanted = dict.fromkeys(hosts)
         for host in wanted:
-            if host not in self._known:
+            known = self._known.get(host)
+            if known is None:
                 self._known[host] = KernelHost(host, _at(next(self._numbers), host), self._tally)
+            else:
+                known.at = _at(known.at.number, host)
         newest_last = [*(each for each in self if each.host not in wanted), *(self._known[host] for host in wanted)]
         self._by_address = {each.at.address: each for each in newest_last if not each.at.here}
         self._by_port = {each.at.address.port: each for each in newest_last if each.at.here}
@@ -146,4 +149,7 @@ def _reports(host: Host) -> bool:
 
 
 def _at(number: int, host: Host) -> HostAt:
-    return HostAt(number, host.name, host.spec.address, wants_header=host.spec.child)
+    """A node on this machine listens on whatever addresses its parents do (`topology.allot`)."""
+    spec = host.spec
+    here = spec.direct and is_loopback(spec.address.host)
+    return HostAt(number, host.name, spec.address, here=here, wants_header=spec.child and not spec.direct)
