@@ -189,11 +189,12 @@ class World:
         answered: dict[Address, float] = {}
         while True:
             now, at = trio.current_time(), {name: p for p in self.processes.values() for name in (p.name, str(p.inner))}
+            bound = {each.address for each in self.manager.sockets.addresses}
             for address in self.lasting if not self.disturbed else ():
                 entrances = [p for p in self.processes.values() if p.accepts(Listener(address, shared=True))]
                 if entrances or self.excusing or address not in answered:
                     answered[address] = now
-                if address not in self.manager.sockets.addresses or now - answered[address] > QUEUE_S:
+                if address not in bound or now - answered[address] > QUEUE_S:
                     self.faults.append(f"{now:.2f} nobody accepts at {address}")
                 self.faults += [f"{now:.2f} {fault}" for fault in self._lost(entrances, at)]
             await trio.sleep(0.05)
