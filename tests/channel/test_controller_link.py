@@ -13,6 +13,7 @@ from tierlb.channel.controller_link import LEAVE_NOTICE_S, LONGEST_WAIT_S, Contr
 from tierlb.channel.parents import INTERNAL
 from tierlb.channel.uplink import Uplink
 from tierlb.channel.watching import WatchRelay
+from tierlb.model.build import BUILD
 from tierlb.model.load import Guidance
 from tierlb.net.websocket import Disconnected
 from tierlb.wire.frames import Ack, Configure, Hello, Leaving, Refuse, Report, ReportTo, Welcome
@@ -20,7 +21,7 @@ from tierlb.wire.frames import Ack, Configure, Hello, Leaving, Refuse, Report, R
 
 async def test_it_says_who_it_is_and_nothing_more_before_it_is_welcomed(uplink, net, autojump_clock):
     end, hello = await net.accept()
-    assert hello == Hello(1, "web-1", "web", "boot", 7, "127.0.0.1:7002", "")
+    assert hello == Hello(1, "web-1", "web", "boot", 7, "127.0.0.1:7002", "", BUILD)
     assert net.tokens == {"secret"}
     assert await end.heard_within(15) == []
 

@@ -54,7 +54,7 @@ def sketch_of(*values_s):
 
 def node(name, port, *hosts, in_flight=2, rate=None, state=State.SERVING, **more):
     load = NodeLoad(3, in_flight, 12345, 1, 0, 0, 0, 0.2, hosts)
-    known = {"pid": 42, "revision": 7, "report_age_s": 0.25, **more}
+    known = {"pid": 42, "revision": 7, "report_age_s": 0.25, "build": "compiled", **more}
     where = (Address("127.0.0.1", port),)
     return NodeStatus(name, state, True, addresses=where, load=load, items_per_s=rate, **known)
 

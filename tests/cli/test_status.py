@@ -16,7 +16,7 @@ def test_the_table_has_a_row_for_each_node_and_endpoint(serve):
     assert result.exit_code == 0
     rows = words(result.stdout)
     assert rows[0] == ["shop", "serving", "revision", "7"]
-    assert ["edge-1", "serving", "42", "127.0.0.1:8080", "3", "2", "0", "12/s", "0.25", "s", "1"] in rows
+    assert ["edge-1", "serving", "42", "127.0.0.1:8080", "3", "2", "0", "12/s", "0.25", "s", "1", "compiled"] in rows
     assert ["edge-2", "gone"] in rows
     assert ["127.0.0.1:9001", "serving", "77", "2", "0", "1,500/s", "2,000/s", "100", "%", "0"] in rows
     assert rows[-1] == ["waiting", "for", "edge:", "1", "of", "2", "nodes", "serve;", "edge-2", "has", "not", "joined"]
@@ -24,9 +24,8 @@ def test_the_table_has_a_row_for_each_node_and_endpoint(serve):
 
 def test_into_a_file_go_all_columns(serve):
     heading = words(status(serve(answer(shop()))).stdout)[1]
-    assert (
-        " ".join(heading) == "node state pid address conns in flight parked rate capacity use p50 p99 age share errors"
-    )
+    columns = "node state pid address conns in flight parked rate capacity use p50 p99 age share errors build"
+    assert " ".join(heading) == columns
 
 
 def test_json_is_what_the_api_answered(serve):

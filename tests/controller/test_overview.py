@@ -1,3 +1,4 @@
+import attrs
 import pytest
 import trio
 
@@ -95,6 +96,13 @@ async def test_endpoints_that_nodes_find_by_name_are_shown_as_they_see_them(open
     )
     (endpoint,) = controller.observer.status().pools["demo"].endpoints
     assert (str(endpoint.address), endpoint.seen_by) == ("10.0.0.7:9000", {"web-a": seen})
+
+
+async def test_a_node_is_of_the_build_that_it_says(running):
+    (web, *_) = [record for record in await serve_all(running) if record.tier == "web"]
+    assert running.observer.status().tiers["web"].nodes[0].build == ""
+    web.hello = attrs.evolve(web.hello, build="compiled")
+    assert running.observer.status().tiers["web"].nodes[0].build == "compiled"
 
 
 async def test_a_top_tier_that_hangs_or_finds_nothing_ready_does_not_serve(running, autojump_clock):

@@ -58,7 +58,7 @@ EARLIER = attrs.evolve(SUBTREE, slots=0.0, overdue=0.0, kinds=())
 EARLIEST = attrs.evolve(EARLIER, capacity_age_s=0.0)
 ECHO = Echo(5, 400000, 20, 4)
 ROW = NodeRow("web-1", "web", 0.5, LOAD, SUBTREE, b"\x01\x02")
-HELLO = Hello(1, "web-1", "web", "b00t", 42, "127.0.0.1:7001", "[::1]:80")
+HELLO = Hello(1, "web-1", "web", "b00t", 42, "127.0.0.1:7001", "[::1]:80", "compiled")
 FRAMES = (
     HELLO,
     Welcome(0.25),

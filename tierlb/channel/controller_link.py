@@ -22,6 +22,7 @@ from tierlb.channel.conversation import Conversation, Follow
 from tierlb.channel.log import Log
 from tierlb.channel.parents import INTERNAL, is_named
 from tierlb.channel.report_schedule import CONTROLLER_AS_PARENT, ReportSchedule
+from tierlb.model.build import BUILD
 from tierlb.model.snapshot import Snapshot
 from tierlb.net.names import Resolve, resolve
 from tierlb.net.websocket import Channel, Disconnected, connect
@@ -66,7 +67,7 @@ class Identity:
     @property
     def hello(self) -> Hello:
         """The first frame on each connection."""
-        return Hello(PROTOCOL_VERSION, self.name, self.tier, self.boot_id, self.pid, self.control, self.data)
+        return Hello(PROTOCOL_VERSION, self.name, self.tier, self.boot_id, self.pid, self.control, self.data, BUILD)
 
 
 @attrs.define(eq=False)

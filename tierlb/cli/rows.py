@@ -52,6 +52,7 @@ class StatusRow:
     age_s: float | None = None
     share: float | None = None
     errors: int | None = None
+    build: str = ""
     problem: str = ""
 
     def quantile_s(self, q: float) -> float | None:
@@ -230,6 +231,7 @@ def _node_row(node: Json, by_connection: bool, timed: bool, views: Sequence[Pare
         age_s=node["report_age_s"],
         share=_share(views),
         errors=load.get("errors"),
+        build=node.get("build", ""),
         problem="; ".join(load.get("shortages", ())) if live else "",
     )
 

@@ -96,6 +96,7 @@ class Overview:
             parents=tuple(parent.name for parent in record.assignment.parents or ()),
             control=record.hello.control if record.hello else "",
             admin=admin,
+            build=record.hello.build if record.hello else "",
         )
 
     def _revision_of(self, record: NodeRecord, desired: Desired) -> int:

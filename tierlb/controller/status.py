@@ -30,7 +30,8 @@ class NodeStatus:
     """One node. `connected` is the control socket only: traffic does not depend on it. `load` and `latency` (an encoded
     sketch) are what its last row said, `subtree` what it reported last. `revision` is the one of the history that it
     serves, 0 for none. `control` is the address where its children
-    report and where it answers `GET /metrics`; `admin` is what an operator wants of the node."""
+    report and where it answers `GET /metrics`; `admin` is what an operator wants of the node; `build`: whether it runs
+    compiled modules."""
 
     name: str
     state: State
@@ -47,6 +48,7 @@ class NodeStatus:
     parents: tuple[str, ...] = ()
     control: str = ""
     admin: Admin = Admin.READY
+    build: str = ""
 
 
 @attrs.frozen

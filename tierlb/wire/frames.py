@@ -68,7 +68,7 @@ class Hello:
 
     `control` is where this node's own children connect, HOST:PORT in which the host may be a name of all nodes of its
     tier. `data` is the address for items: of an agent, whose `tier` is the name of a pool, and of a node that serves
-    already; "" where there is none.
+    already; "" where there is none. `build`: pure or compiled (model/build.py).
     """
 
     version: int
@@ -78,6 +78,7 @@ class Hello:
     pid: int
     control: str = ""
     data: str = ""
+    build: str = ""
 
 
 @attrs.frozen
@@ -323,7 +324,10 @@ _REPORT: tuple[tuple[str, type, float], ...] = tuple(
 _TYPES = tuple(kind for _, kind, _ in _REPORT)
 
 _SHAPES: dict[type[Frame], tuple[str, tuple[Reader, ...]]] = {
-    Hello: ("hello", (read_count, read_label, read_label, read_label, read_count, read_calling_place, read_place)),
+    Hello: (
+        "hello",
+        (read_count, read_label, read_label, read_label, read_count, read_calling_place, read_place, read_short_text),
+    ),
     Welcome: ("welcome", (read_positive, read_short_text)),
     Configure: ("snapshot", (read_snapshot,)),
     Ack: ("ack", (read_count, read_addresses)),

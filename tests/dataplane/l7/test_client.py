@@ -14,7 +14,6 @@ from tests.dataplane.conftest import (
     send,
 )
 from tierlb.dataplane.l7.client import HEADS_A_TURN
-from tierlb.dataplane.l7.plan import RequestPlan
 from tierlb.model.snapshot import Rule
 from tierlb.model.topology import Limits, Match, Respond, Timeouts
 from tierlb.net.wheel import NEVER
@@ -293,22 +292,25 @@ async def test_a_refusal_reaches_a_client_that_is_still_sending(lab: Lab) -> Non
 # Work per turn.
 
 
-class NotedPlans(dict[bytes, RequestPlan]):
-    """No plans; `order` has the targets of the heads for which one was asked, in their order."""
+class NotedRequests:
+    """In the place of what decides which requests are explained: none, but `order` has what each is marked by."""
 
     def __init__(self) -> None:
         self.order: list[bytes] = []
 
-    def get(self, head: bytes, *_: object) -> None:  # type: ignore[override]
-        if head.count(b"\r\n\r\n") == 1:
-            self.order.append(head.split(b" ")[1])
+    def covers(self, nonce: bytes, now: float) -> bool:
+        self.order.append(nonce)
+        return False
+
+
+MARKED = b"GET / HTTP/1.1\r\nHost: a\r\nX-Tierlb-Explain: %d\r\n%b\r\n"
 
 
 async def serves_in_order(lab: Lab) -> list[bytes]:
-    """A node that answers by itself; the targets of pipelined requests, in the order in which it begins them."""
+    """A node that answers by itself; the marks of requests, in the order in which it answers them."""
     await lab.serves(l7(rules=HELLO))
-    lab.front.config.books[False].known = plans = NotedPlans()
-    return plans.order
+    lab.front.explaining = noted = NotedRequests()
+    return noted.order
 
 
 async def test_who_pipelines_many_requests_waits_for_others_after_a_few(lab: Lab) -> None:
@@ -316,13 +318,13 @@ async def test_who_pipelines_many_requests_waits_for_others_after_a_few(lab: Lab
     clients = [await lab.connects() for _ in range(3)]
     await lab.until(lambda: len(lab.front.clients) == 3)
     for number, client in enumerate(clients):
-        client.says_now(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number * 5 * HEADS_A_TURN)
+        client.says_now(MARKED % (number, b"") * 5 * HEADS_A_TURN)
     for client in clients:
         for _ in range(5 * HEADS_A_TURN):
             assert (await client.hears_message()).body == b"hello\n"
-    runs = [(target, len(list(run))) for target, run in itertools.groupby(order)]
+    runs = [(mark, len(list(run))) for mark, run in itertools.groupby(order)]
     assert {length for _, length in runs} == {HEADS_A_TURN}
-    assert [target for target, _ in runs] == 5 * [target for target, _ in runs[:3]]
+    assert [mark for mark, _ in runs] == 5 * [mark for mark, _ in runs[:3]]
 
 
 async def test_a_connection_whose_requests_wait_for_their_turn_is_not_idle(lab: Lab) -> None:
@@ -343,7 +345,7 @@ async def test_a_large_head_counts_as_several(lab: Lab) -> None:
     clients = [await lab.connects() for _ in range(2)]
     await lab.until(lambda: len(lab.front.clients) == 2)
     for number, client in enumerate(clients):
-        client.says_now(b"GET /%d HTTP/1.1\r\nHost: a\r\nX: %b\r\n\r\n" % (number, b"x" * 4096) * 3)
+        client.says_now(MARKED % (number, b"X: %b\r\n" % (b"x" * 4096)) * 3)
     await lab.until(lambda: len(order) == 6)
     assert max(len(list(run)) for _, run in itertools.groupby(order)) == 2
 
@@ -363,7 +365,7 @@ async def test_nothing_is_answered_for_a_pipelining_client_that_is_gone(lab: Lab
     order = await serves_in_order(lab)
     client = await lab.connects()
     await lab.until(lambda: len(lab.front.clients) == 1)
-    client.says_now(GET * 100 * HEADS_A_TURN)
+    client.says_now(MARKED % (0, b"") * 100 * HEADS_A_TURN)
     client.resets()
     await lab.until(lambda: not lab.front.clients)
     assert len(order) < 100 * HEADS_A_TURN
