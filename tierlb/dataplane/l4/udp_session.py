@@ -210,7 +210,7 @@ class UdpSession(PlacedSession):
         context, now = self.context, self.context.reactor.now
         last_s = now - max(self.asked, self.answered)
         idle_s = context.config.idle_s
-        silent = self.answered == NEVER_MOVED and context.sessions.watch.owes(now, self.ticket.host, self.began)
+        silent = self.answered == NEVER_MOVED and context.sessions.watch.is_silent_since(self.ticket.host, self.began)
         if silent:
             self.ticket.host.reach.connect_failed(refused=False)
         if silent or last_s >= idle_s:

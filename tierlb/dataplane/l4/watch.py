@@ -89,15 +89,16 @@ class UseWatch:
         host.served = max(host.served, asked)
         self._pool_served[target] = max(self._pool_served.get(target, NEVER_MOVED), asked)
 
-    def owes(self, now: float, host: Host, asked: float, answered: float = NEVER_MOVED) -> bool:
-        """Whether an answer to what came then is missing because of the host."""
-        return owes(now, asked, answered, host.served, self._pool_served.get(host.spec.target, NEVER_MOVED))
+    def is_silent_since(self, host: Host, asked: float) -> bool:
+        """Whether the host has answered nothing that came then or later, while others of its pool have."""
+        return host.served < asked < self._pool_served.get(host.spec.target, NEVER_MOVED)
 
     def _look(self, now: float, pipe: Used, watched: Watched) -> None:
         host = watched.ticket.host
         asked, answered = pipe.moves()
-        waits = self.owes(now, host, asked, answered)
         if NEVER_MOVED < asked <= answered:
             self.note_served(host, asked)
+        pool_served = self._pool_served.get(host.spec.target, NEVER_MOVED)
+        waits = owes(now, asked, answered, host.served, pool_served)
         watched.look(now, max(pipe.began, asked, answered), waits=waits)
         watched.ticket.weigh(int(watched.parked), 1.0 - watched.weight)
