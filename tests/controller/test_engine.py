@@ -7,6 +7,7 @@ from tests.control_plane import tier
 from tierlb.controller.engine import ProcessEngine
 from tierlb.model.address import Address
 from tierlb.model.topology import Kind, Pool, Run, Topology
+from tierlb.topology.load import load_text
 
 LISTED = Pool("listed", endpoints=(Address("127.0.0.1", 9001),))
 RUN = Pool("demo", run=Run("demo --port {port}", replicas=3))
@@ -35,3 +36,11 @@ def test_where_nobody_starts_endpoints_a_pool_cannot_run_any(endpoints, pools, l
     found = ProcessEngine(endpoints).lack(topology(*pools))
     assert found.startswith(lack)
     assert bool(found) is bool(lack)
+
+
+def test_cpus_are_not_dealt_to_nodes_without_numbers():
+    text = "{cluster: x, tiers: {web: {kind: l7, listen: ':80', cpus: auto, routes: [{respond: {}}]}}}"
+    assert (
+        ProcessEngine().lack(load_text(text, "f")).startswith("tiers.web.cpus: auto gives each node of `tierlb up` a")
+    )
+    assert ProcessEngine().lack(load_text(text.replace("auto", "0-3"), "f")) == ""

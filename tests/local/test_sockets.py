@@ -231,11 +231,11 @@ async def test_a_node_that_ends_whenever_it_likes_harms_nobody(sockets, addresse
 
 
 @contextlib.asynccontextmanager
-async def process(sockets, number, pid=0):
+async def process(sockets, number, pid=0, tier="edge"):
     """A node's process; ends with the block. Without a pid it never runs."""
     ours, theirs = pair()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(sockets.serve, ours, "edge", number, pid)
+        nursery.start_soon(sockets.serve, ours, tier, number, pid)
         yield Broker(theirs)
         theirs.close()
 
@@ -386,3 +386,16 @@ def waiting(sock):
         while True:
             found.append(int(sock.recv(100)))
     return found
+
+
+async def test_a_process_of_a_tier_that_has_no_part_in_an_address_any_more_gets_nothing_new_there(sockets, addresses):
+    address = addresses[0]
+    sockets.open(address, "edge")
+    sockets.open(address, "front")
+    with trio.fail_after(DEADLINE_S), contextlib.ExitStack() as stack:
+        async with process(sockets, 1) as one, process(sockets, 2, tier="front") as two:
+            left = stack.enter_context(await lent(one, address))
+            heir = stack.enter_context(await lent(two, address))
+            sockets.keep({address: "front"})
+            connect(stack, address)
+            assert (accepted(left), accepted(heir)) == (0, 32)

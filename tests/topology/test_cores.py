@@ -1,10 +1,14 @@
 """How many cores a process may use, from trees that look like those of machines and containers."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from scripts.benchmarks import cgroup
+from scripts.benchmarks.cgroup import Limit
 from tierlb.topology.cores import available_cores, cgroup_of_version_1, cgroup_of_version_2, parse_cpu_max
 
 V2 = "30 24 0:26 {root} {directory} rw,nosuid - cgroup2 cgroup2 rw"
@@ -119,3 +123,20 @@ def test_a_quota_is_in_cores(text: str, cores: float | None) -> None:
 def test_the_cgroup_of_a_process(text: str, version_2: str, version_1: str) -> None:
     assert cgroup_of_version_2(text) == version_2
     assert cgroup_of_version_1(text) == version_1
+
+
+def test_a_real_quota_counts() -> None:
+    """Of the hierarchy that this machine has: a quota of one core and a half is one."""
+    limit = Limit(150_000, 100_000)
+    try:
+        hierarchy = cgroup.prepare(limit)
+    except cgroup.Unavailable as reason:
+        pytest.skip(f"NOT TESTED: {reason}")
+    count = "import sys; from tierlb.topology.cores import *; sys.stdin.readline(); print(available_cores(cpus=8))"
+    argv = [sys.executable, "-c", count]
+    with (
+        subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process,
+        cgroup.limited(hierarchy, {"cores": process.pid}, limit),
+    ):
+        said, _ = process.communicate("\n", 60)
+    assert said == "1\n"

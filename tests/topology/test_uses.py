@@ -53,3 +53,11 @@ def test_cpus_that_cannot_be_used_here_are_a_fault_where_nodes_are_started_and_a
     assert check_text(text, "f", Use.CONTROLLER).warnings == ()
     assert check_text(text.replace(", 4095", ""), "f", Use.UP).warnings == ()
     assert sorted(os.sched_getaffinity(0)) == cpus
+
+
+def test_nodes_that_are_started_elsewhere_have_no_numbers_to_be_pinned_by():
+    text = PINNED.replace("[0-1, 4095]", "auto")
+    with pytest.raises(TopologyError) as caught:
+        check_text(text, "f", Use.CONTROLLER)
+    assert str(caught.value.problems[0]).startswith("f:3:51: tiers.web.cpus: auto gives each node of `tierlb up` a CPU")
+    assert check_text(text, "f", Use.UP).topology.tiers["web"].cpus == ()

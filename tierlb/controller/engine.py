@@ -7,6 +7,7 @@ Left out: requests to an engine (deploy/), which the client that makes a change 
 import attrs
 
 from tierlb.model.topology import Pool, Topology
+from tierlb.topology.uses import NO_NUMBERS
 
 
 @attrs.frozen
@@ -23,6 +24,9 @@ class ProcessEngine:
 
     def lack(self, topology: Topology) -> str:
         """Why the topology cannot be served this way; "" if it can."""
+        for tier in topology.tiers.values():
+            if tier.cpus == ():
+                return f"tiers.{tier.name}.cpus: {NO_NUMBERS}"
         for pool in topology.pools.values():
             if pool.run is not None and not self.endpoints:
                 return (

@@ -44,6 +44,7 @@ from tierlb.deploy.container import (
 from tierlb.deploy.yaml_text import dump
 from tierlb.model.address import ListenAddress, Transport
 from tierlb.model.topology import Pool, Resources, Run, Tier, Topology
+from tierlb.topology.uses import NO_NUMBERS
 from tierlb.wire.credentials import Principal, Role
 
 Document = dict[str, Any]
@@ -200,10 +201,7 @@ def _listen_faults(topology: Topology) -> Iterator[str]:
 def _cpu_faults(topology: Topology) -> Iterator[str]:
     for tier in topology.tiers.values():
         if tier.cpus == ():
-            yield (
-                f"tiers.{tier.name}.cpus: auto gives each node of `tierlb up` a CPU, and containers have no numbers: "
-                "write the CPUs that all of them share, such as 0-3, or leave this out"
-            )
+            yield f"tiers.{tier.name}.cpus: {NO_NUMBERS}"
 
 
 def _count_warning(tier: Tier) -> str:

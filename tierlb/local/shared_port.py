@@ -74,6 +74,11 @@ class SharedPort(Generic[Process]):
             self._steer()
 
     @property
+    def borrowers(self) -> tuple[Process, ...]:
+        """The processes that accept here."""
+        return tuple(self._borrowers)
+
+    @property
     def is_spread(self) -> bool:
         """Whether there is more than one queue, and so something to look for."""
         return len(self._sockets) > 1

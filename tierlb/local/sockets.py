@@ -84,10 +84,15 @@ class Sockets:
         self._tiers.setdefault(address, set()).add(tier)
 
     def keep(self, addresses: Mapping[ListenAddress, str]) -> None:
-        """Close all other addresses; each of these belongs to one tier from now on."""
+        """Close all other addresses; each of these belongs to one tier from now on, and a process of another one that
+        has not given its socket back gets nothing new there."""
         for address in [address for address in self._open if address not in addresses]:
             self._open.pop(address).close()
         self._tiers = {address: {tier} for address, tier in addresses.items()}
+        for address, port in self._open.items():
+            for process in port.borrowers:
+                if process.tier not in self._tiers[address]:
+                    port.take_back(process)
 
     @property
     def addresses(self) -> frozenset[ListenAddress]:

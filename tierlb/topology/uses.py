@@ -16,6 +16,11 @@ from tierlb.topology.cores import available_cores, missing_cpus
 from tierlb.topology.problems import Fault
 from tierlb.topology.shapes import FileShape
 
+NO_NUMBERS = (
+    "auto gives each node of `tierlb up` a CPU, and nodes that are started elsewhere have no numbers: write the CPUs "
+    "that all of the tier may use, such as 0-3, or leave this out"
+)
+
 
 class Use(enum.Enum):
     """The command that runs the file."""
@@ -44,6 +49,8 @@ def use_faults(file: FileShape, use: Use | None) -> Iterator[Fault]:
         yield Fault(("store",), message, at_key=True)
     if use is Use.UP:
         yield from cpu_faults(file)
+    if use is Use.CONTROLLER:
+        yield from (Fault(("tiers", name, "cpus"), NO_NUMBERS) for name, tier in file.tiers.items() if tier.cpus == ())
 
 
 def cpu_faults(file: FileShape) -> Iterator[Fault]:
