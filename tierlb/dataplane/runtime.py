@@ -2,6 +2,7 @@
 upkeep, the cap on its connections and the drain (`Runtime`).
 """
 
+import os
 import random
 import socket
 from collections.abc import Callable, Collection
@@ -44,7 +45,7 @@ class Front(Served, CappedFront, Protocol):
     def cut(self) -> None: ...
     def cut_from(self, host: Host) -> Remainder: ...
     def close(self) -> None: ...
-    def accept(self, sock: Any, peer: tuple[str, int], listener: Listener) -> None: ...
+    def accept(self, fd: int, peer: tuple[str, int], listener: Listener) -> None: ...
     def listen(self, addresses: tuple[Address, ...]) -> None: ...
     @property
     def lacks(self) -> tuple[str, ...]: ...
@@ -65,9 +66,9 @@ class Serving:
         self.drain_time = DrainState()
         self.newcomer: OnNewcomer = _ignore
 
-    def accept(self, sock: socket.socket, peer: tuple[str, int], listener: Listener) -> None:
+    def accept(self, fd: int, peer: tuple[str, int], listener: Listener) -> None:
         """A connection arrived."""
-        sock.close()
+        os.close(fd)
 
     def out_of_descriptors(self, listening: socket.socket) -> bool:
         """One waits in the queue for which there is no descriptor; whether there is one now."""
@@ -168,12 +169,12 @@ class Runtime(Serving):
         else:
             self.drain_time.stop()
 
-    def accept(self, sock: socket.socket, peer: tuple[str, int], listener: Listener) -> None:
+    def accept(self, fd: int, peer: tuple[str, int], listener: Listener) -> None:
         now = self._reactor.now
         if self.cap.admit(now):
-            self.front.accept(sock, peer, listener)
+            self.front.accept(fd, peer, listener)
         else:
-            self.cap.turn_away(sock, now)
+            self.cap.turn_away(fd, now)
 
     def out_of_descriptors(self, listening: socket.socket) -> bool:
         return self.cap.out_of_descriptors(listening, self._reactor.now)
