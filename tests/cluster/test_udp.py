@@ -2,6 +2,7 @@
 killed, nodes are restarted, endpoints come and go, and clients move."""
 
 import contextlib
+import json
 import os
 import re
 import shlex
@@ -198,6 +199,8 @@ pools:
 
         async def scenario() -> None:
             await until_both_answer(listen)
+            said = await tierlb(cluster, "explain", f"udp://{listen}", "--json")
+            assert [choice["tier"] for choice in json.loads(said)["choices"]] == ["edge", "mid"]
             resolvers = Resolvers(listen)
             async with resolvers.asking():
                 await resolvers.more(500)
@@ -265,12 +268,13 @@ def echo_cluster(tmp_path: Path, nodes: int) -> Iterator[tuple[Cluster, str]]:
         yield cluster, listen
 
 
-async def tierlb(cluster: Cluster, *arguments: str) -> None:
-    """Run a command on the cluster."""
+async def tierlb(cluster: Cluster, *arguments: str) -> str:
+    """Run a command on the cluster; what it prints."""
     more = ("--admin", f"http://{cluster.admin}", "--token-file", str(cluster.state / "admin-token"))
     command = [sys.executable, "-m", "tierlb", *arguments, *more]
     done = await trio.run_process(command, capture_stdout=True, stderr=subprocess.STDOUT, check=False)
     assert done.returncode == 0, done.stdout.decode()
+    return done.stdout.decode()
 
 
 def test_a_session_lasts_while_endpoints_come_and_go_and_a_client_that_moves_begins_another(tmp_path: Path) -> None:

@@ -159,6 +159,13 @@ def test_descriptors_lower_the_cap_and_it_is_said(front: PlayedFront, log: Log) 
     cap.close()
 
 
+def test_sessions_that_take_one_descriptor_each_are_twice_as_many(front: PlayedFront, log: Log) -> None:
+    cap = ConnectionCap(front, log, 1024, 1)
+    cap.configure(10_000)
+    assert cap.cap == 896
+    cap.close()
+
+
 def test_a_burst_is_logged_once_with_its_counts(cap: ConnectionCap, front: PlayedFront, log: Log) -> None:
     front.holds(1.0, NEVER, NEVER, NEVER)
     front.counters.tallies.outside.in_flight = 2

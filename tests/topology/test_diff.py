@@ -302,6 +302,13 @@ FULL_STORE = ("etcds://a:1", "ca.pem", "c.pem", "c.key", "ann", "password")
             "an l7 tier",
             "a pool of agents",
         ),
+        (
+            "\n  edge: {kind: l4, protocol: udp, listen: 127.0.0.1:8080, to: [app]}\n",
+            POOLS,
+            "edge",
+            "an l4 tier",
+            "an l4 tier over UDP",
+        ),
     ],
 )
 def test_a_name_cannot_come_to_stand_for_another_thing(

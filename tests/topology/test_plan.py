@@ -58,6 +58,17 @@ def test_an_entrance_that_goes_in_words() -> None:
             ],
         ),
         (
+            "web: {kind: l4, protocol: udp, listen: ':80', replicas: 2, to: app}",
+            "web: {kind: l4, protocol: udp, listen: ':81', to: app}",
+            [
+                "web shrinks from 2 to 1 node",
+                "web-2 stops: its sessions drain for up to 30s, then what is left is cut",
+                "web listens on 0.0.0.0:81/udp",
+                "web no longer listens on 0.0.0.0:80/udp: sessions made there stay until they end, new ones are "
+                "refused",
+            ],
+        ),
+        (
             "web: {kind: l7, listen: ':80', to: app}",
             "web: {kind: l7, listen: ':80', replicas: 8, to: app}",
             [

@@ -105,14 +105,14 @@ def find_entry(status: dict[str, Any], url: str, admin_url: Where) -> TierEntry:
         name = next(iter(speaking))
     else:
         host, port = _url_place(url)
-        hosts = _resolved(host)
+        hosts = resolved_hosts(host)
         name = next((n for n, a in public.items() if a.port == port and _is_at(a, hosts)), "")
         if not name:
             known = ", ".join(f"{address} ({name})" for name, address in public.items())
             raise click.UsageError(f"{url}: this cluster does not listen there, but at {known}")
         if name not in speaking:
             raise _tcp_only({name: public[name]})
-    return TierEntry(name, _reachable_address(public[name], admin_place(admin_url)[0]))
+    return TierEntry(name, entry_address(public[name], admin_place(admin_url)[0]))
 
 
 def ask_for(url: str, entry: TierEntry, method: str, given: Sequence[tuple[str, str]]) -> Question:
@@ -222,7 +222,8 @@ def _url_place(url: str) -> tuple[str, int]:
     return host, port
 
 
-def _resolved(host: str) -> set[str]:
+def resolved_hosts(host: str) -> set[str]:
+    """Its addresses. Raises a ClickException where it has none."""
     try:
         return {str(found[4][0]) for found in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
     except OSError as error:
@@ -230,18 +231,19 @@ def _resolved(host: str) -> set[str]:
 
 
 def _is_at(address: Address, hosts: set[str]) -> bool:
-    return address.host in hosts or _is_wildcard(address)
+    return address.host in hosts or is_wildcard(address)
 
 
-def _is_wildcard(address: Address) -> bool:
+def is_wildcard(address: Address) -> bool:
+    """Whether it is every address of a machine."""
     return address.host in ("0.0.0.0", "::")  # noqa: S104 (a comparison)
 
 
-def _reachable_address(address: Address, admin_host: str) -> Address:
+def entry_address(address: Address, admin_host: str) -> Address:
     """A tier that listens on every interface of a machine listens at the address of its admin API, too."""
-    if not _is_wildcard(address):
+    if not is_wildcard(address):
         return address
-    hosts = sorted(_resolved(admin_host), key=lambda host: (":" in host) is not (":" in address.host))
+    hosts = sorted(resolved_hosts(admin_host), key=lambda host: (":" in host) is not (":" in address.host))
     return Address(hosts[0], address.port)
 
 

@@ -149,8 +149,16 @@ def top(admin: "AdminAccess", interval: str, once: bool, as_json: bool) -> None:
 def explain(url: str, admin: "AdminAccess", headers: tuple[str, ...], method: str, as_json: bool) -> None:
     """Send one request and show how each tier chose a host for it: among which hosts, and by which figures.
 
-    URL is http://HOST:PORT/PATH of a tier that listens, or /PATH alone for the first such tier with HTTP.
+    URL is http://HOST:PORT/PATH of a tier that listens, or /PATH alone for the first such tier with HTTP. With
+    udp://HOST:PORT it is a datagram, for a tier over UDP; endpoints do not get it.
     """
+    if url.startswith("udp://"):
+        if headers or method != "GET":
+            raise click.UsageError("-H and -X are for requests of HTTP; a datagram has neither")
+        from tierlb.cli.explain_udp import run_explain_udp
+
+        run_explain_udp(url, admin, as_json)
+        return
     from tierlb.cli.explain import run_explain
 
     run_explain(url, admin, headers, method, as_json)

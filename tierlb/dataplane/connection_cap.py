@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 
 from tierlb.dataplane.counters import Counters
-from tierlb.net.descriptors import Spare, connections_for
+from tierlb.net.descriptors import DESCRIPTORS_PER_CONNECTION, Spare, connections_for
 from tierlb.net.io import accept4
 from tierlb.net.wheel import NEVER
 
@@ -58,12 +58,14 @@ class CappedFront(Protocol):
 
 
 class ConnectionCap:
-    """One node's cap. `descriptors` is the process's limit; `now` is passed in."""
+    """One node's cap. `descriptors` is the process's limit, `each` how many of them one connection takes; `now` is
+    passed in."""
 
-    def __init__(self, front: CappedFront, log: Any, descriptors: int) -> None:
+    def __init__(self, front: CappedFront, log: Any, descriptors: int, each: int = DESCRIPTORS_PER_CONNECTION) -> None:
         self._front = front
         self._log = log
         self._descriptors = descriptors
+        self._each = each
         self._spare = Spare()
         self._longest: deque[tuple[float, CanGiveWay]] = deque()
         self._next_walk = 0.0
@@ -78,7 +80,7 @@ class ConnectionCap:
         if connections == self.configured:
             return
         self.configured = connections
-        self.cap = min(connections, connections_for(self._descriptors))
+        self.cap = min(connections, connections_for(self._descriptors, self._each))
         if self.cap < connections:
             self._log.warning(
                 "connections_capped",

@@ -60,7 +60,7 @@ class Explaining:
     def active(self, now: float) -> bool:
         return now < self._until_s
 
-    def covers(self, nonce: bytes, now: float) -> bool:
+    def covers(self, nonce: bytes | None, now: float) -> bool:
         """Whether a request with this nonce is to be explained."""
         return nonce == self._nonce and self.active(now)
 

@@ -51,6 +51,10 @@ class Front(Served, CappedFront, Protocol):
     def lacks(self) -> tuple[str, ...]: ...
 
 
+DESCRIPTORS_PER_SESSION = 1
+"""Clients over UDP share the socket of the port."""
+
+
 def _ignore(port: DatagramPort, key: Any, data: bytes) -> None:
     """A datagram where nothing is served over UDP."""
 
@@ -149,9 +153,11 @@ class Runtime(Serving):
         super().__init__(identity.name, errors, self.front.counters)
         self.snapshot = snapshot
         self.upkeep = Upkeep(self.front, reactor, rng, log, errors)
-        self.cap = ConnectionCap(self.front, log, descriptors)
         if isinstance(self.front, UdpFront):
-            self.front.cap, self.newcomer = self.cap, self.front.newcomer
+            self.cap = self.front.cap = ConnectionCap(self.front, log, descriptors, DESCRIPTORS_PER_SESSION)
+            self.newcomer = self.front.newcomer
+        else:
+            self.cap = ConnectionCap(self.front, log, descriptors)
         self._reactor = reactor
         self._log = log
         self._maintenance = Maintenance()

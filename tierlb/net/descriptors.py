@@ -40,10 +40,11 @@ def limit() -> int:
     return 2**31 if soft == resource.RLIM_INFINITY else soft
 
 
-def connections_for(descriptors: int) -> int:
-    """How many client connections may be open at once under such a limit, at least one."""
+def connections_for(descriptors: int, each: int = DESCRIPTORS_PER_CONNECTION) -> int:
+    """How many client connections, or sessions that take `each` of them, may be open at once under such a limit; at
+    least one."""
     reserve = min(max(LEAST_RESERVE, descriptors // 8), LARGEST_RESERVE)
-    return max(1, (descriptors - reserve) // DESCRIPTORS_PER_CONNECTION)
+    return max(1, (descriptors - reserve) // each)
 
 
 class Spare:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 import attrs
 
+from tierlb.model.address import Transport
 from tierlb.model.topology import Action, Admin, Forward, Kind, Match, Pool, Tier, Topology, public_address
 from tierlb.topology.allot import node_names
 from tierlb.topology.diff import (
@@ -167,7 +168,7 @@ def _scale_words(before: Tier, after: Tier, starts: bool) -> Iterator[str]:
         news = f"starts {_listed_words(started)}" if starts else f"waits for {len(started)} more"
         yield (
             f"{after.name} grows from {before.replicas} to {nodes}: {news}; "
-            "connections stay where they are, new ones go to the new nodes too"
+            f"{_kept(after)} stay where they are, new ones go to the new nodes too"
         )
     else:
         yield f"{after.name} shrinks from {before.replicas} to {nodes}"
@@ -181,7 +182,7 @@ def _stop_words(tier: Tier, nodes: tuple[str, ...], starts: bool) -> str:
     subject = f"{_listed_words(nodes)} {_verb(len(nodes), 'stop')}"
     possessive = "its" if len(nodes) == 1 else "their"
     if tier.kind is Kind.L4:
-        return f"{subject}: {possessive} connections drain for up to {time}, then what is left is cut"
+        return f"{subject}: {possessive} {_kept(tier)} drain for up to {time}, then what is left is cut"
     return (
         f"{subject}: l7 nodes close kept connections politely after their answers; what is under way has up to "
         f"{time}, then what is left is cut"
@@ -190,10 +191,15 @@ def _stop_words(tier: Tier, nodes: tuple[str, ...], starts: bool) -> str:
 
 def _move_words(before: Tier, after: Tier) -> str:
     if after.kind is Kind.L4:
-        effect = "connections stay where they are until they end, new ones go by the new targets"
+        effect = f"{_kept(after)} stay where they are until they end, new ones go by the new targets"
     else:
         effect = "requests under way finish where they are, the next ones go by the new routes"
     return f"{after.name} {_turn_words(before, after)}: {effect}"
+
+
+def _kept(tier: Tier) -> str:
+    """What clients have with the nodes of an l4 tier."""
+    return "sessions" if tier.protocol is Transport.UDP else "connections"
 
 
 def _turn_words(before: Tier, after: Tier) -> str:
@@ -232,7 +238,7 @@ def _listen_words(old: Topology, new: Topology, name: str) -> Iterator[str]:
         yield f"{name} listens on {after}"
     if before is not None:
         others = heirs(new, old.tiers[name])
-        kept = "connections made there stay until they end, " if name in new.tiers else ""
+        kept = f"{_kept(old.tiers[name])} made there stay until they end, " if name in new.tiers else ""
         fate = (
             f"{_listed_words(others)} {_verb(len(others), 'listen')} there by then"
             if others

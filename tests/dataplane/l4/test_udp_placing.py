@@ -1,5 +1,6 @@
 """How a client over UDP gets a host: by policy, held while there is none, introduced to nodes below."""
 
+import json
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from tests.dataplane.l4.datagrams import UDP_INNER, Datagrams, UdpEndpoint, UdpL
 from tierlb.dataplane.hold import HOLD_S
 from tierlb.dataplane.l4.udp_session import CONFIRMED_S, KEPT_BYTES
 from tierlb.model.topology import Limits, Policy, Timeouts
+from tierlb.wire.explain_datagram import choices_in, explain_question, with_choice
 from tierlb.wire.proxy_protocol import DATA_KEY_TLV, PARENT, SESSION_KNOWN, SESSION_UNKNOWN, VIA, parse_v2
 
 PATIENT = Timeouts(*[1000.0] * 5)
@@ -222,3 +224,43 @@ async def test_a_header_within_a_session_that_is_none_of_this_cluster_is_the_cli
     forged = udp_parent(("203.0.113.9", 9), key=b"guessed") + b"2"
     await parent.says(forged, lab.at)
     assert (await endpoint.hears())[0] == forged
+
+
+async def test_a_question_is_answered_by_the_node_that_chose_an_endpoint_which_does_not_get_it(
+    lab: Lab, field: UdpLab
+) -> None:
+    endpoint, client = await field.endpoint(), await field.client()
+    await field.serves(endpoint)
+    lab.plane.explain("n1", lab.plane.reactor.look() + 60.0)
+    await client.says(explain_question("n1"), lab.at)
+    (line,) = choices_in((await client.hears())[0], "n1") or ()
+    assert (json.loads(line)["node"], json.loads(line)["chose"]) == ("node-1", endpoint.spec.name)
+    await endpoint.hears_nothing()
+    load = lab.plane.load()
+    assert (load.connections, load.in_flight, load.hosts[0].in_flight) == (0, 0, 0)
+
+
+async def test_a_node_that_chose_another_passes_the_question_on_with_its_choice(lab: Lab, field: UdpLab) -> None:
+    below, client = await child(field), await field.client()
+    await field.serves(below)
+    lab.plane.explain("n1", lab.plane.reactor.look() + 60.0)
+    await client.says(explain_question("n1"), lab.at)
+    heard, source = await below.hears()
+    header = parse_v2(heard, datagram=True)
+    assert header is not None
+    (line,) = choices_in(heard[header.length :], "n1") or ()
+    assert json.loads(line)["chose"] == below.spec.name
+    await below.says(with_choice(heard[header.length :], b"{}"), source)
+    assert len(choices_in((await client.hears())[0], "n1") or ()) == 2
+
+
+@pytest.mark.parametrize("nonce", ["", "n1"])
+async def test_what_was_not_asked_by_the_admin_api_is_passed_on_as_any_datagram(
+    lab: Lab, field: UdpLab, nonce: str
+) -> None:
+    endpoint, client = await field.endpoint(), await field.client()
+    await field.serves(endpoint)
+    if nonce:
+        lab.plane.explain("another", lab.plane.reactor.look() + 60.0)
+    await client.says(explain_question(nonce), lab.at)
+    assert (await endpoint.hears())[0] == explain_question(nonce)

@@ -9,6 +9,7 @@ import socket
 from typing import Any, Final
 
 from tierlb.dataplane.connection_cap import ConnectionCap
+from tierlb.dataplane.explanation import explain_choice
 from tierlb.dataplane.l4.udp_context import UdpClient, UdpContext
 from tierlb.dataplane.l4.udp_session import KEPT_BYTES, InnerSession, UdpSession, introduction_of
 from tierlb.dataplane.parent_identity import processes_of
@@ -16,6 +17,7 @@ from tierlb.dataplane.upstream.host import Host
 from tierlb.model.snapshot import Destination
 from tierlb.net.datagrams import DatagramPort, DatagramSession, dial_datagrams
 from tierlb.net.shortage import is_own
+from tierlb.wire.explain_datagram import nonce_in, with_choice
 from tierlb.wire.proxy_protocol import SESSION_UNKNOWN, VIA, encode_tlv, encode_v2
 
 HOSTS_TRIED: Final = 3
@@ -78,7 +80,25 @@ class UdpPlacing(UdpContext):
         client.tally.begin()
         client.tally.open()
         self.counters.bytes_in += len(data)
-        self.place(client, (data,))
+        if self.explaining.active(self.reactor.now) and self.explaining.covers(nonce_in(data), self.reactor.now):
+            self._explain(client, data)
+        else:
+            self.place(client, (data,))
+
+    def _explain(self, client: UdpClient, data: bytes) -> None:
+        """Add the choice for this client; a node below adds its own, an endpoint does not get it."""
+        config = self.config
+        host_set = config.split.pick()
+        host = host_set.choose((), config.key_of(client.source[0]))
+        told = with_choice(data, explain_choice(self.name, config.balance, host_set.hosts, host))
+        if host is not None and host.spec.child:
+            sock, code = dial_datagrams(host.spec.address, host.reach.port_at_risk)
+            if not code:
+                self._start(client, host, sock, (told,))
+                return
+            sock.close()
+        client.port.answer(told, client.key)
+        self.over(client, answered=False)
 
     def place(self, client: UdpClient, datagrams: tuple[bytes, ...]) -> None:
         """Holds or drops them where there is no host."""

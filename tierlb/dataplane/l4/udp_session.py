@@ -40,7 +40,7 @@ SILENT_AFTER_S: Final = 2.0
 CONFIRMED_S: Final = 10.0
 """A client that went on after an answer is at the address that it gives. For so long after it was used, its session
 does not give way to others."""
-USABLE: Final = Availability.AVAILABLE
+TAKES_MORE: Final = Availability.AVAILABLE
 TRANSIENT: Final = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM, errno.EMSGSIZE, errno.EPERM})
 """Errors of a send for which no host is to blame: there is no room, the datagram is too long for the way, or a local
 firewall drops it. The datagram is lost."""
@@ -118,7 +118,7 @@ class UdpSession(PlacedSession):
     def ask(self, data: bytes) -> None:
         context, host = self.context, self.ticket.host
         self.asked = context.reactor.now
-        if (host.availability is not USABLE or host.closes) and context.moves_from(host):
+        if (host.availability is not TAKES_MORE or host.closes) and context.moves_from(host):
             self._release()
             context.place(self.client, (data,))
             return
