@@ -2,7 +2,6 @@
 upkeep, the cap on its connections and the drain (`Runtime`).
 """
 
-import os
 import random
 import socket
 from collections.abc import Callable, Collection
@@ -45,7 +44,7 @@ class Front(Served, CappedFront, Protocol):
     def cut(self) -> None: ...
     def cut_from(self, host: Host) -> Remainder: ...
     def close(self) -> None: ...
-    def accept(self, fd: int, peer: tuple[str, int], listener: Listener) -> None: ...
+    def accept(self, sock: Any, peer: tuple[str, int], listener: Listener) -> None: ...
     def listen(self, addresses: tuple[Address, ...]) -> None: ...
     @property
     def lacks(self) -> tuple[str, ...]: ...
@@ -70,9 +69,9 @@ class Serving:
         self.drain_time = DrainState()
         self.newcomer: OnNewcomer = _ignore
 
-    def accept(self, fd: int, peer: tuple[str, int], listener: Listener) -> None:
+    def accept(self, sock: socket.socket, peer: tuple[str, int], listener: Listener) -> None:
         """A connection arrived."""
-        os.close(fd)
+        sock.close()
 
     def out_of_descriptors(self, listening: socket.socket) -> bool:
         """One waits in the queue for which there is no descriptor; whether there is one now."""
@@ -175,12 +174,12 @@ class Runtime(Serving):
         else:
             self.drain_time.stop()
 
-    def accept(self, fd: int, peer: tuple[str, int], listener: Listener) -> None:
+    def accept(self, sock: socket.socket, peer: tuple[str, int], listener: Listener) -> None:
         now = self._reactor.now
         if self.cap.admit(now):
-            self.front.accept(fd, peer, listener)
+            self.front.accept(sock, peer, listener)
         else:
-            self.cap.turn_away(fd, now)
+            self.cap.turn_away(sock, now)
 
     def out_of_descriptors(self, listening: socket.socket) -> bool:
         return self.cap.out_of_descriptors(listening, self._reactor.now)

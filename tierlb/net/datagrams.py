@@ -157,7 +157,7 @@ class DatagramPort:
         self.sessions.pop(client, None)
         if self.ended and not self.sessions:
             self._unwatch()
-            self.reactor.close(self.sock.detach())
+            self.reactor.close(self.sock)
 
     def finish(self) -> None:
         """Out of service: what is there is taken, and what its sessions' clients send from then on."""

@@ -19,8 +19,8 @@ would hand out again can never meet an event that was meant for its previous own
 Left out: io_uring (no maintained Python binding), threads (one process per core instead).
 """
 
-import os
 import select
+import socket
 import time
 from collections.abc import Callable
 
@@ -80,7 +80,7 @@ class Reactor:
         self._clock = clock
         self._epoll = select.epoll()
         self._handlers: dict[int, Handler] = {}
-        self._closing: set[int] = set()
+        self._closing: list[socket.socket] = []
         self.report = on_crash
         self.now = clock()
         self.wheel = Wheel(self.now, self.crashed)
@@ -90,7 +90,7 @@ class Reactor:
         self._asleep_since: float | None = None
         self.batches = 0
         self.events = 0
-        self.next_look_s: Callable[[int], float] = next_look_s
+        self.next_look_s: Callable[[socket.socket], float] = next_look_s
         self.tracks = False
         self.polled = False
         self.unserved: set[int] = set()
@@ -112,11 +112,10 @@ class Reactor:
         del self._handlers[fd]
         self._epoll.unregister(fd)
 
-    def close(self, fd: int) -> None:
-        """Forget the descriptor now, close it when the batch is over (closing takes it out of the epoll set). A second
-        call in the same batch does nothing, a later one would close what has the number then."""
-        self._handlers.pop(fd, None)
-        self._closing.add(fd)
+    def close(self, sock: socket.socket) -> None:
+        """Forget the socket now, close it when the batch is over (closing takes it out of the epoll set)."""
+        self._handlers.pop(sock.fileno(), None)
+        self._closing.append(sock)
 
     def look(self) -> float:
         """The time now, which becomes the reactor's."""
@@ -208,9 +207,9 @@ class Reactor:
                 self.report(second)
 
     def _bury(self) -> None:
-        for fd in self._closing:
+        for sock in self._closing:
             try:  # noqa: SIM105 (a context manager takes half a microsecond)
-                os.close(fd)
+                sock.close()
             except OSError:
                 pass
         self._closing.clear()

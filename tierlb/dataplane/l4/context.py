@@ -4,6 +4,7 @@ A connection comes, is introduced where a parent sends it, gets a host, and is r
 dropped, or until the pipe that relays it is over.
 """
 
+import socket
 from functools import partial
 from typing import Any
 
@@ -104,25 +105,17 @@ class L4Context:
         return self.forwarders[-1]
 
     def join(
-        self,
-        client: int,
-        upstream: int,
-        ticket: ConnectionTicket[Host],
-        caller: Caller,
-        first: bytes,
-        handshake: Stream | None = None,
+        self, client: socket.socket, upstream: Stream, ticket: ConnectionTicket[Host], caller: Caller, first: bytes
     ) -> None:
-        """A host accepted: from here on bytes are copied both ways, and it is the pipe that is counted. `handshake`:
-        what watches the host's side until now, if anything does."""
-        pipe = Pipe(self.reactor, client, upstream, self.config.idle_s, partial(self._relay_over, ticket, caller))
+        """A host accepted: from here on bytes are copied both ways, and it is the pipe that is counted."""
+        pipe = Pipe(self.reactor, client, upstream.sock, self.config.idle_s, partial(self._relay_over, ticket, caller))
         caller.tally.begin()
         caller.tally.open()
         self.connections.relayed[pipe] = ticket
         self.connections.watch.begin(pipe, ticket)
         caller.settled = True
         try:
-            if handshake is not None:
-                pipe.upstream.take_over(handshake)
+            pipe.upstream.take_over(upstream)
             pipe.start(to_upstream=first)
             if self.ending:
                 pipe.end_soon()
@@ -149,7 +142,7 @@ class L4Context:
         self.latencies.add(lasted_s)
         ticket.host.peak.observe(now, lasted_s)
 
-    def give_up(self, client: int, caller: Caller, tried: tuple[Host, ...], reason: str) -> None:
+    def give_up(self, client: socket.socket, caller: Caller, tried: tuple[Host, ...], reason: str) -> None:
         """No host took the connection. It is closed, as TCP has no error answer. Without a `reason`, this node lacked a
         resource, which was logged already."""
         if reason:
@@ -157,9 +150,9 @@ class L4Context:
         self.counters.errors += 1
         self.drop(client, caller)
 
-    def drop(self, client: int, caller: Caller) -> None:
+    def drop(self, client: socket.socket, caller: Caller) -> None:
         """The connection is over before it was relayed, and counts no more; also after an error half-way."""
         if not caller.settled:
             caller.settled = True
             self.counters.connections -= 1
-            self.reactor.close(client)
+            client.close()

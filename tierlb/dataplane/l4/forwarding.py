@@ -9,6 +9,7 @@ it, and a line in the description of the key `forward` (topology/shapes.py). Val
 out are not accepted.
 """
 
+import socket
 from collections.abc import Iterable
 
 from mypy_extensions import mypyc_attr
@@ -30,7 +31,7 @@ class Forwarder:
         next to nothing and must not wait."""
         return True
 
-    def begin(self, client: int, caller: Caller, host: Host, tried: tuple[Host, ...]) -> int:
+    def begin(self, client: socket.socket, caller: Caller, host: Host, tried: tuple[Host, ...]) -> int:
         """Begin to give the connection to `host`. Returns 0 if that has begun, else the errno of why not: then nothing
         is left of it here, and another host gets the connection. Raises OSError if this node lacks a descriptor or
         memory."""

@@ -236,7 +236,7 @@ class UdpSession(PlacedSession):
         del context.sessions.placed[self]
         context.sessions.watch.end(self)
         context.reactor.wheel.forget(self)
-        context.reactor.close(self.sock.detach())
+        context.reactor.close(self.sock)
         if self.answered > NEVER_MOVED:
             self.ticket.done(context.reactor.now)
         else:

@@ -6,6 +6,7 @@ the connection is one of `kept_stream`.
 """
 
 import errno
+import socket
 from collections.abc import Callable
 
 from tierlb.dataplane.l7.abort import has_left
@@ -39,7 +40,7 @@ class ClientConnection(KeptStream):
     def __init__(
         self,
         front: FrontState,
-        fd: int,
+        sock: socket.socket,
         identity: ClientIdentity,
         on_over: Callable[["ClientConnection"], None],
         *,
@@ -47,7 +48,7 @@ class ClientConnection(KeptStream):
         direct: bool = False,
     ) -> None:
         """`on_over` is called when it is closed, or its socket given away."""
-        super().__init__(front, fd)
+        super().__init__(front, sock)
         self.downstream = Http1Downstream(front, self, identity)
         self.introduced = introduced
         self.direct = direct
@@ -311,12 +312,12 @@ class ClientConnection(KeptStream):
             elif not is_answered:
                 self.reset()
 
-    def detach(self) -> int:
-        """The descriptor becomes a tunnel's."""
+    def detach(self) -> socket.socket:
+        """The socket becomes a tunnel's."""
         self.front.relocation.forget(self.lifetime)
-        fd = super().detach()
+        sock = super().detach()
         self._on_over(self)
-        return fd
+        return sock
 
     def close(self) -> None:
         if self.closed:

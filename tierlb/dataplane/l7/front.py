@@ -1,6 +1,7 @@
 """An l7 node's side of the plane: client connections, and what they share (`front_state`)."""
 
 import random
+import socket
 from collections.abc import Collection, Iterable
 from typing import Any
 
@@ -92,7 +93,7 @@ class L7Front(FrontState):
             movable = [client.downstream.candidate() for client in self.clients if client.lifetime.movable]
             self.relocation.choose(now, movable)
 
-    def accept(self, fd: int, peer: tuple[str, int], listener: Listener) -> None:
+    def accept(self, sock: socket.socket, peer: tuple[str, int], listener: Listener) -> None:
         """A connection arrived."""
         host = peer[0]
         identity = ClientIdentity(
@@ -103,7 +104,7 @@ class L7Front(FrontState):
         )
         introduced, direct = not listener.inner, listener.direct
         self.clients.add(
-            ClientConnection(self, fd, identity, self.clients.discard, introduced=introduced, direct=direct)
+            ClientConnection(self, sock, identity, self.clients.discard, introduced=introduced, direct=direct)
         )
         self.counters.connections += 1
 
@@ -111,12 +112,12 @@ class L7Front(FrontState):
         """Connections that can be closed for new ones if they are idle."""
         return self.clients
 
-    def turn_away(self, fd: int, *, at_once: bool) -> None:
+    def turn_away(self, sock: socket.socket, *, at_once: bool) -> None:
         """The node is full: 503."""
         if at_once:
-            self._refusals.refuse_at_once(fd)
+            self._refusals.refuse_at_once(sock)
         else:
-            self._refusals.refuse(fd)
+            self._refusals.refuse(sock)
 
     @property
     def tunnels(self) -> Collection[Pipe]:

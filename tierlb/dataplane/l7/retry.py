@@ -118,9 +118,7 @@ class Attempts(Carried):
             return
         connection.exchange = self
         self.connection = connection
-        if not connection.connecting:
-            self.on_connected()
-        elif self.plan.body_bytes != 0:
+        if self.plan.body_bytes != 0:
             self.downstream.pause()
 
     def on_connect_failed(self, code: int) -> None:

@@ -21,8 +21,8 @@ from tierlb.dataplane.upstream.health import check_once
 from tierlb.model.address import Address, Transport
 from tierlb.model.snapshot import Snapshot
 from tierlb.model.topology import HealthCheck, Timeouts
-from tierlb.net.asked import error_of
-from tierlb.net.reactor import ERROR, HANGUP, WRITE, Reactor
+from tierlb.net.reactor import WRITE, Reactor
+from tierlb.net.self_connect import connect_outcome
 from tierlb.net.stream import Stream, dial
 from tierlb.telemetry.internal_errors import barrier
 
@@ -35,9 +35,10 @@ Answered = Callable[[int | None], object]
 class ConnectQuestion(Stream):
     """One connect to an ejected host, closed as soon as it is made."""
 
-    __slots__ = ("answered",)
+    __slots__ = ("answered", "port_at_risk")
 
     answered: Answered
+    port_at_risk: int
 
     @classmethod
     def ask(
@@ -45,23 +46,24 @@ class ConnectQuestion(Stream):
     ) -> "ConnectQuestion | int":
         """Begin to connect; an errno where that failed at once."""
         try:
-            fd, code = dial(address, port_at_risk=port_at_risk)
+            sock, code = dial(address)
         except OSError as error:
             return error.errno or errno.EIO
-        if fd < 0:
-            return code
-        question = cls(reactor, fd)
-        question.answered = answered
-        question.arm(timeout_s)
-        try:
-            question.watch(WRITE)
-        except OSError as error:
+        question = cls(reactor, sock)
+        question.answered, question.port_at_risk = answered, port_at_risk
+        if not code:
+            question.arm(timeout_s)
+            try:
+                question.watch(WRITE)
+            except OSError as error:
+                code = error.errno or errno.EIO
+        if code:
             question.close()
-            return error.errno or errno.EIO
+            return code
         return question
 
     def on_ready(self, mask: int) -> None:
-        self._finish(error_of(self.fd) if mask & (ERROR | HANGUP) else 0)
+        self._finish(connect_outcome(self.sock, self.port_at_risk))
 
     def on_deadline(self) -> None:
         self._finish(errno.ETIMEDOUT)
