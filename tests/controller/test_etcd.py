@@ -214,6 +214,7 @@ async def test_what_etcd_has_forgotten_is_not_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [1_600_000, 3_000_000])
 async def test_what_is_refused_comes_with_advice(etcd: Etcd, size: int) -> None:
+    etcd.answer_s = DEADLINE_S
     with trio.fail_after(DEADLINE_S), pytest.raises(StoreError, match=r"refused .* large.*: make the topology file"):
         await etcd.commit([], [Put("x", bytes(size))])
 
