@@ -3,9 +3,9 @@
 Backpressure: an end whose peer has a backlog is not read. Half-close: the end of one direction is passed on
 when everything before it has been written, the other direction lives on. Bulk: when an end keeps filling its
 read buffer, its direction moves to `splice(2)` through a kernel pipe, so that the bytes no longer visit this
-process; the pipe is handed back as soon as the direction runs dry. Quiet: an end from which nothing comes is looked at
-now and then (`net.peer_liveness`), because a host that is gone leaves its connections as they were. Bytes from the
-other end do not count: to a host that is gone they only add to what is sent again.
+process; the pipe is handed back by the first read that leaves the direction dry. Quiet: an end from which nothing
+comes is looked at now and then (`net.peer_liveness`), because a host that is gone leaves its connections as they
+were. Bytes from the other end do not count: to a host that is gone they only add to what is sent again.
 """
 
 import os
