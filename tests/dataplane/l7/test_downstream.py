@@ -47,8 +47,8 @@ class Stream(Downstream):
     def pass_interim(self, reply: Reply) -> None:
         self.events.append(reply.status)
 
-    def pass_head(self, reply: Reply, body: bytes, ended: bool) -> None:
-        self.events += [reply.status, body, "end"] if ended else [reply.status]
+    def pass_head(self, reply: Reply, body: bytes, ended: bool, trailers: tuple[Header, ...] = ()) -> None:
+        self.events += [reply.status, *((body,) if body else ()), *trailers, *(("end",) if ended else ())]
 
     def pass_body(self, piece: bytes) -> None:
         self.events.append(piece)
@@ -116,6 +116,13 @@ async def test_a_chunked_response_is_handed_over_without_its_framing(lab: Lab) -
     await voice.says(b"1\r\nd\r\n0\r\nX-Sum: 1\r\n\r\n")
     await lab.until(lambda: "end" in stream.events)
     assert stream.events == [200, b"abc", b"d", (b"X-Sum", b"1"), "end"]
+
+
+async def test_a_chunked_response_that_comes_whole_is_handed_over_at_once(lab: Lab) -> None:
+    stream, _, voice = await asked(lab)
+    await voice.says(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Sum: 1\r\n\r\n")
+    await lab.until(lambda: "end" in stream.events)
+    assert stream.events == [200, b"abc", (b"X-Sum", b"1"), "end"]
 
 
 @pytest.mark.parametrize(

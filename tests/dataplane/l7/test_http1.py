@@ -8,6 +8,7 @@ import trio.testing
 
 from tests.dataplane.conftest import Lab, Voice
 from tests.dataplane.l7.conversations import backlog_bytes, exchange, say_much
+from tierlb.net import stream
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -151,3 +152,36 @@ async def test_http_1_0_hears_no_interim_answer(lab: Lab) -> None:
     request = b"GET / HTTP/1.0\r\nHost: a\r\n\r\n"
     client, _ = await exchange(lab, request, b"HTTP/1.1 103 Early Hints\r\n\r\n" + OK)
     assert (await client.hears_message()).status == 200
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+TOGETHER = [
+    (OK, b"ok"),
+    (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok", b"ok"),
+    (CHUNKED + b"2\r\nok\r\n", b"2\r\nok\r\n"),
+    (CHUNKED + b"2\r\nok\r\n0\r\nX-Sum: 1\r\n\r\n", b"2\r\nok\r\n0\r\nX-Sum: 1\r\n\r\n"),
+    (b"HTTP/1.1 200 OK\r\n\r\nok", b"2\r\nok\r\n"),
+]
+
+
+@pytest.mark.parametrize("request_head", [GET, GET[:-2] + b"Connection: close\r\n\r\n"], ids=["kept", "close"])
+@pytest.mark.parametrize(("answer", "body"), TOGETHER, ids=["whole", "begun", "chunk", "all chunks", "until close"])
+async def test_a_head_and_what_came_of_its_body_go_out_in_one_piece(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, request_head: bytes, answer: bytes, body: bytes
+) -> None:
+    client, endpoint = await lab.converses()
+    await client.says(request_head)
+    voice = await endpoint.accepts()
+    await voice.hears_head()
+    sent: list[bytes] = []
+    real = stream.send
+    monkeypatch.setattr(stream, "send", lambda fd, data: sent.append(bytes(data)) or real(fd, data))
+    await voice.says(answer)
+    await client.hears_up_to(b"\r\n\r\n" + body)
+    assert [piece.partition(b"\r\n\r\n")[2] for piece in sent] == [body]
+
+
+async def test_a_head_before_a_body_that_cannot_be_passed_on_still_goes_out(lab: Lab) -> None:
+    client, _ = await exchange(lab, GET, CHUNKED + b"nonsense\r\n")
+    assert (await client.hears_head()).status == 200
+    await client.hears_end()

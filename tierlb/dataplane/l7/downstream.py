@@ -49,9 +49,8 @@ class Downstream:
         """A 1xx response."""
         raise NotImplementedError
 
-    def pass_head(self, reply: Reply, body: bytes, ended: bool) -> None:
-        """The head of the final response. If it `ended`, `body` is all of its body and the exchange is over; else there
-        is no body yet."""
+    def pass_head(self, reply: Reply, body: bytes, ended: bool, trailers: tuple[Header, ...] = ()) -> None:
+        """The head of the final response, with what came of its body. If that `ended`, the exchange is over."""
         raise NotImplementedError
 
     def pass_body(self, piece: bytes) -> None:

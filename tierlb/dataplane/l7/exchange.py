@@ -21,6 +21,7 @@ from tierlb.dataplane.l7.states import BODY, DONE
 from tierlb.dataplane.upstream.host_set import HostSet
 from tierlb.net import peer_liveness
 from tierlb.net.wheel import NEVER
+from tierlb.wire.http_fields import Header
 
 TOO_MANY_REQUESTS = 429
 
@@ -151,20 +152,28 @@ class Exchange(Attempts):
             ticket.host.estimate.note_stated(now, reply.orca.rps, reply.orca.busy, reply.orca.slots)
         if front.load_field:
             reply = with_lines(reply, front.load_field)
-        rest = response.rest
+        piece, bad = response.rest, ""
+        trailers: tuple[Header, ...] = ()
+        if piece and response.state is BODY:
+            try:
+                piece, trailers = response.read_body(piece, now), response.trailers
+            except BadResponseError as error:
+                piece, bad = b"", error.reason
         if response.state is DONE:
             self._complete(connection, reply)
-            self.downstream.pass_head(reply, rest, True)
+            self.downstream.pass_head(reply, piece, True, trailers)
             return
         if reply.blamed:
             ticket.sent = 0.0
         else:
             ticket.answered(now, reply.length < 0)
-        self.downstream.pass_head(reply, b"", False)
-        if rest:
-            self._pass_body(connection, rest)
-        else:
-            self._await_more(connection)
+        self.downstream.pass_head(reply, piece, False)
+        if bad:
+            self._cut_off(bad)
+            return
+        if response.rest:
+            connection.put_back(response.rest)
+        self._await_more(connection)
 
     def _pass_body(self, connection: PooledConnection, data: bytes) -> None:
         response = connection.response

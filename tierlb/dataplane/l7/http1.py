@@ -25,7 +25,7 @@ class Http1Downstream(Http1Requests):
         if self._plan.head.minor:
             self._send(reply.lines + b"\r\n")
 
-    def pass_head(self, reply: Reply, body: bytes, ended: bool) -> None:
+    def pass_head(self, reply: Reply, body: bytes, ended: bool, trailers: tuple[Header, ...] = ()) -> None:
         plan, connection, front = self._plan, self._connection, self._front
         lifetime, minor = connection.lifetime, plan.head.minor
         keep_alive = self.keep_alive = (
@@ -36,6 +36,8 @@ class Http1Downstream(Http1Requests):
             and not (lifetime.movable and front.relocation.is_to_move(lifetime, front.reactor.now))
         )
         connection.deadline = NEVER
+        if reply.length < 0 and minor and not plan.is_head:
+            body = encode_chunk(body) + last_chunk(trailers) if ended else encode_chunk(body)
         if keep_alive and minor and not plan.is_head:
             message = reply.whole + body
         else:
