@@ -23,6 +23,9 @@ Header: TypeAlias = tuple[bytes, bytes]
 MEMO_LINE_BYTES = 256
 """The longest line that is kept."""
 LINES_BUDGET_BYTES = 1024 * 1024
+NAMES_BUDGET_BYTES = 128 * 1024
+NAME_BYTES = 140
+"""The memory of a name's objects besides their characters: a tuple and a bytes object."""
 FIELD_BYTES = 330
 """The memory of the objects besides their characters (CPython 3.11: a tuple of five and four bytes objects)."""
 
@@ -67,16 +70,27 @@ class HeaderField(NamedTuple):
 def read_field(line: bytes) -> HeaderField:
     """One field line without its CRLF. Raises BadHead."""
     name, colon, value = line.partition(b":")
-    if not colon or not is_token(name):
-        folded = line.startswith((b" ", b"\t"))
-        raise BadHead(400, "a line starts with whitespace" if folded else "a field name is not a token and a colon")
+    known = known_names.kept.get(name) if colon else None
+    lower, special = known or _read_name(name, colon)
     if NOT_IN_VALUE.search(value):
         raise BadHead(400, "a field value holds a control character")
+    value = value.strip(b" \t")
+    if len(line) != len(name) + 2 + len(value) or not line.startswith(b": ", len(name)):
+        line = b"%b: %b" % (name, value)
+    return HeaderField(name, value, lower, line, special)
+
+
+def _read_name(name: bytes, colon: bytes) -> tuple[bytes, bool]:
+    """The name in lower case, and whether it is special. Raises BadHead."""
+    if not colon or not is_token(name):
+        folded = name.startswith((b" ", b"\t"))
+        raise BadHead(400, "a line starts with whitespace" if folded else "a field name is not a token and a colon")
     lower = name.lower()
     if lower.translate(None, _PLAIN_NAME) and _is_special(_NOT_ALPHANUMERIC.sub(b"-", lower)):
         raise BadHead(400, "a field name becomes another one where `_` and `-` are the same (CGI)")
-    value = value.strip(b" \t")
-    return HeaderField(name, value, lower, b"%b: %b" % (name, value), _is_special(lower))
+    special = _is_special(lower)
+    known_names.offer(name, (lower, special), NAME_BYTES + 2 * len(name))
+    return lower, special
 
 
 def is_token(text: bytes) -> bool:
@@ -94,6 +108,8 @@ class FieldLines(dict[bytes, HeaderField]):
         return field
 
 
+known_names: Memo[tuple[bytes, bool]] = Memo(NAMES_BUDGET_BYTES)
+"""Valid names as they were sent: in lower case, and whether they are special."""
 known_lines: Memo[HeaderField] = Memo(LINES_BUDGET_BYTES, FieldLines())
 """Valid field lines and their fields."""
 _make_field = known_lines.kept.__getitem__

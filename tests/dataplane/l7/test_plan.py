@@ -308,3 +308,17 @@ def test_what_is_passed_on_reads_the_same_as_what_came(fields: list[tuple[str, s
     passed = parse_request_head(plan(*GET, *lines, trusted=trusted).opening + b"1.2.3.4\r\n\r\n")
     ours = (b"host", b"via", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host")
     assert [(n.decode(), v.decode()) for n, v in passed.headers if n.lower() not in ours] == fields
+
+
+HEAD = b"\r\n".join([*GET, b"", b""])
+NOT_ONE_HEAD = [b"", HEAD[:-1], HEAD + b"x", HEAD + HEAD, b"\r\n" + HEAD, HEAD.replace(b"Host", b"Ho st")]
+
+
+@pytest.mark.parametrize("data", NOT_ONE_HEAD)
+def test_only_what_is_exactly_one_good_head_is_planned_as_it_came(data: bytes) -> None:
+    book = PlanBook(l7(limits=Limits(head=len(HEAD) + 20)), trusted=False)
+    made = book.plan_whole(HEAD)
+    assert made is not None
+    assert made.opening == book.plan(HEAD).opening
+    assert book.plan_whole(data) is None
+    assert book.plan_whole(HEAD[:-2] + b"X-Long: ".ljust(40, b"x") + b"\r\n\r\n") is None

@@ -69,7 +69,10 @@ class ClientConnection(KeptStream):
             if self.lingering:
                 return
             if not self.buffer and self.introduced and self.backlog is None:
-                plan = front.config.books[downstream.identity.trusted].known.get(data)
+                book = front.config.books[downstream.identity.trusted]
+                plan = book.known.get(data)
+                if plan is None:
+                    plan = book.plan_whole(data)
                 if plan is not None and plan.body_bytes == 0:
                     self.in_head = False
                     downstream.begin(plan)

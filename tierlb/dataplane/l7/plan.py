@@ -149,9 +149,9 @@ def _passing(block: Block, *, trusted: bool) -> bytes:
     dropped = block.dropped
     lines = [b"Host: " + block.host] if block.host or block.minor else []
     lines += [
-        field.line
-        for field in block.fields
-        if field.lower not in dropped and (not field.special or _passes(field.lower, block.minor, trusted))
+        line
+        for _, _, lower, line, special in block.fields
+        if lower not in dropped and (not special or _passes(lower, block.minor, trusted))
     ]
     if block.content_length is not None:
         lines.append(b"Content-Length: %d" % block.content_length)
@@ -216,6 +216,17 @@ class PlanBook:
             if self._memo.comes_again(raw):
                 self._memo.keep(raw, plan, PLAN_BYTES + 3 * len(raw) + plan.head.block.kept_bytes)
         return plan
+
+    def plan_whole(self, data: bytes) -> RequestPlan | None:
+        """The plan of what is exactly one head, as nearly all that comes is. None for anything else, heads that must be
+        refused among it."""
+        size = len(data)
+        if data.find(b"\r\n\r\n") != size - 4 or size > self._snapshot.limits.head or data.startswith(b"\r\n"):
+            return None
+        try:
+            return self.plan(data)
+        except BadHead:
+            return None
 
     def forget(self) -> None:
         """Heads are planned anew as they come, for their kinds may have other places now."""
