@@ -84,6 +84,12 @@ def test_right_clusters_have_no_problem(tiers: str, pools: str) -> None:
             "tiers.a.to: 'b' takes datagrams (protocol: udp), and 'a' sends over TCP: send to another tier, or to a",
         ),
         (
+            "a: {kind: l4, protocol: udp, listen: ':53', to: b}\nb: {kind: l4, protocol: udp, responses: 1, to: p}",
+            P,
+            "tiers.b.responses: sessions end here while those of 'a' above go on, and then lose datagrams: "
+            "give 'a' responses: 1 too, or leave this out",
+        ),
+        (
             "a: {kind: l4, protocol: udp, listen: ':53', to: p}\nb: {kind: l4, protocol: udp, listen: ':53', to: p}",
             P,
             "tiers.b.listen: port 53 is already used by tiers.a.listen",

@@ -40,6 +40,9 @@ IP_PKTINFO: Final = 8
 """<linux/in.h>; the socket module has no name for it."""
 CONTROL_BYTES: Final = 64
 """Room for one control message with the address that was asked."""
+IP_RECVERR: Final = 11
+IPV6_RECVERR: Final = 25
+"""<linux/in.h>, <linux/in6.h>. Without it a socket hears of a closed port, but not of a machine that is gone."""
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -320,7 +323,18 @@ def dial_datagrams(address: Address, port_at_risk: int) -> tuple[socket.socket, 
     where no socket can be made."""
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, 0)
+    if family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
+    else:
+        sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
     code = sock.connect_ex(address.sockaddr)
     if not code and port_at_risk and sock.getsockname()[1] == port_at_risk and reached_itself(sock):
         code = errno.ECONNREFUSED
     return sock, code
+
+
+def forget_errors(sock: socket.socket) -> None:
+    """Take the ICMP errors that the kernel keeps for a dialed socket, which would be ready for as long."""
+    with contextlib.suppress(OSError):
+        for _ in range(DATAGRAMS_PER_EVENT):
+            sock.recvmsg(0, 0, socket.MSG_ERRQUEUE)

@@ -147,7 +147,13 @@ def _protocol_edge_faults(file: FileShape, reading: TypedReading, edges: Edges) 
     for name, tier in known.items():
         for edge in edges[name]:
             lower = known.get(edge.target)
-            if lower is None or _transport(tier) is _transport(lower):
+            if lower is None:
+                continue
+            if _transport(tier) is _transport(lower):
+                if lower.responses is not None and (tier.responses is None or lower.responses < tier.responses):
+                    message = f"sessions end here while those of {name!r} above go on, and then lose datagrams"
+                    advice = f"give {name!r} responses: {lower.responses} too, or leave this out"
+                    yield Fault(("tiers", edge.target, "responses"), f"{message}: {advice}", at_key=True)
                 continue
             if lower.kind is Kind.L7:
                 message = f"{edge.target!r} is an l7 tier, which takes HTTP over TCP, and {name!r} sends datagrams"

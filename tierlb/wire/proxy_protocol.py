@@ -7,7 +7,8 @@ the connection itself count.
 Over UDP the header precedes the first datagrams of a session, up to the first that comes back from the child: before
 each one it would make those of full length too long for the network. A child that gets a datagram without a header and
 has no session for it says so (`SESSION_UNKNOWN`), and the parent sends the header again. For sessions without answers
-it says that it has one (`SESSION_KNOWN`). Neither carries the key, because anyone who sends to the port gets them.
+it says that it has one (`SESSION_KNOWN`). Neither carries the key, because anyone who sends to the port gets them. A
+parent that ends says that its sessions are over (`OVER_TLV`, with the key).
 
 The addresses may be followed by TLVs. The types for applications (0xE0 to 0xEF) carry, between nodes of a cluster, the
 parent's name, the key that proves that it belongs to the cluster, and at times how the parent chose; all others are
@@ -48,6 +49,9 @@ KNOWN_TLV = 0xE5
 """TLV of a child over UDP: it has a session for what the parent sent."""
 UNKNOWN_TLV = 0xE6
 """TLV of a child over UDP: it has none, and needs the header."""
+
+OVER_TLV = 0xE7
+"""TLV of a parent over UDP: the session is over."""
 
 KNOWN_HEADERS_BYTES = 128 * 1024
 """The budget for packed addresses: some 500."""

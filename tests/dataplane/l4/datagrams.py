@@ -41,9 +41,9 @@ class Datagrams:
 class UdpEndpoint(Datagrams):
     """A server that answers nothing by itself. `spec` is what the node knows of it."""
 
-    def __init__(self, sock: trio.socket.SocketType, **says: Any) -> None:
+    def __init__(self, sock: trio.socket.SocketType, name: str = "", **says: Any) -> None:
         super().__init__(sock)
-        self.spec = HostSpec(f"app/{self.address}", "app", self.address, **says)
+        self.spec = HostSpec(name or f"app/{self.address}", "app", self.address, **says)
 
     async def echoes(self) -> None:
         """Answers everything with the same, until it is closed."""

@@ -1,11 +1,16 @@
 """The l4 front over UDP: what it counts, how it drains, snapshots that change."""
 
+import socket
+
 import attrs
 import pytest
 
 from tests.dataplane.conftest import Clock, Lab, l4
 from tests.dataplane.l4.datagrams import Datagrams, UdpEndpoint, UdpLab, udp
+from tierlb.dataplane.l4.udp_session import LAST_ANSWER_S
 from tierlb.dataplane.plane import Refused
+from tierlb.model.address import Address, ListenAddress, Transport
+from tierlb.model.snapshot import Listener
 from tierlb.model.topology import DRAIN_S, Admin, Timeouts
 
 PATIENT = Timeouts(*[1000.0] * 5)
@@ -112,3 +117,48 @@ async def test_a_node_cannot_change_from_tcp_to_udp(lab: Lab, field: UdpLab) -> 
     await field.serves(endpoint)
     with pytest.raises(Refused, match="from l4 over UDP to l4"):
         lab.plane.apply(l4(endpoint, revision=2))  # type: ignore[arg-type]
+
+
+async def test_where_others_read_the_port_a_drained_node_waits_for_answers_only(
+    lab: Lab, field: UdpLab, clock: Clock
+) -> None:
+    """The supervisor keeps the socket, and clients go on at the node's successor."""
+    endpoint, client = await field.endpoint(), await field.client()
+    lab.broker = Keeper()
+    await field.serves(endpoint, timeouts=PATIENT, listener=lab.broker.listener)
+    await client.says(b"1", lab.at)
+    _, source = await endpoint.hears()
+    lab.plane.drain()
+    await client.says(b"2", lab.at)
+    await endpoint.hears_nothing()
+    await endpoint.says(b"late answer", source)
+    assert (await client.hears())[0] == b"late answer"
+    clock.now += LAST_ANSWER_S + 0.5
+    await lab.until(lambda: lab.front.drained)
+    lab.broker.close()
+
+
+class Keeper:
+    """A supervisor with one public port for datagrams."""
+
+    def __init__(self) -> None:
+        self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.sock.bind(("127.0.0.1", 0))
+        self.listener = Listener(Address(*self.sock.getsockname()), shared=True, protocol=Transport.UDP)
+        self.ends = socket.socketpair()
+
+    def listen(self, address: ListenAddress) -> socket.socket:
+        assert address == ListenAddress(self.listener.address, Transport.UDP)
+        lent = self.sock.dup()
+        lent.setblocking(False)
+        return lent
+
+    def give_back(self, address: ListenAddress) -> None:
+        """It reads there no more."""
+
+    def fileno(self) -> int:
+        return self.ends[0].fileno()
+
+    def close(self) -> None:
+        for sock in (self.sock, *self.ends):
+            sock.close()

@@ -3,15 +3,27 @@
 import json
 from typing import Any
 
+import attrs
 import pytest
 
-from tests.dataplane.conftest import DATA_KEY, Clock, Lab
+from tests.dataplane.conftest import DATA_KEY, Clock, Lab, l7_parent
 from tests.dataplane.l4.datagrams import UDP_INNER, Datagrams, UdpEndpoint, UdpLab, udp, udp_parent
 from tierlb.dataplane.hold import HOLD_S
-from tierlb.dataplane.l4.udp_session import CONFIRMED_S, KEPT_BYTES
+from tierlb.dataplane.l4.udp_session import CONFIRMED_S, KEPT_BYTES, LOST_AFTER_S
 from tierlb.model.topology import Limits, Policy, Timeouts
 from tierlb.wire.explain_datagram import choices_in, explain_question, with_choice
-from tierlb.wire.proxy_protocol import DATA_KEY_TLV, PARENT, SESSION_KNOWN, SESSION_UNKNOWN, VIA, parse_v2
+from tierlb.wire.proxy_protocol import (
+    DATA_KEY_TLV,
+    OVER_TLV,
+    PARENT,
+    SESSION_KNOWN,
+    SESSION_UNKNOWN,
+    SIGNATURE,
+    VIA,
+    encode_local,
+    encode_tlv,
+    parse_v2,
+)
 
 PATIENT = Timeouts(*[1000.0] * 5)
 
@@ -206,12 +218,48 @@ async def test_without_a_header_of_this_cluster_nothing_passes_and_the_parent_is
     assert (lab.plane.load().rejected, lab.plane.load().connections) == (1, 0)
 
 
-async def test_nothing_short_is_answered_with_something_longer(lab: Lab, field: UdpLab) -> None:
+@pytest.mark.parametrize("data", [b"1", SESSION_UNKNOWN, SESSION_KNOWN])
+async def test_nothing_is_answered_with_something_longer_and_no_note_with_another(
+    lab: Lab, field: UdpLab, data: bytes
+) -> None:
+    """Two nodes would answer each other for ever, if someone sent the first one in the name of the other."""
     parent = await field.client()
     await field.serves(await field.endpoint(), listener=UDP_INNER)
-    await parent.says(b"1", lab.at)
+    await parent.says(data, lab.at)
     await lab.until(lambda: lab.plane.load().rejected == 1)
     await parent.hears_nothing()
+
+
+async def test_a_node_that_ends_a_session_tells_its_parent(lab: Lab, field: UdpLab, clock: Clock) -> None:
+    endpoint, parent = await field.endpoint(), await field.client()
+    await field.serves(endpoint, listener=UDP_INNER, timeouts=attrs.evolve(PATIENT, idle=5.0))
+    await parent.says(udp_parent() + b"1", lab.at)
+    _, source = await endpoint.hears()
+    await endpoint.says(b"2", source)
+    assert (await parent.hears())[0] == b"2"
+    clock.now += 6.0
+    assert (await parent.hears())[0] == SESSION_UNKNOWN
+
+
+async def test_a_node_below_that_is_silent_for_long_is_told_again_who_the_client_is(
+    lab: Lab, field: UdpLab, clock: Clock
+) -> None:
+    below, client = await child(field), await field.client()
+    await field.serves(below, timeouts=PATIENT)
+    await client.says(b"1", lab.at)
+    _, source = await below.hears()
+    await below.says(b"1", source)
+    await client.hears()
+    heard = []
+    for _ in range(8):
+        clock.now += LOST_AFTER_S / 4
+        await lab.until(lambda: lab.plane.reactor.now >= clock.now)
+        await client.says(b"2", lab.at)
+        heard.append((await below.hears())[0])
+    assert heard[0] == b"2"
+    assert heard[-1].startswith(SIGNATURE)
+    await below.says(SESSION_KNOWN, source)
+    await lab.until(lambda: all(session.bare for session in lab.front.sessions.placed))
 
 
 async def test_a_header_within_a_session_that_is_none_of_this_cluster_is_the_clients_data(
@@ -264,3 +312,41 @@ async def test_what_was_not_asked_by_the_admin_api_is_passed_on_as_any_datagram(
         lab.plane.explain("another", lab.plane.reactor.look() + 60.0)
     await client.says(explain_question(nonce), lab.at)
     assert (await endpoint.hears())[0] == explain_question(nonce)
+
+
+async def test_a_parent_that_ends_ends_its_sessions_below(lab: Lab, field: UdpLab) -> None:
+    """Else a node below would hold them until they are idle. Only parents can say that."""
+    endpoint, parent = await field.endpoint(), await field.client()
+    await field.serves(endpoint, listener=UDP_INNER)
+    await parent.says(udp_parent() + b"1", lab.at)
+    await endpoint.hears()
+    for key in (b"guessed", DATA_KEY):
+        (session,) = lab.front.sessions.placed
+        await parent.says(l7_parent(key=key) + b"", lab.at)  # LOCAL, with no word of an end
+        await parent.says(over(key), lab.at)
+        if key == DATA_KEY:
+            await lab.until(lambda: not lab.front.sessions.placed)
+        else:
+            await endpoint.hears()
+            await endpoint.hears()
+            assert list(lab.front.sessions.placed) == [session]
+
+
+def over(key: bytes) -> bytes:
+    """What a parent says of a session that is over."""
+    tlvs = encode_tlv(PARENT, b"edge-1") + encode_tlv(DATA_KEY_TLV, key) + encode_tlv(OVER_TLV, b"")
+    return encode_local(tlvs)
+
+
+async def test_the_end_of_a_node_is_told_below(lab: Lab, field: UdpLab) -> None:
+    below, client = await child(field), await field.client()
+    await field.serves(below)
+    await client.says(b"1", lab.at)
+    await below.hears()
+    lab.plane.drain()
+    (session,) = lab.front.sessions.placed
+    session.end()
+    header = parse_v2((await below.hears())[0], datagram=True)
+    assert header is not None
+    assert OVER_TLV in header.tlvs
+    assert header.tlvs[DATA_KEY_TLV] == DATA_KEY

@@ -1,5 +1,6 @@
 """One client's datagrams to one host: what passes, how a session ends, and what becomes of it when its host fails."""
 
+import errno
 from typing import Any
 
 import attrs
@@ -8,7 +9,8 @@ import trio
 
 from tests.dataplane.conftest import DEADLINE_S, Clock, Lab
 from tests.dataplane.l4.datagrams import UdpEndpoint, UdpLab, udp
-from tierlb.dataplane.l4.udp_session import SILENT_AFTER_S
+from tierlb.dataplane.l4.udp_session import LOST_AFTER_S, SILENT_AFTER_S
+from tierlb.model.load import Echo, SubtreeLoad
 from tierlb.model.topology import DRAIN_S, Admin, Timeouts
 
 PATIENT = Timeouts(*[1000.0] * 5)
@@ -144,6 +146,31 @@ async def test_a_session_leaves_a_host_that_drains_or_has_left_after_the_drain_t
     assert (await other.hears())[0] == b"4"
 
 
+@pytest.mark.parametrize("answers", [True, False])
+async def test_a_session_leaves_a_node_that_neither_reports_nor_answers(
+    lab: Lab, field: UdpLab, clock: Clock, answers: bool
+) -> None:
+    below, other = [await field.endpoint(child=True, reports=True, name=name) for name in ("a", "b")]
+    client, _, source = await placed(lab, field, below, other, timeouts=PATIENT)
+    for name in ("a", "b"):
+        lab.plane.note_report(name, SubtreeLoad(ready_leaves=1, leaves=1), Echo())
+    clock.now += 0.1
+    await lab.until(lambda: lab.plane.reactor.now >= clock.now)
+    await client.says(b"3", lab.at)
+    await below.hears()
+    clock.now += 5.0
+    lab.plane.reactor.look()
+    lab.plane.note_report("b", SubtreeLoad(ready_leaves=1, leaves=1), Echo())
+    lab.ticks()
+    assert lab.host(below).availability.value == "silent"  # type: ignore[arg-type]
+    if answers:
+        await below.says(b"it works", source)
+        await client.hears()
+    await client.says(b"4", lab.at)
+    heard = (await (below if answers else other).hears())[0]
+    assert heard.endswith(b"4")
+
+
 async def test_an_idle_session_ends_and_the_next_datagram_begins_another(lab: Lab, field: UdpLab, clock: Clock) -> None:
     endpoint = await field.endpoint()
     client, _, source = await placed(lab, field, endpoint, timeouts=attrs.evolve(PATIENT, idle=3.0))
@@ -198,6 +225,62 @@ async def test_a_host_that_answers_nothing_while_its_siblings_do_is_ejected(
             late.sock.close()
     assert lab.host(alive).availability.value == "available"  # type: ignore[arg-type]
     assert lab.host(alive).reach.failures == 0  # type: ignore[arg-type]
+
+
+async def test_a_session_leaves_a_host_that_is_silent_for_long_while_its_sibling_answers(
+    lab: Lab, field: UdpLab, clock: Clock
+) -> None:
+    dead, alive = await field.endpoint(), await field.endpoint()
+    await field.serves(dead, alive, timeouts=PATIENT)
+    field.lab.background.start_soon(alive.echoes)
+    clients = [await field.client() for _ in range(2)]
+    for client in clients:
+        await client.says(b"1", lab.at)
+    _, source = await dead.hears()
+    await dead.says(b"1", source)
+    for client in clients:
+        assert (await client.hears())[0] == b"1"
+    before = {session for session in lab.front.sessions.placed if session.ticket.host is lab.host(dead)}  # type: ignore[arg-type]
+    clock.now += 0.5
+    for _ in range(8):
+        await lab.until(lambda: lab.plane.reactor.now >= clock.now)
+        for client in clients:
+            await client.says(b"2", lab.at)
+        await lab.until(lambda: lab.host(alive).served >= clock.now)  # type: ignore[arg-type]
+        if lab.host(dead).reach.failures:  # type: ignore[arg-type]
+            break
+        clock.now += LOST_AFTER_S - 1.0
+    assert lab.host(dead).reach.failures == 1  # type: ignore[arg-type]
+    assert lab.host(alive).reach.failures == 0  # type: ignore[arg-type]
+    assert before
+    assert before.isdisjoint(lab.front.sessions.placed), "what the client sends goes to a new choice"
+
+
+@pytest.mark.parametrize("answered", [True, False])
+async def test_a_host_that_cannot_be_reached_for_a_moment_loses_no_session_that_it_answered(
+    lab: Lab, field: UdpLab, clock: Clock, answered: bool
+) -> None:
+    first, second = await field.endpoint(name="first"), await field.endpoint(name="second")
+    client = await field.client()
+    await field.serves(first, second, timeouts=PATIENT)
+    await client.says(b"1", lab.at)
+    await lab.until(lambda: lab.front.sessions.placed)
+    (session,) = lab.front.sessions.placed
+    at, other = (first, second) if session.ticket.host.name == "first" else (second, first)
+    _, source = await at.hears()
+    if answered:
+        await at.says(b"1", source)
+        await client.hears()
+        clock.now += 0.1
+        await client.says(b"2", lab.at)
+        await at.hears()
+    session.broken(OSError(errno.EHOSTUNREACH, "no route to host"))
+    if answered:
+        assert lab.host(at).reach.failures == 1  # type: ignore[arg-type]
+        await at.says(b"3", source)
+        assert (await client.hears())[0] == b"3"
+    else:
+        assert (await other.hears())[0] == b"1"
 
 
 async def test_where_nothing_is_ever_answered_no_host_is_to_blame(lab: Lab, field: UdpLab, clock: Clock) -> None:

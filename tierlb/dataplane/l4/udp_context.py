@@ -63,6 +63,10 @@ class PlacedSession(DatagramSession):
         """End it for a new one; false if it does not give way."""
         raise NotImplementedError
 
+    def end_soon(self) -> None:
+        """The node ends."""
+        raise NotImplementedError
+
     def end(self) -> None:
         """It is over; a datagram of the client begins another one."""
         raise NotImplementedError

@@ -77,6 +77,8 @@ class UdpFront(UdpPlacing):
     def drain(self) -> None:
         """Sessions under way run on until they are idle or the node's deadline comes."""
         self.ending = True
+        for session in self.sessions.placed:
+            session.end_soon()
 
     @property
     def draining(self) -> bool:

@@ -68,7 +68,8 @@ class UdpPlacing(UdpContext):
         parent = None if header is None else self.identity.parent(header)
         if header is None or header.source is None or parent is None:
             self.counters.rejected += 1
-            if len(data) >= len(SESSION_UNKNOWN):
+            is_note = header is not None and header.source is None  # an answer might be answered, without end
+            if len(data) >= len(SESSION_UNKNOWN) and not is_note:
                 port.answer(SESSION_UNKNOWN, key)
             return
         client = UdpClient(port, key, self.counters.tallies.of(parent), self.reactor.now, header.source)
