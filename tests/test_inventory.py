@@ -97,7 +97,7 @@ KEYS = {
     "tier.cpus": "cluster/test_cores.py::test_nodes_run_on_the_cpus_of_their_tier_and_move_when_these_change",
     "tier.drain": "local/test_local_endpoints.py::"
     "test_a_process_is_killed_when_the_drain_time_of_its_tier_is_well_over",
-    "tier.forward": "topology/test_allot.py::test_how_connections_are_forwarded_reaches_l4_nodes",
+    "tier.forward": "dataplane/l4/test_handoff.py::test_the_tier_says_how_connections_get_to_a_host",
     "tier.hash_on": "topology/test_build.py::test_what_steers_choosing_reaches_the_model",
     "tier.kind": "dataplane/test_plane.py::test_a_node_keeps_its_kind",
     "tier.limits": "dataplane/test_plane.py::test_a_raised_cap_takes_effect_with_its_snapshot",
@@ -194,6 +194,7 @@ OPTIONS = {
     "node --control-listen": "cli/test_node.py::test_each_option_reaches_what_it_is_for",
     "node --control-name": "cli/test_node.py::test_each_option_reaches_what_it_is_for",
     "node --data-port": "cli/test_node.py::test_each_option_reaches_what_it_is_for",
+    "node --handoff": "cli/test_node.py::test_each_option_reaches_what_it_is_for",
     "node --host": "cli/test_node.py::test_each_option_reaches_what_it_is_for",
     "node --join": "cli/test_node.py::test_each_option_reaches_what_it_is_for",
     "node --join-file": "cli/test_join.py::test_what_does_not_go_together_is_wrong_usage",

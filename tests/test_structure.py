@@ -20,6 +20,7 @@ LARGER = {
     "host_set.HostSet": "one destination and what choosing from it needs",
     "outlier.Runs": "the sums of one test of statistics",
     "reactor.Reactor": "the event loop: one epoll set and what is to be done after a batch",
+    "runtime.Runtime": "what listeners, parents and the control plane ask of a data plane, a method each",
     "udp_context.UdpContext": "what the sessions of an l4 front over UDP share",
     "udp_session.UdpSession": "the state of one session: its two sides, its times and what the host owes",
     "stream.Stream": "one socket: six of the methods are hooks for subclasses",

@@ -51,6 +51,7 @@ def test_each_option_reaches_what_it_is_for(started, monkeypatch, tmp_path):
     """A wrong place or a missing file would end it before."""
     monkeypatch.setattr(cli_node, "client_context", lambda tls: None)
     (tmp_path / "token").write_text("secret\n")
+    (tmp_path / "handoff").mkdir(mode=0o700)
     options = {
         "--tier": "web",
         "--name": "web-7",
@@ -62,6 +63,7 @@ def test_each_option_reaches_what_it_is_for(started, monkeypatch, tmp_path):
         "--advertise": "127.0.0.4",
         "--control-name": "web:7946",
         "--state": str(tmp_path / "state"),
+        "--handoff": str(tmp_path / "handoff"),
         "--tls-certificate": "a.pem",
         "--tls-key": "a.key",
         "--tls-ca": "ca.pem",
@@ -74,8 +76,19 @@ def test_each_option_reaches_what_it_is_for(started, monkeypatch, tmp_path):
     assert identity.token == issued(root_key("secret"), Principal(Role.NODE, "web", "web-7")).text
     assert (placement.host, placement.data_port, placement.advertised) == ("127.0.0.2", 7945, "127.0.0.4")
     assert (placement.control, placement.control_name) == (Address("127.0.0.3", 7946), "web:7946")
+    place = node.plane.listening.handoffs.place
+    assert place.directory == tmp_path / "handoff"
+    place.close()
     assert node.errors is node.plane.errors, "the page of metrics has those of the data plane"
     assert (node.state, node.tls) == (tmp_path / "state", Tls("a.pem", "a.key", "ca.pem"))
+
+
+def test_a_directory_of_handoff_that_is_not_there_is_warned_of_and_the_node_relays(tmp_path):
+    log = KeptLog()
+    assert cli_node.meeting_place(tmp_path / "missing", log) is None
+    assert cli_node.meeting_place(None, log) is None
+    ((event, fields),) = log.events
+    assert (event, fields["action"]) == ("handoff_unavailable", "connections are relayed")
 
 
 def test_a_token_file_that_others_can_read_is_warned_of(started, monkeypatch, tmp_path):

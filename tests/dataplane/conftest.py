@@ -10,6 +10,7 @@ import socket
 import struct
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -24,6 +25,7 @@ from tierlb.model.snapshot import Destination, HostSpec, Listener, Rule, Send, S
 from tierlb.model.topology import Kind, Match, Policy
 from tierlb.net import stream
 from tierlb.net.lookup import LookUp, look_up
+from tierlb.net.meeting_place import MeetingPlace
 from tierlb.net.peer_liveness import next_look_s
 from tierlb.wire.proxy_protocol import (
     DATA_KEY_TLV,
@@ -291,6 +293,8 @@ class Lab:
         self.next_look_s: Callable[[socket.socket], float] = next_look_s
         """What nodes that begin from now on find where they look whether a host is gone."""
         self.at = Address("127.0.0.1", 0)
+        self.meets_in: Path | None = None
+        self.others: list[Any] = []
 
     @property
     def plane(self) -> Plane:
@@ -299,6 +303,11 @@ class Lab:
     @property
     def front(self) -> Any:
         return self.plane.serving.front
+
+    @property
+    def handoffs(self) -> Any:
+        """Where parents find the node."""
+        return self.plane.listening.handoffs
 
     @property
     def upkeep(self) -> Any:
@@ -331,6 +340,8 @@ class Lab:
         options["broker"] = self.broker
         options["descriptors"] = 1_000_000
         options["clock"] = self.clock
+        if self.meets_in is not None:
+            options["meeting_place"] = MeetingPlace(self.meets_in)
         self.planes.append(Plane(f"node-{number}", self.log, seed=1, **options))
         self.plane.reactor.next_look_s = self.next_look_s
         (self.at, *_) = self.plane.apply(snapshot)
@@ -382,6 +393,8 @@ class Lab:
             voice.stream.socket.close()
         for endpoint in self.endpoints:
             endpoint.sock.close()
+        for other in self.others:
+            other.close()
 
 
 ANY_PORT = Listener(Address("127.0.0.1", 0))

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tierlb.dataplane.counters import Counters
+from tierlb.dataplane.handoff.listener import HandoffListener
 from tierlb.dataplane.listening import LISTENER_LINGER_S, Listening
 from tierlb.model.address import Address
 from tierlb.model.snapshot import Listener
@@ -25,8 +26,11 @@ class Bench:
         self.taken: list[bytes] = []
         self.crashes: list[BaseException] = []
         self.reactor = Reactor(self.crashes.append)
+        takers: Any = None
+        handoffs = HandoffListener("node-1", None, takers)
+        handoffs.drain = handoffs.close = lambda: None  # type: ignore[method-assign]
         self.listening = Listening(
-            self.reactor, broker, self.accept, lambda sock: False, self.take, lambda: self.counters
+            self.reactor, broker, handoffs, self.accept, lambda sock: False, self.take, lambda: self.counters
         )
 
     def take(self, port: DatagramPort, key: Any, data: bytes) -> None:

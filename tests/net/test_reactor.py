@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import trio
+import trio.lowlevel
 import trio.testing
 
 from tierlb.net import reactor
@@ -351,6 +352,59 @@ def test_a_look_at_the_clock_is_the_time_for_all_that_follows(timed: Bench, cloc
     clock.now = timed.reactor.now + 7
     assert timed.reactor.look() == clock.now
     assert timed.reactor.now == clock.now
+
+
+class Gathering:
+    """Notes what had come each time that it was called."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self.came = 0
+        self.calls: list[int] = []
+
+    def note(self) -> None:
+        self.came += 1
+        if self.came == 1:
+            self.bench.reactor.later(self.gather)
+
+    def gather(self) -> None:
+        self.calls.append(self.came)
+
+
+def test_what_may_wait_for_company_is_done_at_the_end_of_the_stint(bench: Bench) -> None:
+    gathering = Gathering(bench)
+    for _ in range(2):
+        near, far = bench.pair()
+        far.send(b"x")
+        bench.reactor.add(near.fileno(), READ, lambda mask, near=near: (near.recv(1), gathering.note()))
+    bench.reactor.stint()
+    assert gathering.calls == [2]
+    bench.reactor.stint()
+    assert gathering.calls == [2]
+
+
+def test_late_work_that_fails_keeps_no_other_from_its_turn(bench: Bench) -> None:
+    def fails() -> None:
+        raise RuntimeError("late")
+
+    gathering = Gathering(bench)
+    bench.reactor.later(fails)
+    gathering.note()
+    bench.reactor.stint()
+    assert gathering.calls == [1]
+    assert [str(crash) for crash in bench.crashes] == ["late"]
+
+
+async def test_late_work_of_a_reactor_that_sleeps_is_done_with_a_tick(bench: Bench) -> None:
+    gathering = Gathering(bench)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bench.reactor.run)
+        await trio.lowlevel.checkpoint()
+        gathering.note()
+        with trio.fail_after(DEADLINE_S):
+            while not gathering.calls:  # noqa: ASYNC110
+                await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
 
 
 def test_dispose_gives_every_descriptor_back() -> None:

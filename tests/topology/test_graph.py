@@ -159,6 +159,11 @@ def test_right_clusters_have_no_problem(tiers: str, pools: str) -> None:
             "tiers.a.balance: nothing that it sends to ('p') has weights: write pools: {p: {endpoints: {HOST:PORT",
         ),
         (
+            "a: {kind: l4, listen: ':80', forward: handoff, to: [b, p]}\nb: {kind: l7, to: p}",
+            P,
+            "tiers.a.forward: only nodes take sockets that are handed over, and 'p' is a pool: write auto",
+        ),
+        (
             "a: {kind: l4, listen: ':80', balance: weighted, to: [b, c]}\nb: {kind: l7, to: p}\nc: {kind: l7, to: p}",
             "p: {endpoints: {127.0.0.1:1: 2}}",
             "tiers.a.balance: nothing that it sends to ('b', 'c') has weights: weights belong",

@@ -60,7 +60,7 @@ def test_a_right_file_is_structured_without_a_fault() -> None:
             "tiers.web.timeouts: must be a mapping with the keys head, idle",
         ),
         ("{kind: l7, to: app, forwards: 1}", "tiers.web.forwards: unknown key (did you mean 'forward'?)"),
-        ("{kind: l4, to: app, forward: copy}", "tiers.web.forward: 'copy' is not known: write auto, relay or nftables"),
+        ("{kind: l4, to: app, forward: copy}", "'copy' is not known: write auto, handoff, relay or nftables"),
         ("{kind: l7, to: app, jump: auto}", "tiers.web.jump: unknown key: known here are kind, listen"),
         ("{kind: l7, to: app, lissten: ':1'}", "tiers.web.lissten: unknown key (did you mean 'listen'?)"),
         ("{kind: l7, to: app, <<: {}}", "tiers.web.'<<': unknown key"),

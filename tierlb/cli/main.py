@@ -220,6 +220,12 @@ def controller(**options: Any) -> None:
     help="Directory of the last snapshot, used at the start while no controller can be reached.",
 )
 @click.option(
+    "--handoff",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Directory that the nodes on this machine share: there l4 nodes hand connections to nodes below.",
+)
+@click.option(
     "--tls-certificate", default="", metavar="FILE", help="Certificate for the controller, parents and children."
 )
 @click.option("--tls-key", default="", metavar="FILE", help="Key of the certificate.")

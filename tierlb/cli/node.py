@@ -21,6 +21,7 @@ from tierlb.model.address import Address, parse_address
 from tierlb.model.topology import Tls
 from tierlb.net.broker import Broker
 from tierlb.net.descriptors import raise_limit
+from tierlb.net.meeting_place import MeetingPlace
 from tierlb.net.tls import TlsProblem, client_context
 from tierlb.node.configuration import Configuration
 from tierlb.node.pinning import Pinning
@@ -51,6 +52,7 @@ class NodeOptions:
     advertise: str = ""
     control_name: str = ""
     state: Path | None = None
+    handoff: Path | None = None
     tls: tuple[str, str, str] = ("", "", "")
 
 
@@ -67,7 +69,8 @@ def start_node(options: NodeOptions) -> None:
     placement = _placement(options)
     gc.set_threshold(COLLECT_AFTER_ALLOCATIONS, 20, 100)
     errors = InternalErrors(log)
-    plane = Plane(name, log, boot_id=identity.boot_id, broker=broker, errors=errors)
+    place = meeting_place(options.handoff, log)
+    plane = Plane(name, log, boot_id=identity.boot_id, broker=broker, errors=errors, meeting_place=place)
     tls, rng = _node_tls(options.tls), random.Random()
     pinning = Pinning(number_of(name) if broker is not None else None, log)
     configuration = Configuration(plane, Refused, log, errors, placement, pin=pinning.apply)
@@ -129,6 +132,15 @@ def _placement(options: NodeOptions) -> Placement:
         advertised=_announced_host("--advertise", options.advertise),
         control_name=options.control_name,
     )
+
+
+def meeting_place(directory: Path | None, log: Log) -> MeetingPlace | None:
+    """Where to meet the other nodes of this machine; without one connections are relayed."""
+    try:
+        return None if directory is None else MeetingPlace(directory)
+    except OSError as error:
+        log.warning("handoff_unavailable", reason=str(error), action="connections are relayed")
+        return None
 
 
 def _announced_host(option: str, text: str) -> str:

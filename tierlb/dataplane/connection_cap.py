@@ -32,6 +32,11 @@ OVER_AFTER_S = 5.0
 TURNED_AWAY_PER_EVENT = 16
 
 
+def held(counters: Counters) -> int:
+    """The connections that this process holds: a node below has those that it was handed."""
+    return counters.connections - counters.handed
+
+
 class CanGiveWay(Protocol):
     """A connection that may be closed in favour of a new one."""
 
@@ -91,7 +96,7 @@ class ConnectionCap:
 
     def admit(self, now: float) -> bool:
         """Whether one more connection may be held, after closing an idle one if need be."""
-        return self._front.counters.connections < self.cap or self._make_room(now)
+        return held(self._front.counters) < self.cap or self._make_room(now)
 
     def turn_away(self, sock: socket.socket, now: float) -> None:
         """Refuse a connection that was accepted beyond the cap."""
@@ -141,7 +146,7 @@ class ConnectionCap:
         if self._shortage.began:
             counts = self._shortage.counts()
             texts.append(
-                f"full: {self._front.counters.connections} of {self.cap} connections, "
+                f"full: {held(self._front.counters)} of {self.cap} connections, "
                 f"{counts['turned_away']} turned away, {counts['gave_way']} idle ones closed"
             )
         return tuple(texts)
@@ -192,7 +197,7 @@ class ConnectionCap:
 
     def _note(self, now: float, lack: str) -> None:
         if self._shortage.note(now):
-            self._log.warning("connections_full", lack=lack, cap=self.cap, connections=self._front.counters.connections)
+            self._log.warning("connections_full", lack=lack, cap=self.cap, connections=held(self._front.counters))
 
 
 class Shortage:

@@ -8,8 +8,9 @@ from tierlb.telemetry.tally import Tallies
 
 
 class Counters:
-    """Cumulative since the node's start, but for the gauges `connections` and `forwarded`. The latter are connections
-    that the kernel forwards, so this node does not hold them.
+    """Cumulative since the node's start, but for the gauges `connections`, `handed` and `forwarded`. `handed`: of the
+    connections, those that a node below was handed and has. `forwarded` are others, which the kernel forwards. This
+    node holds neither.
 
     `timed` connections through an l4 node took `seconds` in all; what requests take is known by their kinds
     (balance.kinds). `waited` are the items that are over and were parked at their end. `ended` and `lived_s` count
@@ -27,6 +28,7 @@ class Counters:
         "errors",
         "forwarded",
         "gave_way",
+        "handed",
         "lived_s",
         "lost_datagrams",
         "piped_bytes",
@@ -40,6 +42,7 @@ class Counters:
 
     def __init__(self) -> None:
         self.connections = 0
+        self.handed = 0
         self.forwarded = 0
         self.timed = 0
         self.seconds = 0.0

@@ -2,7 +2,8 @@
 
 Listeners are kept by their value, so that a change never closes a port that it does not name. One that is named no more
 lingers for a moment, because parents may still connect before they have the change too. Public sockets come from the
-broker, if there is one: these are borrowed, and what waits in their queues is left to the other processes.
+broker, if there is one: these are borrowed, and what waits in their queues is left to the other processes. Where there
+is a port for parents, parents on the same machine also find the node in the meeting place (`handoff.listener`).
 """
 
 import contextlib
@@ -12,6 +13,7 @@ from typing import Any
 import attrs
 
 from tierlb.dataplane.counters import Counters
+from tierlb.dataplane.handoff.listener import HandoffListener
 from tierlb.model.address import Address, Transport
 from tierlb.model.snapshot import Listener
 from tierlb.net.broker import Broker
@@ -40,6 +42,7 @@ class Listening:
         self,
         reactor: Reactor,
         broker: Broker | None,
+        handoffs: HandoffListener,
         on_accept: Accepted,
         on_exhausted: Exhausted,
         on_newcomer: OnNewcomer,
@@ -47,6 +50,7 @@ class Listening:
     ) -> None:
         self._reactor = reactor
         self._broker = broker
+        self.handoffs = handoffs
         self._on_accept = on_accept
         self._on_exhausted = on_exhausted
         self._on_newcomer = on_newcomer
@@ -107,6 +111,8 @@ class Listening:
         for listener, sock in opened.items():
             self._acceptors[listener] = self._acceptor(listener, sock)
             self._addresses[listener] = Address(*sock.getsockname()[:2])
+        inner = (each for each in self._acceptors if each.inner and each.protocol is Transport.TCP)
+        self.handoffs.follow(self._addresses[each] for each in inner)
 
     def _acceptor(self, listener: Listener, sock: Any) -> Acceptor | DatagramPort:
         if listener.protocol is Transport.UDP:
@@ -134,15 +140,18 @@ class Listening:
                 acceptor.come_back()
 
     def drain(self) -> None:
-        """End all. What waits in a queue of our own is taken."""
+        """End all. What waits in a queue of our own is taken, and what parents on this machine hand over is left to
+        them."""
         for acceptor in self._all():
             self._end(acceptor)
+        self.handoffs.drain()
         self._forget()
 
     def close(self) -> None:
         """At once."""
         for acceptor in (*self._all(), *self._finishing.values()):
             acceptor.close()
+        self.handoffs.close()
         self._forget()
 
     def _take_offers(self, mask: int) -> None:

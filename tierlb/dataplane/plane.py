@@ -12,6 +12,8 @@ from typing import Any
 import trio
 
 from tierlb.dataplane.draining import finish_drain
+from tierlb.dataplane.handoff.listener import HandoffListener
+from tierlb.dataplane.handoff.taker import Takers
 from tierlb.dataplane.listening import LISTENER_LINGER_S, Listening
 from tierlb.dataplane.parent_identity import ParentIdentity
 from tierlb.dataplane.runtime import Runtime, Serving
@@ -23,6 +25,7 @@ from tierlb.model.topology import Admin, Forwarding
 from tierlb.net.broker import Broker
 from tierlb.net.descriptors import limit
 from tierlb.net.lookup import LookUp, look_up
+from tierlb.net.meeting_place import MeetingPlace
 from tierlb.net.netfilter import why_not
 from tierlb.net.reactor import Reactor
 from tierlb.telemetry.exposition import Exposed
@@ -40,7 +43,8 @@ class Refused(Exception):  # noqa: N818 (the node refuses a snapshot; it is not 
 class Plane:
     """`data_key` is what nodes of the cluster show each other on the data path, until a snapshot has another one.
     Public sockets come from `broker`, and `ask` finds endpoints that are looked up in DNS. `descriptors`: how many this
-    process may hold, if not by its own limit. `serving` is a `Runtime` from the first snapshot on.
+    process may hold, if not by its own limit. In the `meeting_place` nodes of the same machine find each other, to hand
+    connections over. `listening` has the sockets, and `serving` is a `Runtime` from the first snapshot on.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class Plane:
         descriptors: int | None = None,
         errors: InternalErrors | None = None,
         clock: Callable[[], float] = time.monotonic,
+        meeting_place: MeetingPlace | None = None,
     ) -> None:
         self.name = name
         self.log = log
@@ -63,12 +68,14 @@ class Plane:
         self.reactor = Reactor(lambda error: self.errors.note("connection", error), clock)
         self.serving = Serving(name, self.errors)
         self._identity = ParentIdentity(name, data_key, boot_id)
-        self._rng = random.Random(seed)
-        self._descriptors = limit() if descriptors is None else descriptors
+        descriptors = limit() if descriptors is None else descriptors
+        self._parts = (self.reactor, random.Random(seed), log, self._identity, self.errors, descriptors, meeting_place)
         self._discovery = Discovery(self._serve, log, ask, self.errors)
-        self._listening = Listening(
+        takers = Takers(self.reactor, self._identity, lambda: self.serving, log, descriptors)
+        self.listening = Listening(
             self.reactor,
             broker,
+            HandoffListener(name, meeting_place, takers),
             lambda sock, peer, listener: self.serving.accept(sock, peer, listener),
             lambda listening: self.serving.out_of_descriptors(listening),
             lambda port, key, data: self.serving.newcomer(port, key, data),
@@ -92,7 +99,7 @@ class Plane:
         wanted = _wanted(snapshot)
         try:
             new = () if self._drained.is_set() else wanted
-            opened = self._listening.open(new, dict(zip(snapshot.listeners, had, strict=False)))
+            opened = self.listening.open(new, dict(zip(snapshot.listeners, had, strict=False)))
         except OSError as error:
             raise Refused(str(error.strerror)) from None
         if snapshot.data_key:
@@ -105,16 +112,15 @@ class Plane:
         def linger_s(listener: Listener) -> float:
             return runtime.upkeep.replies.notice_s(now) if listener in snapshot.listeners else LISTENER_LINGER_S
 
-        self._listening.replace(wanted, opened, linger_s, now)
-        runtime.front.listen(self._listening.addresses(each for each in wanted if not each.inner))
-        return self._listening.addresses(snapshot.listeners)
+        self.listening.replace(wanted, opened, linger_s, now)
+        runtime.front.listen(self.listening.addresses(each for each in wanted if not each.inner))
+        return self.listening.addresses(snapshot.listeners)
 
     def _runtime_for(self, snapshot: Snapshot) -> Runtime:
         if isinstance(self.serving, Runtime):
             self.serving.snapshot = snapshot
             return self.serving
-        parts = (self.reactor, self._rng, self.log, self._identity, self.errors, self._descriptors)
-        self.serving = runtime = Runtime(snapshot, *parts)
+        self.serving = runtime = Runtime(snapshot, *self._parts)
         self._configured.set()
         return runtime
 
@@ -127,7 +133,7 @@ class Plane:
 
     def load(self) -> NodeLoad:
         """The counters now; `busy` is of the last second or so."""
-        return self.serving.load(self._listening.strangers)
+        return self.serving.load(self.listening.strangers)
 
     def subtree(self) -> SubtreeLoad:
         """This node and everything below it."""
@@ -175,7 +181,7 @@ class Plane:
 
     def drain(self) -> None:
         """Stop accepting, finish what is under way, close kept-alive connections politely; `run` then returns."""
-        self._listening.drain()
+        self.listening.drain()
         self.serving.drain()
         self._drained.set()
 
@@ -192,8 +198,8 @@ class Plane:
                 await finish_drain(self.serving, self.reactor)
                 nursery.cancel_scope.cancel()
         finally:
-            self._listening.close()
             self.serving.close()
+            self.listening.close()
             self.reactor.dispose()
 
     async def _look_after(self) -> None:
@@ -208,7 +214,7 @@ class Plane:
             await trio.sleep(ROOM_CHECK_S)
             with self.errors.barrier("room"):
                 now = self.reactor.look()
-                self._listening.tick(now)
+                self.listening.tick(now)
                 self.serving.tick(now, ends=self._drained.is_set())
 
 

@@ -12,6 +12,7 @@ import attrs
 from tierlb.balance.drain import BELOW_S, DrainState, Remainder
 from tierlb.dataplane.connection_cap import CappedFront, ConnectionCap
 from tierlb.dataplane.counters import Counters
+from tierlb.dataplane.handoff.taker import Introduced
 from tierlb.dataplane.l4.front import L4Front
 from tierlb.dataplane.l4.udp_front import UdpFront
 from tierlb.dataplane.l7.front import L7Front
@@ -25,6 +26,7 @@ from tierlb.model.load import Echo, Guidance, NodeLoad, NodeRow, SubtreeLoad
 from tierlb.model.snapshot import Listener, Send, Snapshot
 from tierlb.model.topology import Admin, Kind
 from tierlb.net.datagrams import DatagramPort, OnNewcomer
+from tierlb.net.meeting_place import MeetingPlace
 from tierlb.net.reactor import Reactor
 from tierlb.telemetry.exposition import Exposed
 from tierlb.telemetry.internal_errors import InternalErrors
@@ -45,6 +47,7 @@ class Front(Served, CappedFront, Protocol):
     def cut_from(self, host: Host) -> Remainder: ...
     def close(self) -> None: ...
     def accept(self, sock: Any, peer: tuple[str, int], listener: Listener) -> None: ...
+    def take(self, sock: Any, introduced: Introduced) -> None: ...
     def listen(self, addresses: tuple[Address, ...]) -> None: ...
     @property
     def lacks(self) -> tuple[str, ...]: ...
@@ -72,6 +75,10 @@ class Serving:
     def accept(self, sock: socket.socket, peer: tuple[str, int], listener: Listener) -> None:
         """A connection arrived."""
         sock.close()
+
+    def take(self, sock: socket.socket, introduced: Introduced, *, is_last: bool) -> bool:
+        """A parent handed over a connection. False if there is no room for it here, unless it is the last try."""
+        return False
 
     def out_of_descriptors(self, listening: socket.socket) -> bool:
         """One waits in the queue for which there is no descriptor; whether there is one now."""
@@ -147,8 +154,11 @@ class Runtime(Serving):
         identity: ParentIdentity,
         errors: InternalErrors,
         descriptors: int,
+        meeting_place: MeetingPlace | None,
     ) -> None:
-        self.front: Front = _front_class(snapshot)(identity.name, reactor, rng, log, identity)
+        front = _front_class(snapshot)
+        more = {"meeting_place": meeting_place} if front is L4Front else {}
+        self.front: Front = front(identity.name, reactor, rng, log, identity, **more)
         super().__init__(identity.name, errors, self.front.counters)
         self.snapshot = snapshot
         self.upkeep = Upkeep(self.front, reactor, rng, log, errors)
@@ -180,6 +190,17 @@ class Runtime(Serving):
             self.front.accept(sock, peer, listener)
         else:
             self.cap.turn_away(sock, now)
+
+    def take(self, sock: socket.socket, introduced: Introduced, *, is_last: bool) -> bool:
+        now = self._reactor.now
+        if self.cap.admit(now):
+            self.front.take(sock, introduced)
+        elif not is_last:
+            return False
+        else:
+            self.cap.turn_away(sock, now)
+            introduced.handed.over()
+        return True
 
     def out_of_descriptors(self, listening: socket.socket) -> bool:
         return self.cap.out_of_descriptors(listening, self._reactor.now)

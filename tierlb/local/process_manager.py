@@ -37,13 +37,15 @@ parents, and their connections to the old one are closed."""
 
 @attrs.define
 class ProcessManager:
-    """The nodes are here, the local endpoints in `endpoints`. In `state` each node has a directory."""
+    """The nodes are here, the local endpoints in `endpoints`. In `state` each node has a directory, and in `handoff`
+    they find each other."""
 
     controller: Controller
     join_credentials: JoinCredentials
     launcher: Launcher
     endpoints: LocalEndpoints
     state: Path | None = None
+    handoff: Path | None = None
     sockets: Sockets = attrs.field(factory=Sockets)
     replaces: bool = True
     nodes: dict[str, ManagedProcess] = attrs.field(factory=dict, init=False)
@@ -159,6 +161,8 @@ class ProcessManager:
         argv += ("--join", self.join_credentials.url, *_tls_options(topology.tls))
         if self.state is not None:
             argv += ("--state", str(self.state / name))
+        if self.handoff is not None:
+            argv += ("--handoff", str(self.handoff))
         enlistment = Enlistment(self.controller.admission, tier.name, name)
 
         def on_exit(pid: int) -> None:

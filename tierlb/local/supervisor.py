@@ -25,7 +25,7 @@ from tierlb.balance.stop_times import longest_drain_s
 from tierlb.channel.join_credentials import JoinCredentials, posted
 from tierlb.channel.log import Log
 from tierlb.channel.pages import ControllerPages
-from tierlb.channel.private import remove_tree
+from tierlb.channel.private import make_private_directory, remove_tree
 from tierlb.controller.controller import Controller
 from tierlb.controller.reception import Reception
 from tierlb.controller.waiting import log_slow_start
@@ -49,6 +49,9 @@ STOP_GAP_S = 0.2
 it no longer accepts connections."""
 CONTROL_LISTEN = Address("127.0.0.1", 0)
 NODES = "nodes"
+"""Directory of the nodes' snapshot caches."""
+HANDOFF = "handoff"
+"""Directory in which the nodes find each other to hand connections over."""
 
 OnServing = Callable[[trio.Nursery], Awaitable[None]]
 
@@ -156,8 +159,8 @@ class Supervisor:
             background.start_soon(self._handle_signals, signals, nursery.cancel_scope)
             launcher = Launcher(nursery, guard, self.log, self.controller.errors)
             endpoints = LocalEndpoints(self.controller, launcher, FreePorts(self.rng))
-            state = await self._fresh_state()
-            self.manager = ProcessManager(self.controller, join_credentials, launcher, endpoints, state)
+            state, handoff = await self._fresh(NODES), self._made(await self._fresh(HANDOFF))
+            self.manager = ProcessManager(self.controller, join_credentials, launcher, endpoints, state, handoff)
             try:
                 self.manager.grow(self.topology)
             except PortTaken as taken:
@@ -169,12 +172,22 @@ class Supervisor:
         self.manager.sockets.close()
         return problem
 
-    async def _fresh_state(self) -> Path | None:
-        """The directory of the nodes' snapshot caches. Those of an earlier run are removed."""
+    async def _fresh(self, name: str) -> Path | None:
+        """A directory for this run. What an earlier run left there is removed."""
         if self.invite is None:
             return None
-        await trio.to_thread.run_sync(remove_tree, self.invite / NODES)
-        return self.invite / NODES
+        await trio.to_thread.run_sync(remove_tree, self.invite / name)
+        return self.invite / name
+
+    def _made(self, handoff: Path | None) -> Path | None:
+        """The directory in which nodes find each other. Without it they relay."""
+        if handoff is not None:
+            try:
+                make_private_directory(handoff)
+            except OSError as error:
+                self.log.warning("handoff_unavailable", reason=str(error), action="connections are relayed")
+                return None
+        return handoff
 
     async def _handle_signals(self, signals: AsyncIterator[int], everything: trio.CancelScope) -> None:
         async for number in signals:

@@ -74,10 +74,12 @@ class ClientAbort(enum.Enum):
 
 
 class Forwarding(enum.Enum):
-    """How an l4 node gets connections to a host. AUTO: the cheapest way that is possible to that host. RELAY: it
-    connects, and copies bytes both ways. NFTABLES: the kernel forwards, by rules that the node sets; never by AUTO."""
+    """How an l4 node gets connections to a host. AUTO: the cheapest way that is possible to that host. HANDOFF: the
+    socket itself goes to a node on the same machine. RELAY: it connects, and copies bytes both ways. NFTABLES: the
+    kernel forwards, by rules that the node sets; never by AUTO."""
 
     AUTO = "auto"
+    HANDOFF = "handoff"
     RELAY = "relay"
     NFTABLES = "nftables"
 

@@ -61,6 +61,7 @@ class Reactor:
         "_closing",
         "_epoll",
         "_handlers",
+        "_late",
         "_waited_s",
         "batches",
         "bulk",
@@ -81,6 +82,7 @@ class Reactor:
         self._epoll = select.epoll()
         self._handlers: dict[int, Handler] = {}
         self._closing: list[socket.socket] = []
+        self._late: list[Callable[[], None]] = []
         self.report = on_crash
         self.now = clock()
         self.wheel = Wheel(self.now, self.crashed)
@@ -117,6 +119,11 @@ class Reactor:
         self._handlers.pop(sock.fileno(), None)
         self._closing.append(sock)
 
+    def later(self, call: Callable[[], None]) -> None:
+        """Call it once when the stint is over, or with the next tick: for what may wait for company, such as one
+        message about many ends."""
+        self._late.append(call)
+
     def look(self) -> float:
         """The time now, which becomes the reactor's."""
         self.now = self._clock()
@@ -151,6 +158,7 @@ class Reactor:
             while self.ready.waiting and self._asleep_since is not None:  # a deadline queued work; no event wakes it
                 self.ready.serve()
                 await trio.lowlevel.checkpoint()
+            self._serve_late()
             self._bury()
 
     def stint(self) -> bool:
@@ -159,8 +167,18 @@ class Reactor:
             return self._serve()
         finally:
             self.polled = False
+            if self._late:
+                self._serve_late()
             if self._closing:
                 self._bury()
+
+    def _serve_late(self) -> None:
+        waiting, self._late = self._late, []
+        for call in waiting:
+            try:
+                call()
+            except Exception as error:
+                self.crashed(getattr(call, "__self__", None), error)
 
     def _serve(self) -> bool:
         poll, handler_of, monotonic = self._epoll.poll, self._handlers.get, self._clock

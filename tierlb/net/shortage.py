@@ -34,6 +34,9 @@ _MEMORY = Resource("kernel memory for sockets", "raise the memory limit, or net.
 RESOURCES: dict[int, Resource] = {
     errno.EMFILE: Resource("descriptors of this process", "raise the hard limit of open files (ulimit -Hn)"),
     errno.ENFILE: Resource("descriptors of this machine", "raise fs.file-max"),
+    errno.ETOOMANYREFS: Resource(
+        "descriptors under way to other nodes", "raise the hard limit of open files (ulimit -Hn)"
+    ),
     errno.ENOBUFS: _MEMORY,
     errno.ENOMEM: _MEMORY,
     errno.EADDRNOTAVAIL: _PORTS,

@@ -53,6 +53,7 @@ def graph_faults(
     if all(_cannot_connect(path) for path in reading.damaged):
         yield from _unreached_faults(file, _as_meant(edges, guesses))
         yield from _weight_faults(file, reading, _as_meant(edges, guesses))
+        yield from _handoff_faults(file, reading, _as_meant(edges, guesses))
         yield from _unparsed_outlier_faults(file, reading, _as_meant(edges, guesses))
 
 
@@ -282,6 +283,16 @@ def _weighs(pool: PoolShape | None) -> bool:
     by_srv = pool.dns is not None and pool.dns.startswith("_")
     by_file = isinstance(pool.endpoints, dict) or pool.overrides is not None
     return by_file or by_srv or pool.agent_check is not None
+
+
+def _handoff_faults(file: FileShape, reading: TypedReading, edges: Edges) -> Iterator[Fault]:
+    """`forward: handoff` where there is nothing but endpoints to hand connections to."""
+    for name, tier in file.tiers.items():
+        path = ("tiers", name, "forward")
+        targets = dict.fromkeys(edge.target for edge in edges[name])
+        pools = [target for target in targets if target in (file.pools or {})]
+        if tier.forward is Forwarding.HANDOFF and pools and reading.intact(path):
+            yield Fault(path, f"only nodes take sockets that are handed over, and {pools[0]!r} is a pool: write auto")
 
 
 def _unparsed_outlier_faults(file: FileShape, reading: TypedReading, edges: Edges) -> Iterator[Fault]:

@@ -191,9 +191,10 @@ class TierShape:
         "what becomes of a request whose client left while it waited: cancel (the default) or finish", l7_only=True
     )
     forward: Forwarding | None = optional(
-        "how connections get to a host: auto (the default: the cheapest way that needs no privileges), relay (bytes "
-        "are copied both ways) or nftables (the kernel forwards; needs CAP_NET_ADMIN, and hosts whose answers come "
-        "back through this machine)",
+        "how connections get to a host: auto (the default: handoff where possible, else relay), handoff (the socket "
+        "itself goes to a node on this machine, and counts to its limits.connections only), relay (bytes are copied "
+        "both ways) or nftables (the kernel forwards; needs CAP_NET_ADMIN, and hosts whose answers come back through "
+        "this machine)",
         l4_only=True,
     )
     timeouts: TimeoutsShape | None = optional("how long each phase may last, such as 250ms, 2s or 1m30s")

@@ -133,14 +133,14 @@ def parse_v2(buffer: bytes, *, datagram: bool = False) -> ProxyHeader | None:
     if len(buffer) < length:
         return None
     family = buffer[13] if buffer[13] in _BLOCKS else _UNSPEC
-    tlvs = _tlvs(buffer[_FIXED_BYTES + _BLOCKS[family].size : length])
+    tlvs = read_tlvs(buffer[_FIXED_BYTES + _BLOCKS[family].size : length])
     if buffer[12] == _LOCAL or family == _UNSPEC:
         return ProxyHeader(None, None, length, tlvs)
     source, destination, source_port, destination_port = _BLOCKS[family].unpack_from(buffer, _FIXED_BYTES)
     return ProxyHeader((_ascii_text(source), source_port), (_ascii_text(destination), destination_port), length, tlvs)
 
 
-def _tlvs(data: bytes) -> dict[int, bytes]:
+def read_tlvs(data: bytes) -> dict[int, bytes]:
     """The TLVs by type, the last of each; what is cut short at the end is left out."""
     found: dict[int, bytes] = {}
     position = 0

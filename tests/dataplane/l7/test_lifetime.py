@@ -5,6 +5,7 @@ import math
 import pytest
 
 from tierlb.dataplane.counters import Counters
+from tierlb.dataplane.l7.client_identity import ClientIdentity
 from tierlb.dataplane.l7.lifetime import SETTLING_S, Lifetime, count_end
 
 
@@ -29,5 +30,5 @@ def test_an_end_is_counted_for_the_node_and_for_the_parent() -> None:
     tally = counters.tallies.of("edge-1")
     tally.open()
     counters.connections = 1
-    count_end(counters, tally, 2.5)
+    count_end(counters, ClientIdentity("192.0.2.7", tally, b"id", trusted=False), 2.5)
     assert (counters.connections, counters.ended, counters.lived_s, tally.connections) == (0, 1, 2.5, 0)

@@ -1,5 +1,8 @@
-"""A client's connection at an l4 node, and what is known of it, from its arrival until it is relayed or dropped."""
+"""A client's connection at an l4 node, and what is known of it, from its arrival until a host has it."""
 
+from collections.abc import Mapping
+
+from tierlb.dataplane.handoff.taker import Handed, Introduced
 from tierlb.telemetry.tally import Tally
 from tierlb.wire.proxy_protocol import EXPLAINED, VIA, encode_tlv
 
@@ -10,9 +13,10 @@ MOST_EXPLAINED_BYTES = 3500
 class Caller:
     """`source` is the client's address, and `tally` counts what comes from the same parent. `explained`: how l4 nodes
     above and here chose for it, a line each, while explanations are asked for. `processes`: those above that it passed,
-    a line each. It is `settled` once it is relayed or dropped."""
+    a line each. `handed`: a parent handed it over. `full`: the host that had no room for it. It is `settled` once a
+    host has it or it is dropped, and `counted` as an item from the first time that it was settled."""
 
-    __slots__ = ("began", "explained", "processes", "settled", "source", "tally")
+    __slots__ = ("began", "counted", "explained", "full", "handed", "processes", "settled", "source", "tally")
 
     def __init__(self, source: tuple[str, int], tally: Tally, began: float) -> None:
         self.source = source
@@ -20,7 +24,38 @@ class Caller:
         self.began = began
         self.explained = b""
         self.processes = b""
+        self.handed: Handed | None = None
+        self.full: object = None
         self.settled = False
+        self.counted = False
+
+    @classmethod
+    def introduced(cls, introduced: Introduced) -> "Caller":
+        """One that a parent hands over."""
+        caller = cls(introduced.source, introduced.handed.tally, introduced.arrived)
+        caller.handed = introduced.handed
+        caller.processes = "\n".join(introduced.processes).encode("latin-1")
+        if introduced.explained:
+            caller.explained = b"\n".join(introduced.explained) + b"\n"
+        return caller
+
+    @classmethod
+    def back(cls, source: tuple[str, int], tally: Tally, began: float, tlvs: Mapping[int, bytes]) -> "Caller":
+        """One that a child did not take, from what that child was told of it (`tlvs`)."""
+        caller = cls(source, tally, began)
+        caller.counted = True
+        caller.processes = tlvs.get(VIA, b"")
+        if EXPLAINED in tlvs:
+            caller.explained = tlvs[EXPLAINED] + b"\n"
+        return caller
+
+    def settle(self) -> None:
+        """A host has it."""
+        self.settled = True
+        if not self.counted:
+            self.counted = True
+            self.tally.begin()
+            self.tally.open()
 
     def tlvs(self) -> bytes:
         """The TLVs for a child; as much of the explanation as a header holds."""

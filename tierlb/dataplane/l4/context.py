@@ -11,6 +11,7 @@ from typing import Any
 from tierlb.balance.ticket import ConnectionTicket
 from tierlb.dataplane.counters import Counters
 from tierlb.dataplane.explanation import Explaining
+from tierlb.dataplane.handoff.taker import Handed
 from tierlb.dataplane.hold import Hold
 from tierlb.dataplane.l4.caller import Caller
 from tierlb.dataplane.l4.config import L4Config
@@ -23,6 +24,7 @@ from tierlb.dataplane.upstream.registry import HostRegistry
 from tierlb.net.reactor import Reactor
 from tierlb.net.stream import Stream
 from tierlb.telemetry.sketch import Sketch
+from tierlb.telemetry.tally import Tally
 
 
 class Pending(Stream):
@@ -71,7 +73,7 @@ class L4Connections:
 
 class L4Context:
     """`config` is set before the first connection comes, and swapped with each snapshot. `counters.items` are
-    connections relayed. `forwarders`: those that the snapshot allows, the best first; the last one reaches any host.
+    connections relayed. `forwarders`: those that the snapshot allows, the best first.
     `load_field` and `full` have no effect here: there is no answer to put them in. `ending`: the node drains."""
 
     config: L4Config
@@ -97,23 +99,21 @@ class L4Context:
         """Whether it takes no new connections."""
         return self.ending or self.config.draining
 
-    def forwarder_to(self, host: Host) -> Forwarder:
-        """The best way to this host now."""
-        for forwarder in self.forwarders[:-1]:
+    def forwarder_to(self, host: Host) -> Forwarder | None:
+        """The best way to this host now, None if there is none."""
+        for forwarder in self.forwarders:
             if forwarder.reaches(host):
                 return forwarder
-        return self.forwarders[-1]
+        return None
 
     def join(
         self, client: socket.socket, upstream: Stream, ticket: ConnectionTicket[Host], caller: Caller, first: bytes
     ) -> None:
         """A host accepted: from here on bytes are copied both ways, and it is the pipe that is counted."""
         pipe = Pipe(self.reactor, client, upstream.sock, self.config.idle_s, partial(self._relay_over, ticket, caller))
-        caller.tally.begin()
-        caller.tally.open()
+        caller.settle()
         self.connections.relayed[pipe] = ticket
         self.connections.watch.begin(pipe, ticket)
-        caller.settled = True
         try:
             pipe.upstream.take_over(upstream)
             pipe.start(to_upstream=first)
@@ -124,23 +124,30 @@ class L4Context:
             raise
 
     def _relay_over(self, ticket: ConnectionTicket[Host], caller: Caller, pipe: Pipe, broken: bool) -> None:
+        counters = self.counters
+        counters.bytes_in += pipe.client.carried
+        counters.bytes_out += pipe.upstream.carried
+        counters.piped_bytes += pipe.client.carried + pipe.upstream.carried
+        self.connections.relayed.pop(pipe, None)
+        self.connections.watch.end(pipe)
+        self.count_over(ticket, caller.tally, caller.began, caller.handed)
+
+    def count_over(self, ticket: ConnectionTicket[Host], tally: Tally, began: float, handed: Handed | None) -> None:
+        """A connection that a host had is over. It may have been handed to this node."""
         counters, now = self.counters, self.reactor.now
-        lasted_s = now - caller.began
+        lasted_s = now - began
         counters.connections -= 1
         counters.timed += 1
         counters.ended += 1
         counters.seconds += lasted_s
         counters.lived_s += lasted_s
-        counters.bytes_in += pipe.client.carried
-        counters.bytes_out += pipe.upstream.carried
-        counters.piped_bytes += pipe.client.carried + pipe.upstream.carried
-        caller.tally.end(done=True)
-        caller.tally.close()
+        tally.end(done=True)
+        tally.close()
         ticket.done(now)
-        self.connections.relayed.pop(pipe, None)
-        self.connections.watch.end(pipe)
         self.latencies.add(lasted_s)
         ticket.host.peak.observe(now, lasted_s)
+        if handed is not None:
+            handed.over()
 
     def give_up(self, client: socket.socket, caller: Caller, tried: tuple[Host, ...], reason: str) -> None:
         """No host took the connection. It is closed, as TCP has no error answer. Without a `reason`, this node lacked a
@@ -151,8 +158,13 @@ class L4Context:
         self.drop(client, caller)
 
     def drop(self, client: socket.socket, caller: Caller) -> None:
-        """The connection is over before it was relayed, and counts no more; also after an error half-way."""
+        """The connection is over before a host had it, and counts no more; also after an error half-way."""
         if not caller.settled:
             caller.settled = True
             self.counters.connections -= 1
             client.close()
+            if caller.counted:
+                caller.tally.end(done=False)
+                caller.tally.close()
+            if caller.handed is not None:
+                caller.handed.over()

@@ -31,11 +31,32 @@ class Forwarder:
         next to nothing and must not wait."""
         return True
 
+    def why_not(self, host: Host) -> str:
+        """Why it does not reach this host, in words."""
+        return f"{host.name} cannot be reached"
+
+    def lacks(self) -> tuple[str, ...]:
+        """What operators should know of hosts that it does not reach and that nothing else does, in sentences."""
+        return ()
+
     def begin(self, client: socket.socket, caller: Caller, host: Host, tried: tuple[Host, ...]) -> int:
         """Begin to give the connection to `host`. Returns 0 if that has begun, else the errno of why not: then nothing
-        is left of it here, and another host gets the connection. Raises OSError if this node lacks a descriptor or
-        memory."""
+        is left of it here, and another host gets the connection. With EBUSY the host is not to blame. Raises OSError if
+        this node lacks a descriptor or memory."""
         raise NotImplementedError
+
+    def turn_away(self, client: socket.socket, caller: Caller) -> bool:
+        """Have the host that had no room for the connection (`caller.full`) say that to the client, as no other host
+        was of use; whether that could be done."""
+        return False
+
+    @property
+    def waiting(self) -> int:
+        """Connections that are still here, without those that `L4Connections` holds. A drain waits for them."""
+        return 0
+
+    def cut(self) -> None:
+        """End what is still here."""
 
     def cut_from(self, host: Host) -> int:
         """End what went to one host and is not over; how many that were, without those that `L4Connections` holds."""

@@ -6,10 +6,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from tierlb.balance.drain import Remainder
+from tierlb.dataplane.handoff.taker import Introduced
 from tierlb.dataplane.l4.caller import Caller
 from tierlb.dataplane.l4.config import L4Config
 from tierlb.dataplane.l4.context import L4Context
 from tierlb.dataplane.l4.forwarding import Forwarder
+from tierlb.dataplane.l4.handoff import Handoff
 from tierlb.dataplane.l4.introduction import Introduction
 from tierlb.dataplane.l4.kernel.seat import KernelSeat
 from tierlb.dataplane.l4.placing import place
@@ -25,19 +27,35 @@ from tierlb.model.address import Address
 from tierlb.model.load import Guidance, SubtreeLoad
 from tierlb.model.snapshot import Listener, Send, Snapshot
 from tierlb.model.topology import Forwarding
+from tierlb.net.meeting_place import MeetingPlace
 from tierlb.net.reactor import Reactor
 from tierlb.net.shortage import Shortages
 
 
 class L4Front(L4Context):
-    """Accepts connections, and relays each whole one to a host."""
+    """Accepts connections, and gets each whole one to a host."""
 
-    def __init__(self, name: str, reactor: Reactor, rng: random.Random, log: Any, identity: ParentIdentity) -> None:
+    def __init__(
+        self,
+        name: str,
+        reactor: Reactor,
+        rng: random.Random,
+        log: Any,
+        identity: ParentIdentity,
+        meeting_place: MeetingPlace | None = None,
+    ) -> None:
         watch = UseWatch(rng)
         registry = HostRegistry(reactor, rng, self._host_changed, Shortages(log.warning), watch.tick)
         super().__init__(name, reactor, log, identity, registry, watch)
-        self._relay = Relay(self)
         self.kernel = KernelSeat(self)
+        relay, handoff = Relay(self), Handoff(self, meeting_place)
+        self._ways: dict[Forwarding, tuple[Forwarder, ...]] = {
+            Forwarding.AUTO: (handoff, relay),
+            Forwarding.RELAY: (relay,),
+            Forwarding.HANDOFF: (handoff,),
+            Forwarding.NFTABLES: (relay,),  # of what the kernel leaves to the node
+        }
+        self._all_forwarders: tuple[Forwarder, ...] = (handoff, relay)
 
     def apply(self, snapshot: Snapshot) -> None:
         """Swap the configuration for that of this snapshot; existing connections stay where they are."""
@@ -47,18 +65,10 @@ class L4Front(L4Context):
         self.config = L4Config(snapshot, Split(host_sets, self.registry.rng))
         self.counters.tallies.forwarding = snapshot.kernel_parent_names
         self.kernel.follow(snapshot, self.registry.hosts)
-        self.forwarders = self._forwarders_for(snapshot.forward)
-        for forwarder in self.forwarders:
-            forwarder.follow(snapshot, self.registry.hosts)
+        self.forwarders = self._ways[snapshot.forward]
+        for forwarder in self._all_forwarders:
+            forwarder.follow(snapshot, self.registry.hosts if forwarder in self.forwarders else ())
         self.connections.hold.note(action.destinations)
-
-    def _forwarders_for(self, way: Forwarding) -> tuple[Forwarder, ...]:
-        ways: dict[Forwarding, tuple[Forwarder, ...]] = {
-            Forwarding.AUTO: (self._relay,),
-            Forwarding.RELAY: (self._relay,),
-            Forwarding.NFTABLES: (self._relay,),  # of what the kernel leaves to the node
-        }
-        return ways[way]
 
     def listen(self, addresses: tuple[Address, ...]) -> None:
         """Clients connect to these."""
@@ -84,6 +94,11 @@ class L4Front(L4Context):
         else:
             place(self, sock, caller)
 
+    def take(self, sock: socket.socket, introduced: Introduced) -> None:
+        """A parent handed over a connection."""
+        self.counters.connections += 1
+        place(self, sock, Caller.introduced(introduced))
+
     def may_give_way(self) -> Iterable[Pipe]:
         """Connections that can be closed for new ones if they are idle."""
         return self.connections.may_give_way
@@ -100,7 +115,8 @@ class L4Front(L4Context):
 
     @property
     def lacks(self) -> tuple[str, ...]:
-        return self.kernel.lacks
+        """What operators should know of hosts that cannot be reached as the snapshot wants, in sentences."""
+        return (*self.kernel.lacks, *(lack for forwarder in self.forwarders for lack in forwarder.lacks()))
 
     @property
     def tunnels(self) -> tuple[Pipe, ...]:
@@ -109,25 +125,34 @@ class L4Front(L4Context):
 
     @property
     def drained(self) -> bool:
-        return not (self.connections or self.connections.hold.items) and self.kernel.is_idle
+        return not (self.connections or self.connections.hold.items or self._waiting) and self.kernel.is_idle
 
     def remainder(self) -> Remainder:
         """What is under way, in connections: l4 cannot tell requests from other bytes."""
-        return Remainder(connections=len(self.connections) + self.counters.forwarded)
+        return Remainder(connections=len(self.connections) + self._waiting + self.counters.forwarded)
+
+    @property
+    def _waiting(self) -> int:
+        return sum(forwarder.waiting for forwarder in self._all_forwarders)
 
     def cut_from(self, host: Host) -> Remainder:
         """End what is under way at one host; what that was."""
-        elsewhere = sum(forwarder.cut_from(host) for forwarder in self.forwarders) + self.kernel.cut_from(host)
+        elsewhere = sum(forwarder.cut_from(host) for forwarder in self._all_forwarders) + self.kernel.cut_from(host)
         return Remainder(connections=self.connections.cut_from(host) + elsewhere)
 
     def cut(self) -> None:
         """The deadline is over: end what is left."""
         self.connections.cut()
+        for forwarder in self._all_forwarders:
+            forwarder.cut()
         self.kernel.cut()
 
     def close(self) -> None:
         """The node ends."""
-        self.cut()
+        self.connections.cut()
+        self.kernel.cut()
+        for forwarder in self._all_forwarders:
+            forwarder.close()
         self.connections.hold.close()
         self.registry.close()
 

@@ -36,7 +36,7 @@ def place(
 
 
 def _place(context: L4Context, client: socket.socket, caller: Caller, tried: tuple[Host, ...], *, short: bool) -> None:
-    reason = "no host accepted it"
+    reason, unreached = "no host accepted it", ""
     while len(tried) < CONNECTS:
         config, hold = context.config, context.connections.hold
         host_set = (config.split.other(tried) if tried else None) or config.split.pick()
@@ -49,15 +49,21 @@ def _place(context: L4Context, client: socket.socket, caller: Caller, tried: tup
         if host is None:
             reason = host_set.why_none()
             break
+        forwarder = context.forwarder_to(host)
+        if forwarder is None:
+            unreached, tried = context.forwarders[0].why_not(host), (*tried, host)
+            continue
         try:
-            code = context.forwarder_to(host).begin(client, caller, host, tried)
+            code = forwarder.begin(client, caller, host, tried)
         except OSError as error:
             host.reach.dial_failed(error.errno or errno.EIO)
             short = True
             break
         if not code:
             return
-        host.reach.dial_failed(code)
+        if code != errno.EBUSY:
+            host.reach.dial_failed(code)
         short = is_own(code)
         tried = (*tried, host)
-    context.give_up(client, caller, tried, "" if short else reason)
+    if caller.full is None or not any(each.turn_away(client, caller) for each in context.forwarders):
+        context.give_up(client, caller, tried, "" if short else unreached or reason)

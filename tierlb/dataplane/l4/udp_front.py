@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from tierlb.balance.drain import Remainder
+from tierlb.dataplane.handoff.taker import Introduced
 from tierlb.dataplane.l4.config import L4Config
 from tierlb.dataplane.l4.kernel.seat import KernelSeat
 from tierlb.dataplane.l4.udp_context import PlacedSession
@@ -65,6 +66,11 @@ class UdpFront(UdpPlacing):
     def accept(self, sock: socket.socket, peer: tuple[str, int], listener: Listener) -> None:
         """There are no connections over UDP."""
         sock.close()
+
+    def take(self, sock: socket.socket, introduced: Introduced) -> None:
+        """There are no connections over UDP."""
+        sock.close()
+        introduced.handed.over()
 
     def may_give_way(self) -> Iterable[PlacedSession]:
         """Sessions that can be ended for new ones if they are idle."""

@@ -170,7 +170,7 @@ class ClientConnection(KeptStream):
     def _introduce(self) -> bool:
         """Read a parent's PROXY header; false while it is not complete, or when it is refused."""
         front, downstream = self.front, self.downstream
-        config, relocation, before = front.config, front.relocation, downstream.identity
+        config, before = front.config, downstream.identity
         try:
             found = (
                 forwarded(before.address, config.snapshot.kernel_parents, front.counters.tallies)
@@ -198,10 +198,9 @@ class ClientConnection(KeptStream):
             explained=found.explained,
         )
         if found.client is not None:
-            relocation.place(self.lifetime, self.reactor.now, draining=config.draining)
-        self.arm(config.timeouts.head)
-        if relocation.is_gone(found.processes):
-            self.end_within(0.0)
+            placed(self, self.reactor.now)
+        else:
+            self.arm(config.timeouts.head)
         return True
 
     # Giving way.
@@ -329,7 +328,15 @@ class ClientConnection(KeptStream):
         try:
             super().close()
         finally:
-            tally = self.downstream.identity.tally
-            count_end(self.front.counters, tally, self.reactor.now - self.lifetime.began)
+            count_end(self.front.counters, self.downstream.identity, self.reactor.now - self.lifetime.began)
             self.front.relocation.forget(self.lifetime)
             self._on_over(self)
+
+
+def placed(client: ClientConnection, arrived: float) -> None:
+    """A parent placed the connection here. Its client had connected at `arrived`."""
+    front, now = client.front, client.reactor.now
+    front.relocation.place(client.lifetime, now, draining=front.config.draining)
+    client.arm(front.config.timeouts.head - max(0.0, now - arrived))
+    if front.relocation.is_gone(client.downstream.identity.processes):
+        client.end_within(0.0)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import attrs
 
+from tierlb.dataplane.handoff.taker import Handed
 from tierlb.dataplane.parent_identity import ParentIdentity, processes_of
 from tierlb.telemetry.tally import Tallies, Tally
 from tierlb.wire.proxy_protocol import EXPLAINED, BadProxyHeader, parse_v2
@@ -20,9 +21,10 @@ class ClientIdentity:
     """Not changed after it was made. `address` is the client's. `forwarded_for` is what follows `X-Forwarded-For: ` in
     a request that goes upstream, up to the number of the request. `trusted`: its X-Forwarded-* fields and request ids
     are believed. `tally`: where its items are counted. `processes` are those of the cluster through which the
-    connection came, the nearest first, and `explained` are their lines on how they chose (`dataplane.explanation`)."""
+    connection came, the nearest first, and `explained` are their lines on how they chose (`dataplane.explanation`).
+    `handed`: a parent handed it over, and is to learn when it is over."""
 
-    __slots__ = ("address", "explained", "forwarded_for", "processes", "tally", "trusted")
+    __slots__ = ("address", "explained", "forwarded_for", "handed", "processes", "tally", "trusted")
 
     def __init__(
         self,
@@ -33,6 +35,7 @@ class ClientIdentity:
         trusted: bool,
         processes: tuple[str, ...] = (),
         explained: tuple[bytes, ...] = (),
+        handed: Handed | None = None,
     ) -> None:
         self.address = address.encode()
         self.forwarded_for = b"%b\r\nX-Request-Id: %b" % (self.address, id_prefix)
@@ -40,6 +43,7 @@ class ClientIdentity:
         self.tally = tally
         self.processes = processes
         self.explained = explained
+        self.handed = handed
 
 
 def is_in(address: str, networks: Sequence[Network]) -> bool:

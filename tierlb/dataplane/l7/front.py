@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from tierlb.balance.drain import Remainder, spread_s
-from tierlb.dataplane.l7.client import ClientConnection
+from tierlb.dataplane.handoff.taker import Introduced
+from tierlb.dataplane.l7.client import ClientConnection, placed
 from tierlb.dataplane.l7.client_identity import ClientIdentity
 from tierlb.dataplane.l7.config import FrontConfig, RuleAction
 from tierlb.dataplane.l7.front_state import FrontState
@@ -107,6 +108,23 @@ class L7Front(FrontState):
             ClientConnection(self, sock, identity, self.clients.discard, introduced=introduced, direct=direct)
         )
         self.counters.connections += 1
+
+    def take(self, sock: socket.socket, introduced: Introduced) -> None:
+        """A parent handed over a connection."""
+        handed, address = introduced.handed, introduced.source[0]
+        identity = ClientIdentity(
+            address,
+            handed.tally,
+            self.exchanges.ids.prefix,
+            trusted=self.config.trusts(address),
+            processes=introduced.processes,
+            explained=introduced.explained,
+            handed=handed,
+        )
+        client = ClientConnection(self, sock, identity, self.clients.discard, introduced=True)
+        self.clients.add(client)
+        self.counters.connections += 1
+        placed(client, introduced.arrived)
 
     def may_give_way(self) -> Iterable[ClientConnection]:
         """Connections that can be closed for new ones if they are idle."""

@@ -7,7 +7,7 @@ next connection where it is best (`relocation`). Others last as long as their cl
 import math
 
 from tierlb.dataplane.counters import Counters
-from tierlb.telemetry.tally import Tally
+from tierlb.dataplane.l7.client_identity import ClientIdentity
 
 SETTLING_S = 0.2
 """Added to the age of a connection by which its requests are divided: the first ones come at once."""
@@ -33,9 +33,11 @@ class Lifetime:
         return self.requests / (now - self.began - self.waited_s - waits_s + SETTLING_S)
 
 
-def count_end(counters: Counters, tally: Tally, lasted_s: float) -> None:
+def count_end(counters: Counters, identity: ClientIdentity, lasted_s: float) -> None:
     """A client connection ended, or the tunnel that came of it."""
     counters.connections -= 1
     counters.ended += 1
     counters.lived_s += lasted_s
-    tally.close()
+    identity.tally.close()
+    if identity.handed is not None:
+        identity.handed.over()

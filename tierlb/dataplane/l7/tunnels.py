@@ -7,6 +7,7 @@ import attrs
 
 from tierlb.balance.ticket import Ticket
 from tierlb.dataplane.counters import Counters
+from tierlb.dataplane.l7.client_identity import ClientIdentity
 from tierlb.dataplane.l7.downstream import Downstream
 from tierlb.dataplane.l7.lifetime import count_end
 from tierlb.dataplane.l7.pooled import PooledConnection
@@ -14,7 +15,6 @@ from tierlb.dataplane.l7.reply import Reply
 from tierlb.dataplane.pipe import Pipe
 from tierlb.dataplane.upstream.host import Host
 from tierlb.net.reactor import Reactor
-from tierlb.telemetry.tally import Tally
 
 
 @attrs.frozen(eq=False)
@@ -22,7 +22,7 @@ class Tunnel:
     """`began`: when the client's connection did."""
 
     ticket: Ticket[Host]
-    tally: Tally
+    identity: ClientIdentity
     began: float
 
 
@@ -38,7 +38,7 @@ class Tunnels:
         self, downstream: Downstream, connection: PooledConnection, ticket: Ticket[Host], reply: Reply, idle_s: float
     ) -> None:
         """Join both sides behind this 101 response, which is passed on with whatever either side sent meanwhile."""
-        tally, protocol = downstream.identity.tally, reply.upgrade or b""
+        identity, protocol = downstream.identity, reply.upgrade or b""
         to_host = b"".join(connection.backlog or ())
         sock, unsent, ahead, began = downstream.detach()
         try:
@@ -46,10 +46,10 @@ class Tunnels:
         except Exception:
             sock.close()
             connection.sock.close()
-            self._count_end(tally, began, done=False)
+            self._count_end(identity, began, done=False)
             raise
         ticket.stay_parked()
-        self.pipes[pipe] = Tunnel(ticket, tally, began)
+        self.pipes[pipe] = Tunnel(ticket, identity, began)
         head = b"%b%bConnection: upgrade\r\nUpgrade: %b\r\n\r\n" % (unsent, reply.lines, protocol)
         try:
             pipe.start(to_client=head + connection.response.rest, to_upstream=to_host + ahead)
@@ -70,10 +70,10 @@ class Tunnels:
         counters.bytes_in += pipe.client.carried
         counters.bytes_out += pipe.upstream.carried
         counters.piped_bytes += pipe.client.carried + pipe.upstream.carried
-        self._count_end(tunnel.tally, tunnel.began, done=True)
+        self._count_end(tunnel.identity, tunnel.began, done=True)
         if tunnel.ticket.done(self._reactor.now):
             counters.waited += 1
 
-    def _count_end(self, tally: Tally, began: float, *, done: bool) -> None:
-        count_end(self._counters, tally, self._reactor.now - began)
-        tally.end(done=done)
+    def _count_end(self, identity: ClientIdentity, began: float, *, done: bool) -> None:
+        count_end(self._counters, identity, self._reactor.now - began)
+        identity.tally.end(done=done)

@@ -1,0 +1,356 @@
+"""The parent's end of a handoff: what a child does not read comes back, and goes to another host exactly once."""
+
+import errno
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.dataplane.conftest import DATA_KEY, FakeEndpoint, Lab, Voice, l4
+from tests.dataplane.handing import FakeChild, no_packet_from, packet_from
+from tierlb.dataplane.l4 import giver as giver_module
+from tierlb.dataplane.l4.giver import GONE, OPEN
+from tierlb.model.snapshot import Destination, Rule, Send
+from tierlb.model.topology import Forwarding, Match, Policy, Timeouts
+from tierlb.net.meeting_place import MeetingPlace
+from tierlb.wire.handoff import DRAINS, MAX_ENTRIES, SHORTAGE, UNWELCOME, back_message, encode_entry
+from tierlb.wire.proxy_protocol import DATA_KEY_TLV, PARENT, PROCESS
+
+HOLDS_OUT = Timeouts(connect=60.0)
+GIVES_UP = Timeouts(connect=0.1)
+
+
+@pytest.fixture
+def lab(lab: Lab, tmp_path: Path) -> Lab:
+    """Whose nodes meet in a directory."""
+    tmp_path.chmod(0o700)
+    lab.meets_in = tmp_path
+    return lab
+
+
+def child_of(lab: Lab, name: str = "web-1", port: int = 1) -> FakeChild:
+    assert lab.meets_in is not None
+    place = MeetingPlace(lab.meets_in)
+    child = FakeChild(place, name, port)
+    lab.others.append(child)
+    return child
+
+
+async def edge(lab: Lab, *hosts: FakeEndpoint, forward: Forwarding = Forwarding.HANDOFF, **options: Any) -> None:
+    options.setdefault("timeouts", HOLDS_OUT)
+    await lab.serves(l4(*hosts, forward=forward, **options))
+
+
+async def met(lab: Lab, *hosts: FakeEndpoint, **options: Any) -> FakeChild:
+    """An edge that has met the first of its hosts, a child; other children answer by themselves."""
+    child = child_of(lab)
+    await edge(lab, child, *hosts, forward=Forwarding.AUTO if hosts else Forwarding.HANDOFF, **options)
+    await child.meets()
+    await lab.until(lambda: lab.log.count("handoff_began") == 1)
+    return child
+
+
+def giver(lab: Lab, child: FakeChild) -> Any:
+    (handoff,) = (each for each in lab.front.forwarders if hasattr(each, "givers"))
+    return handoff.givers[lab.host(child)]
+
+
+def host_load(lab: Lab, number: int = 0) -> tuple[int, int, int]:
+    load = lab.plane.load().hosts[number]
+    return load.in_flight, load.done, load.failed
+
+
+async def test_a_child_learns_who_hands_over_and_who_the_client_is(lab: Lab) -> None:
+    child = child_of(lab)
+    await edge(lab, child)
+    header = await child.meets()
+    assert header.source is None
+    assert header.tlvs == {PARENT: b"node-1", DATA_KEY_TLV: DATA_KEY, PROCESS: b"boot-1"}
+    client = await lab.connects()
+    entry, voice = await child.takes()
+    assert (entry.source, dict(entry.tlvs), entry.is_last, entry.is_ipv6) == (client.name, {}, False, False)
+    assert 0 <= lab.plane.reactor.look() - entry.arrived < 60
+    await client.says(b"hello")
+    await voice.hears(b"hello")
+    await voice.says(b"welcome")
+    await client.hears(b"welcome")
+
+
+async def test_connections_count_until_the_child_says_that_they_are_over(lab: Lab) -> None:
+    child = await met(lab)
+    clients = [await lab.connects() for _ in range(3)]
+    await lab.until(lambda: lab.front.counters.handed == 3)
+    load = lab.plane.load()
+    assert (load.connections, load.in_flight, load.items, host_load(lab)) == (3, 3, 3, (3, 0, 0))
+    assert len(lab.front.connections) == 0
+    taken = []
+    while len(taken) < 3:
+        taken += await child.reads()
+    child.ends(taken[1][0].number)
+    await lab.until(lambda: lab.front.counters.handed == 2)
+    load = lab.plane.load()
+    assert (load.connections, load.in_flight, load.items, host_load(lab)) == (2, 2, 3, (2, 1, 0))
+    child.ends(taken[0][0].number, taken[1][0].number, taken[2][0].number, 4711)
+    await lab.until(lambda: lab.front.counters.handed == 0)
+    assert (lab.plane.load().in_flight, host_load(lab)) == (0, (0, 3, 0))
+    assert lab.front.counters.ended == lab.front.counters.timed == 3
+    assert len(clients) == 3
+
+
+async def test_what_waits_until_the_child_answers_is_handed_over_then(lab: Lab) -> None:
+    child = child_of(lab)
+    await edge(lab, child)
+    await child.meets(b"")
+    client = await lab.connects()
+    await no_packet_from(child.queue)
+    assert lab.front.remainder().connections == 1
+    assert not lab.front.drained
+    child.says(b"W")
+    await client.says(b"x")
+    await (await child.takes())[1].hears(b"x")
+    assert lab.front.drained
+
+
+@pytest.mark.parametrize("how", ["refuses", "hangs up", "says nothing", "says nonsense"])
+async def test_a_child_that_does_not_take_connections_is_reached_in_another_way(lab: Lab, how: str) -> None:
+    """The same host gets them, and is not to blame."""
+    assert lab.meets_in is not None
+    relayed = await lab.endpoint(name="web-1", child=True, target="below")
+    child = FakeChild(MeetingPlace(lab.meets_in), "web-1", relayed.address.port)
+    lab.others.append(child)
+    child.spec = relayed.spec
+    await edge(lab, child, forward=Forwarding.AUTO, timeouts=GIVES_UP if how == "says nothing" else HOLDS_OUT)
+    await child.meets(b"")
+    client = await lab.connects()
+    await lab.until(lambda: giver(lab, child).waiting)
+    if how == "refuses":
+        child.says(UNWELCOME + b"not today")
+    elif how == "hangs up":
+        child.dies()
+    elif how == "says nonsense":
+        child.says(b"?")
+    voice = await relayed.accepts()
+    await voice.hears_proxy_header()
+    await client.says(b"hello")
+    await voice.hears(b"hello")
+    assert host_load(lab)[2] == 0
+    told = {"refuses": "not today", "says nonsense": "it is of an unknown kind"}.get(how)
+    failed = [fields["reason"] for event, fields in lab.log.events if event == "handoff_failed"]
+    assert failed == ([told] if told else [])
+
+
+async def test_what_a_dead_child_did_not_read_goes_to_another(lab: Lab) -> None:
+    other = await lab.endpoint()
+    child = await met(lab, other, balance=Policy.ROUND_ROBIN)
+    clients = [await lab.connects() for _ in range(4)]
+    await lab.until(lambda: lab.front.counters.handed == 2)
+    read = await child.takes()
+    child.dies()
+    for _ in range(3):
+        await lab.accepts(other)
+    assert len(other.voices) == 3
+    for client in clients:
+        if client.name != read[0].source:
+            await client.says(b"x")
+    for voice in other.voices:
+        await voice.hears(b"x")
+    await lab.until(lambda: lab.front.counters.handed == 0)
+    load = lab.plane.load()
+    assert (load.connections, load.in_flight, load.items, load.errors) == (3, 3, 4, 0)
+    assert host_load(lab) == (0, 1, 1)
+
+
+async def test_a_stalled_child_loses_what_it_did_not_read_and_cannot_serve_it_any_more(lab: Lab) -> None:
+    other = await lab.endpoint()
+    child = await met(lab, other, timeouts=GIVES_UP, balance=Policy.ROUND_ROBIN)
+    clients = [await lab.connects() for _ in range(2)]
+    for _ in clients:
+        await lab.accepts(other)
+    await no_packet_from(child.queue)
+    for client in clients:
+        await client.says(b"x")
+    for voice in other.voices:
+        await voice.hears(b"x")
+    assert host_load(lab) == (0, 0, 1)
+    assert ("handoff_stalled", {"host": "web-1", "connections": 1, "after_s": 0.1}) in lab.log.events
+    assert giver(lab, child).state is OPEN
+
+
+async def test_a_child_that_reads_in_time_keeps_what_it_read(lab: Lab) -> None:
+    other = await lab.endpoint()
+    child = await met(lab, other, timeouts=GIVES_UP, balance=Policy.ROUND_ROBIN)
+    client = await lab.connects()
+    _, voice = await child.takes()
+    await lab.until(lambda: not giver(lab, child).queue.may_hold_unread)
+    await client.says(b"x")
+    await voice.hears(b"x")
+    assert (host_load(lab), lab.log.count("handoff_stalled")) == ((1, 0, 0), 0)
+
+
+async def test_a_child_that_drains_gets_nothing_more_and_keeps_what_it_has(lab: Lab) -> None:
+    other = await lab.endpoint()
+    child = await met(lab, other, balance=Policy.ROUND_ROBIN)
+    await lab.connects()
+    entry, _ = await child.takes()
+    await lab.connects()
+    await lab.accepts(other)
+    await lab.connects()
+    await lab.until(lambda: lab.front.counters.handed == 2)
+    child.says(DRAINS)
+    await lab.accepts(other)
+    assert host_load(lab) == (1, 0, 0)
+    for _ in range(3):
+        await lab.connects()
+        await lab.accepts(other)
+    await no_packet_from(child.queue)
+    child.ends(entry.number)
+    await lab.until(lambda: giver(lab, child).state is GONE)
+    assert host_load(lab)[:2] == (0, 1)
+
+
+async def test_a_child_without_descriptors_gets_nothing_for_a_while(lab: Lab) -> None:
+    other = await lab.endpoint()
+    child = await met(lab, other, balance=Policy.ROUND_ROBIN)
+    client = await lab.connects()
+    await lab.until(lambda: lab.front.counters.handed == 1)
+    child.says(SHORTAGE)
+    _, voice = await lab.accepts(other)
+    await client.says(b"x")
+    await voice.hears(b"x")
+    assert not giver(lab, child).takes
+    assert host_load(lab) == (0, 0, 0)
+    await lab.until(lambda: giver(lab, child).takes)
+
+
+async def given_back(child: FakeChild) -> tuple[Any, Voice]:
+    """The child has no room for the next connection."""
+    entry, voice = await child.takes()
+    child.says(back_message([entry.raw]), voice.stream.socket.fileno())
+    voice.stream.socket.close()
+    return entry, voice
+
+
+async def test_what_a_full_child_gives_back_goes_to_another(lab: Lab) -> None:
+    other = await lab.endpoint()
+    child = await met(lab, other, balance=Policy.ROUND_ROBIN)
+    client = await lab.connects()
+    await given_back(child)
+    _, voice = await lab.accepts(other)
+    await client.says(b"x")
+    await voice.hears(b"x")
+    assert (host_load(lab), lab.front.counters.handed, lab.plane.load().items) == ((0, 0, 0), 0, 1)
+
+
+async def test_the_last_full_child_is_to_answer_the_client(lab: Lab) -> None:
+    child = await met(lab)
+    client = await lab.connects()
+    await given_back(child)
+    entry, voice = await child.takes()
+    assert entry.is_last
+    await voice.says(b"503")
+    await client.hears(b"503")
+    child.ends(entry.number)
+    await lab.until(lambda: lab.front.counters.connections == 0)
+    assert (lab.plane.load().in_flight, lab.plane.load().errors) == (0, 0)
+
+
+async def test_nothing_that_was_never_given_comes_back(lab: Lab) -> None:
+    child = await met(lab)
+    client = await lab.connects()
+    _, voice = await child.takes()
+    child.says(back_message([encode_entry(99, ("192.0.2.1", 1), 0.0, b"")]), voice.stream.socket.fileno())
+    await client.says(b"x")
+    await voice.hears(b"x")
+    assert host_load(lab) == (1, 0, 0)
+
+
+async def test_more_than_the_queue_holds_waits_and_arrives_in_order(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    child = await met(lab)
+    giver(lab, child).queue.out.setsockopt(1, 7, 1)  # SO_SNDBUF: as small as it gets
+    clients = [await lab.connects() for _ in range(60)]
+    await lab.until(lambda: lab.front.counters.connections == 60)
+    assert giver(lab, child).waiting
+    taken: list[int] = []
+    while len(taken) < 60:
+        taken += [entry.number for entry, _ in await child.reads()]
+    assert taken == list(range(60))
+    assert len(clients) == 60
+
+
+async def test_when_too_many_wait_others_get_connections(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(giver_module, "MOST_UNSENT", 2)
+    other, child = await lab.endpoint(), child_of(lab)
+    first = (Destination(1e6, ("below",), (child.spec,)), Destination(1, ("app",), (other.spec,)))
+    await lab.serves(l4(rules=(Rule(Match(), Send(first)),), timeouts=HOLDS_OUT))
+    await child.meets(b"")
+    for _ in range(5):
+        await lab.connects()
+    for _ in range(3):
+        await lab.accepts(other)
+    assert (len(giver(lab, child).waiting), host_load(lab)) == (2, (2, 0, 0))
+
+
+async def test_what_this_node_lacks_is_not_the_childs_fault(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = await lab.endpoint()
+    child = await met(lab, other, balance=Policy.ROUND_ROBIN)
+
+    def fails(*what: Any) -> None:
+        raise OSError(errno.ETOOMANYREFS, "too many")
+
+    queue = giver(lab, child).queue
+    monkeypatch.setattr(type(queue), "send", fails)
+    client = await lab.connects()
+    _, voice = await lab.accepts(other)
+    await client.says(b"x")
+    await voice.hears(b"x")
+    assert host_load(lab) == (0, 0, 0)
+    assert lab.plane.load().short_connects == 1
+
+
+async def test_connections_of_one_turn_travel_together(lab: Lab) -> None:
+    child = await met(lab)
+    clients = [socket.socket() for _ in range(MAX_ENTRIES + 3)]
+    for client in clients:
+        client.setblocking(False)
+        client.connect_ex(lab.at.sockaddr)
+    assert [len(await child.reads()), len(await child.reads())] == [MAX_ENTRIES, 3]
+    for client in clients:
+        client.close()
+
+
+async def test_at_the_deadline_what_is_still_here_is_dropped(lab: Lab) -> None:
+    child = child_of(lab)
+    await edge(lab, child)
+    await child.meets(b"")
+    client = await lab.connects()
+    await lab.until(lambda: giver(lab, child).waiting)
+    lab.front.cut()
+    await client.hears_end()
+    assert (lab.plane.load().connections, host_load(lab)) == (0, (0, 0, 0))
+
+
+async def test_a_node_that_ends_leaves_to_the_child_what_is_in_the_queue(lab: Lab) -> None:
+    child = await met(lab)
+    client = await lab.connects()
+    await lab.until(lambda: lab.front.counters.handed == 1)
+    lab.plane.drain()
+    await lab.until(lambda: lab.front.drained)
+    lab.front.close()
+    _, voice = await child.takes()
+    await client.says(b"x")
+    await voice.hears(b"x")
+
+
+async def test_a_host_that_is_sent_nothing_any_more_keeps_what_it_has(lab: Lab) -> None:
+    other = await lab.endpoint()
+    child = await met(lab)
+    client = await lab.connects()
+    entry, voice = await child.takes()
+    lab.plane.apply(l4(other, revision=2))
+    await client.says(b"x")
+    await voice.hears(b"x")
+    assert lab.plane.load().connections == 1
+    child.ends(entry.number)
+    await lab.until(lambda: lab.plane.load().connections == 0)
+    assert (await packet_from(child.control)).data == b""

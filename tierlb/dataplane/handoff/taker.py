@@ -1,0 +1,361 @@
+"""The child's end of what one parent hands over.
+
+The parent connects to the node's socket in the meeting place (`listener`) and identifies itself as in the PROXY header
+of a relayed connection. With that it sends the reading end of a second socket, the queue, of which it keeps a copy.
+
+A message in the queue is read once, by this node or by the parent. That is the acknowledgement: what this node has read
+is its own, and what it has not read the parent can read itself, however long this process has been stopped, and give it
+to another node. Nothing is taken twice, nothing has to be asked, and no process but the one that serves a connection
+holds its socket.
+
+When the parent's process is gone, this node reads the rest of its queue and serves it. When this node drains, it closes
+its end of the queue and the parent takes back the rest. The ends of connections are reported together, once a stint.
+"""
+
+import socket
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from tierlb.dataplane.connection_cap import held
+from tierlb.dataplane.counters import Counters
+from tierlb.dataplane.parent_identity import ParentIdentity, process_of, processes_of
+from tierlb.net.packets import close_all, has_room_for, receive_packet, send_packet
+from tierlb.net.reactor import READ, WRITE, Reactor
+from tierlb.net.wheel import NEVER, Timed
+from tierlb.telemetry.tally import Tally
+from tierlb.wire.handoff import (
+    DRAINS,
+    MAX_ENTRIES,
+    SHORTAGE,
+    UNWELCOME,
+    WELCOME,
+    BadMessage,
+    Entry,
+    back_message,
+    decode_entries,
+    ended_messages,
+)
+from tierlb.wire.proxy_protocol import EXPLAINED, VIA, BadProxyHeader, ProxyHeader, parse_v2
+
+INTRODUCTION_S: Final = 5.0
+"""How long a parent may take to identify itself, which it does at once."""
+MESSAGES_PER_TURN: Final = 4
+"""Then other connections get their turn, as after 64 connections that are accepted."""
+MOST_UNREPORTED: Final = 65_536
+"""Ends that wait because the parent does not read. One that has been stopped for so long gets a new beginning."""
+ROOMY_PART: Final = 8
+"""A client's connection needs two descriptors at most, and connections to hosts are kept for a while. With fewer
+clients than an eighth of the limit of descriptors some are free, even if all others have only just gone."""
+SHORT_S: Final = 0.25
+"""After a message that there was no room for, until the next one is read."""
+
+
+class Handed:
+    """A connection that was handed over, for as long as it lasts. `tally` counts what comes from that parent."""
+
+    __slots__ = ("number", "taker")
+
+    def __init__(self, taker: "Taker", number: int) -> None:
+        self.taker = taker
+        self.number = number
+
+    @property
+    def tally(self) -> Tally:
+        return self.taker.tally
+
+    def over(self) -> None:
+        """It has ended."""
+        self.taker.ended(self.number)
+
+
+class Introduced:
+    """What is known of a client whose connection was handed over: `processes` of the cluster that it passed, the
+    nearest first, and `explained`, their lines on how they chose."""
+
+    __slots__ = ("arrived", "explained", "handed", "processes", "source")
+
+    def __init__(self, entry: Entry, taker: "Taker") -> None:
+        self.handed = Handed(taker, entry.number)
+        self.source = entry.source
+        self.arrived = entry.arrived
+        self.processes = taker.processes
+        self.explained: tuple[bytes, ...] = ()
+        if entry.tlvs:
+            above = entry.tlvs.get(VIA)
+            if above:
+                self.processes = (*taker.processes, *above.decode("latin-1").split("\n"))
+            lines = entry.tlvs.get(EXPLAINED)
+            self.explained = tuple(lines.split(b"\n")) if lines else ()
+
+
+class TakesHanded(Protocol):
+    """The node's data plane."""
+
+    counters: Counters
+
+    def take(self, sock: socket.socket, introduced: Introduced, *, is_last: bool) -> bool:
+        """Take a connection; false if there is no room for it, unless it is the last try."""
+
+
+class Takers:
+    """What the ends of all parents share. `node` is the data plane that there is then. `descriptors`: how many this
+    process may hold. With fewer than `roomy_below` clients these cannot run out with the next message."""
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        identity: ParentIdentity,
+        node: Callable[[], TakesHanded],
+        log: Any,
+        descriptors: int,
+    ) -> None:
+        self.reactor = reactor
+        self.identity = identity
+        self.node = node
+        self.log = log
+        self.open: set[Taker] = set()
+        self.roomy_below = descriptors // ROOMY_PART
+
+    @property
+    def are_roomy(self) -> bool:
+        """Whether descriptors cannot run out with the next message."""
+        return held(self.node().counters) < self.roomy_below
+
+
+class Taker(Timed):
+    """One parent. `control` is None when the parent is gone, `queue` before it has identified itself and after the last
+    message. `unreported`: connections whose end is to be reported."""
+
+    __slots__ = ("_context", "control", "parent", "processes", "queue", "tally", "unreported")
+
+    def __init__(self, context: Takers, control: socket.socket) -> None:
+        self._context = context
+        self.control: socket.socket | None = control
+        self.queue: socket.socket | None = None
+        self.parent = ""
+        self.processes: tuple[str, ...] = ()
+        self.tally = Tally()
+        self.unreported: list[int] = []
+        self.filed = NEVER
+        self.deadline = context.reactor.now + INTRODUCTION_S
+        context.open.add(self)
+        context.reactor.wheel.file(self)
+        context.reactor.add(control.fileno(), READ, self._on_control)
+
+    def ended(self, number: int) -> None:
+        """One of its connections has ended here."""
+        if self.control is None:
+            return
+        if not self.unreported:
+            self._context.reactor.later(self.report)
+        self.unreported.append(number)
+        if len(self.unreported) > MOST_UNREPORTED:
+            self._part()
+
+    def report(self) -> None:
+        """Report the ends so far. What does not fit now is reported when there is room."""
+        control, numbers = self.control, self.unreported
+        if control is None or not numbers:
+            return
+        sent = 0
+        try:
+            for message, count in ended_messages(numbers):
+                send_packet(control, message)
+                sent += count
+        except BlockingIOError:
+            self._context.reactor.modify(control.fileno(), READ | WRITE)
+        except OSError:
+            self._part()
+            return
+        del numbers[:sent]
+
+    def drain(self) -> None:
+        """Take nothing more. What is in the queue is the parent's."""
+        if self.control is None:
+            self._take_all()
+        else:
+            self._end_queue()
+            self._say(DRAINS)
+
+    def close(self) -> None:
+        """The node ends."""
+        if self.unreported:
+            self.report()
+        self._end_queue()
+        self._part()
+
+    def on_deadline(self) -> None:
+        """It has not identified itself in time, or there may be room again."""
+        if self.queue is not None:
+            self._context.reactor.modify(self.queue.fileno(), READ)
+        elif not self.parent:
+            self._part()
+
+    def abort(self) -> None:
+        """A handler failed: the parent takes back what is left and begins anew."""
+        self.close()
+
+    # The control socket.
+
+    def _on_control(self, mask: int) -> None:
+        control = self.control
+        if control is None:
+            return
+        if mask & WRITE:
+            self._context.reactor.modify(control.fileno(), READ)
+            self.report()
+        if not mask & ~WRITE:
+            return
+        try:
+            packet = receive_packet(control, 1)
+        except BlockingIOError:
+            return
+        except OSError:
+            self._part()
+            return
+        if not packet.data or self.parent:
+            close_all(packet.descriptors)
+            self._part()
+            return
+        try:
+            self._introduce(packet.data, packet.descriptors)
+        except Exception:
+            if self.queue is None:
+                close_all(packet.descriptors)
+            raise
+
+    def _introduce(self, data: bytes, descriptors: list[int]) -> None:
+        try:
+            header = parse_v2(data)
+            parent = None if header is None else self._context.identity.parent(header)
+        except BadProxyHeader:
+            header = parent = None
+        if header is None or parent is None or len(descriptors) != 1:
+            close_all(descriptors)
+            reason = "it does not know the key of this cluster" if header is not None else "it sent no PROXY header"
+            self._context.log.warning("handoff_refused", reason=reason)
+            self._say(UNWELCOME + reason.encode())
+            self._part()
+            return
+        self._begin(parent, header, descriptors[0])
+
+    def _begin(self, parent: str, header: ProxyHeader, descriptor: int) -> None:
+        context = self._context
+        context.reactor.wheel.forget(self)
+        self.parent = parent
+        self.processes = processes_of(parent, header)
+        self.tally = context.node().counters.tallies.of(parent)
+        queue = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, descriptor)
+        queue.setblocking(False)
+        self.queue = queue
+        context.reactor.add(descriptor, READ, self._on_queue)
+        self._say(WELCOME)
+        context.log.info("handoff_began", parent=parent, process=process_of(parent, header))
+
+    def _say(self, message: bytes, descriptors: tuple[int, ...] = ()) -> bool:
+        """Whether it was said. A parent that does not read learns by the end of the connection."""
+        if self.control is None:
+            return False
+        try:
+            send_packet(self.control, message, descriptors)
+        except OSError:
+            return False
+        return True
+
+    def _part(self) -> None:
+        """The parent is gone, or is to begin anew. What it handed over goes on."""
+        context, control = self._context, self.control
+        context.reactor.wheel.forget(self)
+        self.unreported.clear()
+        if control is not None:
+            self.control = None
+            context.reactor.close(control)
+            if self.parent:
+                context.log.info("handoff_ended", parent=self.parent)
+        if self.queue is None:
+            context.open.discard(self)
+
+    # The queue.
+
+    def _on_queue(self, mask: int) -> None:
+        for _ in range(MESSAGES_PER_TURN):
+            if self._take_next() < MAX_ENTRIES:
+                return
+
+    def _take_next(self) -> int:
+        """Take one message of connections; how many they were."""
+        context, queue = self._context, self.queue
+        if queue is None:
+            return 0
+        if not (context.are_roomy or has_room_for(MAX_ENTRIES, queue.fileno())):
+            self._stand_back()
+            return 0
+        try:
+            packet = receive_packet(queue, MAX_ENTRIES)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            packet = None
+        if packet is None or not packet.data:
+            self._end_queue()
+            return 0
+        try:
+            entries = decode_entries(packet.data)
+        except BadMessage as error:
+            context.log.warning("handoff_refused", parent=self.parent, reason=error.reason)
+            close_all(packet.descriptors)
+            self.close()
+            return 0
+        self._take(entries, packet.descriptors)
+        return len(entries)
+
+    def _take(self, entries: list[Entry], descriptors: list[int]) -> None:
+        for entry in entries[len(descriptors) :]:
+            self.ended(entry.number)  # without its socket, which is lost
+        back: list[tuple[Entry, socket.socket]] = []
+        node = self._context.node()
+        for entry, descriptor in zip(entries, descriptors, strict=False):
+            family = socket.AF_INET6 if entry.is_ipv6 else socket.AF_INET
+            sock = socket.socket(family, socket.SOCK_STREAM, 0, descriptor)
+            try:
+                if not node.take(sock, Introduced(entry, self), is_last=entry.is_last):
+                    back.append((entry, sock))
+            except Exception as error:  # those behind it are to be taken all the same
+                sock.close()
+                self.ended(entry.number)
+                self._context.reactor.report(error)
+        if back:
+            self._give_back(back)
+
+    def _give_back(self, back: list[tuple[Entry, socket.socket]]) -> None:
+        """There is no room. What the parent cannot be given is closed."""
+        message = back_message(entry.raw for entry, _ in back)
+        said = self._say(message, tuple(sock.fileno() for _, sock in back))
+        for entry, sock in back:
+            sock.close()
+            if not said:
+                self.ended(entry.number)
+
+    def _stand_back(self) -> None:
+        """No descriptor is free: the parent takes back what waits."""
+        assert self.queue is not None
+        self._context.reactor.modify(self.queue.fileno(), 0)
+        self._say(SHORTAGE)
+        self.deadline = self._context.reactor.now + SHORT_S
+        self._context.reactor.wheel.file(self)
+
+    def _take_all(self) -> None:
+        """The parent is gone and nobody else reads the queue."""
+        while self._take_next():
+            pass
+
+    def _end_queue(self) -> None:
+        """The parent may hold the same socket, so closing it does not take it out of the epoll set."""
+        queue = self.queue
+        if queue is not None:
+            self.queue = None
+            self._context.reactor.wheel.forget(self)
+            self._context.reactor.remove(queue.fileno())
+            self._context.reactor.close(queue)
+            if self.control is None:
+                self._context.open.discard(self)

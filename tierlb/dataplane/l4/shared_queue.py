@@ -1,0 +1,69 @@
+"""The queue in which connections wait until a child reads them. This process keeps a copy of the child's end, so that
+it can read back what the child did not: each message goes to one of the two.
+"""
+
+import socket
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+
+from tierlb.net.packets import Packet, has_room_for, receive_packet, send_packet
+from tierlb.net.wheel import NEVER
+from tierlb.wire.handoff import MAX_ENTRIES, first_number
+
+NOTED_EVERY_S: Final = 0.05
+"""How exactly it is known since when a message waits to be read."""
+QUEUE_BYTES: Final = 64 * 1024
+"""Of kernel memory for messages: some 80 of them, and 1,280 connections at most. More wait in this process, where they
+can still go to another host at once."""
+
+
+class SharedQueue:
+    """`out` is this process's end, `copy` the copy of the child's. Raises OSError."""
+
+    __slots__ = ("_noted", "copy", "out")
+
+    def __init__(self) -> None:
+        kind = socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+        self.out, self.copy = socket.socketpair(socket.AF_UNIX, kind)
+        self.out.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, QUEUE_BYTES // 2)  # the kernel doubles it
+        self._noted: deque[tuple[float, int]] = deque()
+
+    def send(self, now: float, number: int, data: bytes, descriptors: Sequence[int]) -> None:
+        """Send a message whose first entry has this number, higher than all before. Raises OSError; BlockingIOError
+        where the queue is full."""
+        send_packet(self.out, data, descriptors)
+        if not self._noted or now - self._noted[-1][0] >= NOTED_EVERY_S:
+            self._noted.append((now, number))
+
+    @property
+    def may_hold_unread(self) -> bool:
+        """Whether anything was sent since the queue was last found empty."""
+        return bool(self._noted)
+
+    def unread_since(self) -> float:
+        """When the oldest message was sent that nobody has read, about; NEVER if there is none."""
+        try:
+            oldest = first_number(self.copy.recv(64, socket.MSG_PEEK))
+        except OSError:
+            self._noted.clear()
+            return NEVER
+        noted = self._noted
+        while len(noted) > 1 and noted[1][1] <= oldest:
+            noted.popleft()
+        return noted[0][0]
+
+    def take_back(self) -> Packet | None:
+        """The oldest message that nobody has read, which nobody else can read then. None if there is none, or if this
+        process has no descriptors for what is in it."""
+        if not has_room_for(MAX_ENTRIES, self.copy.fileno()):
+            return None
+        try:
+            return receive_packet(self.copy, MAX_ENTRIES)
+        except OSError:
+            return None
+
+    def close(self) -> None:
+        """What nobody has read is the child's alone then."""
+        self.out.close()
+        self.copy.close()
