@@ -214,16 +214,10 @@ def controller(**options: Any) -> None:
     "--control-name", default="", metavar="NAME:PORT", help="DNS name of all nodes of the tier, for children."
 )
 @click.option(
-    "--state",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Directory of the last snapshot, used at the start while no controller can be reached.",
+    "--state", type=StatePath, metavar="DIR", help="Directory of the last snapshot, for a start without a controller."
 )
 @click.option(
-    "--handoff",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Directory that the nodes on this machine share: there l4 nodes hand connections to nodes below.",
+    "--handoff", type=StatePath, metavar="DIR", help="Directory where l4 nodes of this machine find this one."
 )
 @click.option(
     "--tls-certificate", default="", metavar="FILE", help="Certificate for the controller, parents and children."
