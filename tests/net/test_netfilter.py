@@ -27,7 +27,7 @@ async def main():
     portions = []
     await dump_netlink(ask_counters("a"), lambda portion: (portions.append(portion), many.update(counters(portion))))
     print(json.dumps({
-        "said": said, "names": names, "told": told, "many": len(many), "portions": len(portions),
+        "said": said, "names": names, "told": told.code, "many": len(many), "portions": len(portions),
         "most": max(map(len, portions)), "families": sorted(each.value for each in forwarded_families()),
         "own": [is_own_address(f"10.{each}") for each in ("77.0.1", "77.0.2", "99.0.1")],
         "own_v6": [is_own_address(f"fd77::{each}") for each in (1, 2)],

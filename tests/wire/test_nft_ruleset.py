@@ -70,6 +70,10 @@ def test_a_whole_table() -> None:
         "flush chain inet t output",
         "add rule inet t output meta nfproto ipv4 fib daddr type local ip daddr != 127.0.0.0/8 tcp dport 443 "
         "goto pick_ip_elsewhere",
+        "add chain inet t postrouting { type nat hook postrouting priority 100; policy accept; }",
+        "flush chain inet t postrouting",
+        "add rule inet t postrouting ct label 9 ip saddr . ip daddr { 10.0.0.1 . 10.0.0.1, 10.0.0.2 . 10.0.0.2 } "
+        "masquerade",
         "",
     ]
 
@@ -114,6 +118,14 @@ def test_numbers_that_lead_to_hosts_out_of_reach_are_left_to_the_node() -> None:
     text = change(None, rules(FAR, BESIDE, slots=in_turn([1.0, 1.0])))
     assert "pick_ip_elsewhere numgen inc mod 2 vmap { 0 : goto host_1 }" in text
     assert "pick_ip_loopback numgen inc mod 2 vmap { 1 : goto host_3 }" in text
+
+
+def test_a_host_that_is_its_own_client_sees_this_machine() -> None:
+    lines = [line for line in change(None, rules(*ALL)).split("\n") if "masquerade" in line]
+    assert [line.partition(" saddr . ")[2] for line in lines] == [
+        "ip daddr { 10.0.0.1 . 10.0.0.1, 192.0.2.1 . 192.0.2.1 } masquerade",
+        "ip6 daddr { 2001:db8::1 . 2001:db8::1 } masquerade",
+    ]
 
 
 def test_hashes_are_of_the_source_address_of_the_family() -> None:

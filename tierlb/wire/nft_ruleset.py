@@ -10,6 +10,7 @@ What a host can be reached from decides whether it is in a map (`View`):
 * A packet from elsewhere may not be sent on to a loopback address; and to other machines only where the kernel forwards
   (`net.ipv4.ip_forward`). Setting `route_localnet` would open the loopback services of this machine to its network.
 * A client that connected to a loopback address has one itself, so its packets cannot leave the machine.
+* A host that is its own client would answer itself by the short way, so it sees this machine as the client.
 * `HostAt.here`: the host listens on this machine on every address that a client may have used. Only the port changes
   then, and all views reach it.
 
@@ -162,6 +163,7 @@ def change(before: Ruleset | None, after: Ruleset) -> str:
     for name, hosts in new_chains.items():
         lines += [f"add chain {table} {name}", f"add rule {table} {name} {_lookup(hosts, after)}"]
     lines += _hook_lines(table, after, new_chains)
+    lines += _own_client_lines(table, after)
     lines += [f"delete chain {table} {name}" for name in old_chains if name not in new_chains]
     staying = {host.number for host in after.hosts}
     for host in known.values():
@@ -243,6 +245,20 @@ def _hook_lines(table: str, ruleset: Ruleset, chains: Mapping[str, tuple[HostAt,
                 match = _destination(view, family, address.host)
                 if name is not None and match is not None:
                     lines.append(f"add rule {table} {hook} {match} {ruleset.protocol} dport {address.port} goto {name}")
+    return lines
+
+
+def _own_client_lines(table: str, ruleset: Ruleset) -> list[str]:
+    lines = [
+        f"add chain {table} postrouting {{ type nat hook postrouting priority 100; policy accept; }}",
+        f"flush chain {table} postrouting",
+    ]
+    for family in Family:
+        hosts = dict.fromkeys(host.address.host for host in ruleset.reached(View.ELSEWHERE, family) if not host.here)
+        if hosts:
+            pairs = ", ".join(f"{host} . {host}" for host in hosts)
+            match = f"ct label {ruleset.label} {family.value} saddr . {family.value} daddr {{ {pairs} }}"
+            lines.append(f"add rule {table} postrouting {match} masquerade")
     return lines
 
 

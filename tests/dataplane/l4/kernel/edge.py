@@ -3,7 +3,8 @@
     python -m tests.dataplane.l4.kernel.edge CLUSTER NODE        drains and ends with its input
 
 serve: with these hosts (name → address or options), listening addresses and further fields of the snapshot.
-state: what it reports, and what it logged. Anything is answered when it was done.
+rest: nothing is looked at regularly from now on. checked: the result of a health check. state: what it reports, and
+what it logged. Anything is answered when it was done.
 """
 
 import json
@@ -14,6 +15,7 @@ import attrs
 import trio
 
 from tests.dataplane.conftest import Log
+from tierlb.dataplane.l4.kernel import forwarding
 from tierlb.dataplane.plane import Plane, Refused
 from tierlb.model.address import Transport, parse_address
 from tierlb.model.snapshot import Destination, HostSpec, Listener, Rule, Send, Snapshot
@@ -62,6 +64,17 @@ class Edge:
             self.plane.apply(snapshot_of(self.cluster, **told))
         except Refused as refusal:
             return str(refusal)
+        return ""
+
+    def rest(self) -> str:
+        """Look at nothing but hosts from now on: neither counters nor shares."""
+        forwarding.REFRESH_S = 3600.0
+        return ""
+
+    def checked(self, name: str, healthy: bool) -> str:
+        """What a health check finds."""
+        (host,) = self.plane.serving.front.registry.named(name)
+        host.checked(healthy)
         return ""
 
     def state(self) -> dict[str, Any]:

@@ -55,6 +55,16 @@ def test_clients_on_the_edge_itself_are_forwarded(edge: EdgeNode, net: Network) 
     assert set(seen) == {"h1 10.77.0.1", "h2 10.77.0.1"}, "the address that the client itself has"
 
 
+def test_a_host_may_be_its_own_client(edge: EdgeNode, net: Network) -> None:
+    edge.serves()
+    beside = net.talks("host1", "tests.dataplane.l4.kernel.visitor")
+    seen = beside.says(do="visits", at=AT, count=30)
+    assert set(seen) == {"h1 10.77.1.1", "h2 10.77.1.2"}
+    edge.serves(HOSTS_V6)
+    seen = beside.says(do="visits", at=AT_V6, count=30)
+    assert set(seen) == {"h1 fd77:0:0:1::1", "h2 fd77:0:0:1::2"}
+
+
 def test_what_only_the_node_reaches_is_relayed(edge: EdgeNode, net: Network, client: Talking) -> None:
     """A client at a loopback address, and a host at one."""
     edge.serves()
@@ -80,13 +90,31 @@ def test_a_machine_that_does_not_forward_relays_and_says_so(edge: EdgeNode, net:
 
 def test_a_drained_host_leaves_at_once_and_its_connections_stay(edge: EdgeNode, client: Talking) -> None:
     edge.serves({"h1": HOSTS["h1"]})
+    edge.talking.says(do="rest")
     assert client.says(do="begins", at=AT, name="early") == f"h1 {CLIENT}"
     edge.serves({"h1": {"address": HOSTS["h1"], "admin": "drain"}, "h2": HOSTS["h2"]})
     assert client.says(do="visits", at=AT, count=20) == {f"h2 {CLIENT}": 20}
     assert client.says(do="asks", name="early") == "still there?"
     edge.serves({"h2": HOSTS["h2"]})
     assert client.says(do="asks", name="early") == "still there?"
+
+
+def test_an_unhealthy_host_leaves_at_once_and_returns(edge: EdgeNode) -> None:
+    edge.serves()
+    edge.talking.says(do="rest")
+    edge.talking.says(do="checked", name="h1", healthy=False)
+    edge.until_rules(lambda rules: "h1" not in rules)
+    edge.talking.says(do="checked", name="h1", healthy=True)
+    edge.until_rules(lambda rules: "h1" in rules)
+
+
+def test_what_is_open_at_a_host_that_left_counts(edge: EdgeNode, client: Talking) -> None:
+    edge.serves({"h1": HOSTS["h1"]})
+    client.says(do="begins", at=AT, name="early")
+    edge.serves({"h2": HOSTS["h2"]})
     edge.until_state(lambda state: state["open"] == 1)
+    client.says(do="leaves", name="early")
+    edge.until_state(lambda state: state["open"] == 0)
 
 
 def test_connections_and_their_rate_are_counted(edge: EdgeNode, client: Talking) -> None:

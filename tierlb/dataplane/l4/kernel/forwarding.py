@@ -36,6 +36,8 @@ REFRESH_S = 1.0
 HORIZON_S = 5.0
 """Shares are worked out for the connections of so long. Counts are about a second old then, so this is well above the
 delay that would make shares oscillate (BALANCING.md §5)."""
+PAUSES, LONGEST_PAUSE_S = 200.0, 15.0
+"""A walk is followed by so many times what it took of the processor, at most."""
 RATE_KEPT = 0.7
 """Of the mean rate of new connections, each second."""
 REMOVE_S = 5.0
@@ -214,16 +216,28 @@ class KernelForwarding:
         self._context.counters.forwarded = self.open
 
     async def _walk_for_ever(self, table: KernelTable) -> None:
+        """Nothing is walked over while there is nothing to find. A long walk is followed by a long pause."""
+        to_inherit, pause_s = True, REFRESH_S
         while True:
-            if not self._counted or self.open:
-                rules = table.ruleset
-                found = await self._walks(table).count()
+            if to_inherit or self.open or self._hosts.fed or self._ends(table):
+                rules, walks = table.ruleset, self._walks(table)
+                found = await walks.count()
                 if found is not None:
                     await self._count_new(table)  # or connections would be found that have not begun yet
                     self._hosts.walked(self._context.reactor.look(), *found)
-                    self._counted = rules is not None and not rules.hosts
+                    self._counted = self._is_empty(rules)
                     self._context.counters.forwarded = self.open
-            await trio.sleep(REFRESH_S)
+                    to_inherit = rules is None
+                pause_s = min(LONGEST_PAUSE_S, max(REFRESH_S, PAUSES * walks.cpu_s))
+            await trio.sleep(pause_s)
+
+    def _ends(self, table: KernelTable) -> bool:
+        """Whether a last walk has to show that nothing is open."""
+        return self._is_empty(table.ruleset) and not self._counted
+
+    @staticmethod
+    def _is_empty(rules: Ruleset | None) -> bool:
+        return rules is not None and not rules.hosts
 
     def _walks(self, table: KernelTable) -> Walks:
         return Walks(table.label, self._around.protocol, self._around.listened)

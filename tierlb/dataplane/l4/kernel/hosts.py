@@ -61,6 +61,11 @@ class KernelHosts:
         """How many connections there are to all."""
         return sum(each.counted.open for each in self)
 
+    @property
+    def fed(self) -> bool:
+        """Whether connections began since the last walk, or may have begun before their host left."""
+        return any(each.fed or each.host.condition.retired for each in self)
+
     def open_at(self, host: Host) -> int:
         """How many there are to one."""
         known = self._known.get(host)

@@ -86,7 +86,8 @@ class KernelTable:
         """What the counters show, by chain; None if that could not be read now. A table that others have removed, such
         as by `nft flush ruleset`, is noticed here, and all of it is written with the next `set`."""
         found: dict[str, int] = {}
-        if await dump_netlink(ask_counters(self.name), lambda portion: found.update(counters(portion))):
+        dumped = await dump_netlink(ask_counters(self.name), lambda portion: found.update(counters(portion)))
+        if dumped.code:
             return None
         if self.ruleset is not None and not found.keys() >= {host.chain for host in self.ruleset.hosts}:
             self._log.warning("nftables_lost", table=self.name, action="written anew")

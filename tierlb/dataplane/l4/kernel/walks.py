@@ -9,19 +9,23 @@ from tierlb.wire.netlink import IPV4, IPV6
 
 
 class Walks:
-    """For connections to `listens` that have the label."""
+    """For connections to `listens` that have the label. `cpu_s`: what the last count took of the processor."""
 
     def __init__(self, label: int, protocol: str, listens: Sequence[Address]) -> None:
         self._label = label
+        self.cpu_s = 0.0
         self._asks = {(IPV6 if ":" in address.host else IPV4, address.port): protocol for address in listens}
 
     async def count(self) -> tuple[dict[Flow, int], dict[bytes, Flow]] | None:
         """How many there are of each flow, and those whose host has not answered; None if the kernel did not tell."""
         flows: dict[Flow, int] = {}
         opening: dict[bytes, Flow] = {}
+        self.cpu_s = 0.0
         for (family, port), protocol in self._asks.items():
             census = Census(family, self._label)
-            if await dump_netlink(ask_connections(family, protocol, port), census.take):
+            dumped = await dump_netlink(ask_connections(family, protocol, port), census.take)
+            self.cpu_s += dumped.cpu_s
+            if dumped.code:
                 return None
             flows |= census.flows()
             opening |= census.opening()
