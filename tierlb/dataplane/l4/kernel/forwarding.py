@@ -219,25 +219,23 @@ class KernelForwarding:
         """Nothing is walked over while there is nothing to find. A long walk is followed by a long pause."""
         to_inherit, pause_s = True, REFRESH_S
         while True:
-            if to_inherit or self.open or self._hosts.fed or self._ends(table):
+            is_last = _take_nothing(table.ruleset) and not self._counted  # it has to show that nothing is open
+            if to_inherit or self.open or self._hosts.fed or is_last:
                 rules, walks = table.ruleset, self._walks(table)
                 found = await walks.count()
                 if found is not None:
                     await self._count_new(table)  # or connections would be found that have not begun yet
                     self._hosts.walked(self._context.reactor.look(), *found)
-                    self._counted = self._is_empty(rules)
+                    self._counted = _take_nothing(rules)
                     self._context.counters.forwarded = self.open
                     to_inherit = rules is None
                 pause_s = min(LONGEST_PAUSE_S, max(REFRESH_S, PAUSES * walks.cpu_s))
             await trio.sleep(pause_s)
 
-    def _ends(self, table: KernelTable) -> bool:
-        """Whether a last walk has to show that nothing is open."""
-        return self._is_empty(table.ruleset) and not self._counted
-
-    @staticmethod
-    def _is_empty(rules: Ruleset | None) -> bool:
-        return rules is not None and not rules.hosts
-
     def _walks(self, table: KernelTable) -> Walks:
         return Walks(table.label, self._around.protocol, self._around.listened)
+
+
+def _take_nothing(rules: Ruleset | None) -> bool:
+    """Whether these are rules without a host."""
+    return rules is not None and not rules.hosts
