@@ -60,7 +60,7 @@ def test_a_host_may_be_its_own_client(edge: EdgeNode, net: Network) -> None:
     beside = net.talks("host1", "tests.dataplane.l4.kernel.visitor")
     seen = beside.says(do="visits", at=AT, count=30)
     assert set(seen) == {"h1 10.77.1.1", "h2 10.77.1.2"}
-    edge.serves(HOSTS_V6)
+    edge.serves(HOSTS_V6).until_rules(lambda rules: "dnat ip6" in rules)
     seen = beside.says(do="visits", at=AT_V6, count=30)
     assert set(seen) == {"h1 fd77:0:0:1::1", "h2 fd77:0:0:1::2"}
 
