@@ -15,7 +15,6 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 C_MODULE = "tierlb/net/_io"
-COMPILERS = ["mypy>=1.18", "setuptools>=70"]
 
 
 class CompiledModules(BuildHookInterface):  # type: ignore[type-arg]
@@ -23,7 +22,7 @@ class CompiledModules(BuildHookInterface):  # type: ignore[type-arg]
 
     def dependencies(self) -> list[str]:
         """What the build needs beside hatchling. mypy reads the types of what tierlb imports."""
-        return [*COMPILERS, *self.metadata.core.dependencies] if self._compiles else []
+        return [*self._settings["compilers"], *self.metadata.core.dependencies] if self._compiles else []
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Build what is to be compiled, and have it in the wheel."""
@@ -43,13 +42,16 @@ class CompiledModules(BuildHookInterface):  # type: ignore[type-arg]
     def _compiles(self) -> bool:
         return self.target_name == "wheel" and os.environ.get("TIERLB_COMPILE") == "1"
 
+    @property
+    def _settings(self) -> dict[str, list[str]]:
+        settings: dict[str, list[str]] = tomllib.loads(Path(self.root, "pyproject.toml").read_text())["tool"]["tierlb"]
+        return settings
+
     def _build(self, directory: Path) -> list[Path]:
         from mypyc.build import mypycify
         from setuptools import Distribution, Extension
 
-        with open(Path(self.root, "pyproject.toml"), "rb") as file:
-            modules = tomllib.load(file)["tool"]["tierlb"]["compiled"]
-        paths = [f"{module.replace('.', '/')}.py" for module in modules]
+        paths = [f"{module.replace('.', '/')}.py" for module in self._settings["compiled"]]
         with tempfile.TemporaryDirectory() as generated:
             extensions = mypycify(paths, group_name="tierlb", target_dir=generated)
             extensions.append(Extension(C_MODULE.replace("/", "."), [f"{C_MODULE}.c"]))

@@ -1,4 +1,5 @@
-"""Every method of what serves a connection is made to fail once, in the middle of traffic of all kinds.
+"""Every method of what serves a connection is made to fail once, in the middle of traffic of all kinds, and so are the
+system calls, before and after they are made: those of compiled modules, too, whose methods cannot be replaced.
 
 Whichever it is: each client gets an answer or an end, no count stays up, the failure is counted, the node serves on.
 """
@@ -28,9 +29,13 @@ from tierlb.dataplane.l7 import (
     retry,
     tunnels,
 )
+from tierlb.model.build import BUILD
 from tierlb.model.topology import Timeouts
-from tierlb.net import reactor, wheel
+from tierlb.net import reactor, stream, wheel
 
+replaces_methods = pytest.mark.skipif(
+    BUILD == "compiled", reason="NOT TESTED: compiled code calls methods directly, so none can be replaced"
+)
 DEADLINE_S = 30.0
 SHORT = Timeouts(connect=0.2, head=0.2, response=0.2, stream=0.2, idle=0.2)
 """What a client waits for at most where only a deadline ends it."""
@@ -140,6 +145,19 @@ async def ask(lab: Lab, *pieces: bytes, end: bytes, times: int = 1) -> None:
                 await trio.sleep(0.002)
             if not (await until_end_or(stream, end)).endswith(end):
                 return
+
+
+async def serves_http(lab: Lab) -> None:
+    endpoint = await lab.endpoint()
+    lab.background.start_soon(accept_all, endpoint.sock, serve_http)
+    await lab.serves(l7(endpoint, await lab.nobody(), timeouts=SHORT))
+
+
+async def serves_tcp(lab: Lab, *, inner: bool) -> None:
+    endpoint = await lab.endpoint()
+    lab.background.start_soon(accept_all, endpoint.sock, echo)
+    options = {"listener": INNER} if inner else {}
+    await lab.serves(l4(endpoint, await lab.nobody(), timeouts=SHORT, **options))
 
 
 async def http_traffic(lab: Lab) -> None:
@@ -292,6 +310,7 @@ def named(each: object) -> str:
     return str(getattr(each, "__name__", each)).rpartition(".")[2]
 
 
+@replaces_methods
 @pytest.mark.parametrize(
     ("owner", "name", "after", "long"),
     [
@@ -304,25 +323,42 @@ async def test_no_failure_of_an_l7_handler_leaves_anybody_waiting(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, after: bool, long: bool
 ) -> None:
     """`long`: all requests are parked from their beginning."""
-    endpoint = await lab.endpoint()
-    lab.background.start_soon(accept_all, endpoint.sock, serve_http)
-    refusing = await lab.nobody()
-    await lab.serves(l7(endpoint, refusing, timeouts=SHORT))
+    await serves_http(lab)
     kinds = lab.front.registry.kinds
     kinds.long[:] = [long] * len(kinds.long)
     calls = fails_once(monkeypatch, owner, name, at_call=2, after=after)
     await is_all_right_after(lab, http_traffic, GET % b"/plain", calls, 2)
 
 
+@replaces_methods
 @pytest.mark.parametrize("inner", [False, True], ids=["public", "inner"])
 @pytest.mark.parametrize(("owner", "name"), L4, ids=named)
 async def test_no_failure_of_an_l4_handler_leaves_anybody_waiting(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, inner: bool
 ) -> None:
-    endpoint = await lab.endpoint()
-    lab.background.start_soon(accept_all, endpoint.sock, echo)
-    refusing = await lab.nobody()
-    options = {"listener": INNER} if inner else {}
-    await lab.serves(l4(endpoint, refusing, timeouts=SHORT, **options))
+    await serves_tcp(lab, inner=inner)
     calls = fails_once(monkeypatch, owner, name, at_call=2, after=False)
     await is_all_right_after(lab, tcp_traffic, (l4_parent() if inner else b"") + b"ok", calls, 2)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("at_call", [1, 2, 3, 5, 8, 13, 21, 34])
+@pytest.mark.parametrize(("owner", "name"), [(stream, "recv"), (stream, "send"), (pipe, "copy")], ids=named)
+async def test_no_failure_around_a_system_call_of_an_l7_node_leaves_anybody_waiting(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, at_call: int, after: bool
+) -> None:
+    await serves_http(lab)
+    calls = fails_once(monkeypatch, owner, name, at_call=at_call, after=after)
+    await is_all_right_after(lab, http_traffic, GET % b"/plain", calls, at_call)
+
+
+@pytest.mark.parametrize("inner", [False, True], ids=["public", "inner"])
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("at_call", [1, 2, 3, 5, 8])
+@pytest.mark.parametrize(("owner", "name"), [(stream, "send"), (pipe, "copy")], ids=named)
+async def test_no_failure_around_a_system_call_of_an_l4_node_leaves_anybody_waiting(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, at_call: int, after: bool, inner: bool
+) -> None:
+    await serves_tcp(lab, inner=inner)
+    calls = fails_once(monkeypatch, owner, name, at_call=at_call, after=after)
+    await is_all_right_after(lab, tcp_traffic, (l4_parent() if inner else b"") + b"ok", calls, at_call)
