@@ -10,7 +10,7 @@ from tests.dataplane.conftest import DATA_KEY, Clock, Lab, l7_parent
 from tests.dataplane.l4.datagrams import UDP_INNER, Datagrams, UdpEndpoint, UdpLab, udp, udp_parent
 from tierlb.dataplane.hold import HOLD_S
 from tierlb.dataplane.l4.udp_session import CONFIRMED_S, KEPT_BYTES, LOST_AFTER_S
-from tierlb.model.topology import Limits, Policy, Timeouts
+from tierlb.model.topology import Admin, Limits, Policy, Timeouts
 from tierlb.wire.explain_datagram import choices_in, explain_question, with_choice
 from tierlb.wire.proxy_protocol import (
     DATA_KEY_TLV,
@@ -241,6 +241,29 @@ async def test_a_node_that_ends_a_session_tells_its_parent(lab: Lab, field: UdpL
     assert (await parent.hears())[0] == SESSION_UNKNOWN
 
 
+@pytest.mark.parametrize("elsewhere", [True, False])
+async def test_a_node_whose_host_refuses_tells_its_parent_unless_another_takes_over(
+    lab: Lab, field: UdpLab, elsewhere: bool
+) -> None:
+    """What the parent sends without a header may be too short to be answered."""
+    dead, parent = await field.endpoint(), await field.client()
+    await field.serves(dead, listener=UDP_INNER, timeouts=PATIENT)
+    await parent.says(udp_parent() + b"1", lab.at)
+    _, source = await dead.hears()
+    await dead.says(b"2", source)
+    assert (await parent.hears())[0] == b"2"
+    other = await field.endpoint()
+    lab.plane.apply(udp(dead, *[other] * elsewhere, listener=UDP_INNER, revision=2, timeouts=PATIENT))
+    dead.sock.close()
+    await parent.says(b"3", lab.at)
+    assert (await parent.hears())[0] == SESSION_UNKNOWN
+    await parent.says(udp_parent() + b"4", lab.at)
+    if elsewhere:
+        assert (await other.hears())[0] == b"4"
+    else:
+        assert (await parent.hears())[0] == SESSION_UNKNOWN
+
+
 async def test_a_node_below_that_is_silent_for_long_is_told_again_who_the_client_is(
     lab: Lab, field: UdpLab, clock: Clock
 ) -> None:
@@ -260,6 +283,25 @@ async def test_a_node_below_that_is_silent_for_long_is_told_again_who_the_client
     assert heard[-1].startswith(SIGNATURE)
     await below.says(SESSION_KNOWN, source)
     await lab.until(lambda: all(session.bare for session in lab.front.sessions.placed))
+
+
+async def test_a_session_leaves_a_node_that_drains_when_that_ends_it(lab: Lab, field: UdpLab) -> None:
+    """At its deadline, which may come before the one that this node knows."""
+    below, other = await child(field), await field.endpoint()
+    client = await field.client()
+    await field.serves(below, timeouts=PATIENT)
+    await client.says(b"1", lab.at)
+    _, source = await below.hears()
+    await below.says(SESSION_KNOWN, source)
+    await lab.until(lambda: all(session.bare for session in lab.front.sessions.placed))
+    below.spec = attrs.evolve(below.spec, admin=Admin.DRAIN)
+    lab.plane.apply(udp(below, other, revision=2, timeouts=PATIENT))
+    await client.says(b"2", lab.at)
+    assert (await below.hears())[0] == b"2"
+    await below.says(SESSION_UNKNOWN, source)
+    await lab.until(lambda: not any(session.bare for session in lab.front.sessions.placed))
+    await client.says(b"3", lab.at)
+    assert (await other.hears())[0] == b"3"
 
 
 async def test_a_header_within_a_session_that_is_none_of_this_cluster_is_the_clients_data(
@@ -326,6 +368,10 @@ async def test_a_parent_that_ends_ends_its_sessions_below(lab: Lab, field: UdpLa
         await parent.says(over(key), lab.at)
         if key == DATA_KEY:
             await lab.until(lambda: not lab.front.sessions.placed)
+            await parent.says(over(key), lab.at)
+            await parent.says(b"1", lab.at)
+            await lab.until(lambda: lab.plane.load().rejected)
+            assert lab.plane.load().rejected == 1, "what is over already does not count"
         else:
             await endpoint.hears()
             await endpoint.hears()
@@ -338,14 +384,18 @@ def over(key: bytes) -> bytes:
     return encode_local(tlvs)
 
 
-async def test_the_end_of_a_node_is_told_below(lab: Lab, field: UdpLab) -> None:
+@pytest.mark.parametrize("reason", ["cut", "idle", "full"])
+async def test_the_end_of_a_session_is_told_below(lab: Lab, field: UdpLab, clock: Clock, reason: str) -> None:
     below, client = await child(field), await field.client()
-    await field.serves(below)
+    await field.serves(below, timeouts=attrs.evolve(PATIENT, idle=5.0), limits=Limits(connections=1))
     await client.says(b"1", lab.at)
     await below.hears()
-    lab.plane.drain()
-    (session,) = lab.front.sessions.placed
-    session.end()
+    if reason == "cut":
+        lab.plane.serving.front.cut()
+    elif reason == "idle":
+        clock.now += 6.0
+    else:
+        await (await field.client()).says(b"2", lab.at)
     header = parse_v2((await below.hears())[0], datagram=True)
     assert header is not None
     assert OVER_TLV in header.tlvs

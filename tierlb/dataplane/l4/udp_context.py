@@ -20,6 +20,7 @@ from tierlb.net.datagrams import DatagramPort, DatagramSession
 from tierlb.net.reactor import Reactor
 from tierlb.telemetry.sketch import Sketch
 from tierlb.telemetry.tally import Tally
+from tierlb.wire.proxy_protocol import SESSION_UNKNOWN
 
 
 class UdpClient:
@@ -142,6 +143,12 @@ class UdpContext:
     def introduce(self, port: DatagramPort, key: Any, data: bytes) -> None:
         """A datagram of a client that is unknown at a port for parents."""
         raise NotImplementedError
+
+    def lose(self, client: UdpClient, *, answered: bool) -> None:
+        """The client has no session here any more, and a parent is to name it again before what it sends next."""
+        if client.named is not None:
+            client.port.answer(SESSION_UNKNOWN, client.key)
+        self.over(client, answered=answered)
 
     def over(self, client: UdpClient, *, answered: bool) -> None:
         """The client has no session any more. A second call does nothing."""

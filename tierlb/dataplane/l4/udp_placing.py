@@ -18,7 +18,7 @@ from tierlb.model.snapshot import Destination
 from tierlb.net.datagrams import DatagramPort, DatagramSession, dial_datagrams
 from tierlb.net.shortage import is_own
 from tierlb.wire.explain_datagram import nonce_in, with_choice
-from tierlb.wire.proxy_protocol import SESSION_UNKNOWN, VIA, encode_tlv, encode_v2
+from tierlb.wire.proxy_protocol import OVER_TLV, SESSION_UNKNOWN, VIA, encode_tlv, encode_v2
 
 HOSTS_TRIED: Final = 3
 """For one datagram, as many as for one TCP connection."""
@@ -66,6 +66,8 @@ class UdpPlacing(UdpContext):
     def introduce(self, port: DatagramPort, key: Any, data: bytes) -> None:
         header = introduction_of(data)
         parent = None if header is None else self.identity.parent(header)
+        if header is not None and parent is not None and OVER_TLV in header.tlvs:
+            return  # it is over here as well
         if header is None or header.source is None or parent is None:
             self.counters.rejected += 1
             is_note = header is not None and header.source is None  # an answer might be answered, without end
@@ -112,7 +114,7 @@ class UdpPlacing(UdpContext):
             if reason:
                 self.log.warning("session_dropped", reason=reason, tried=[host.name for host in client.tried])
             self.counters.errors += 1
-            self.over(client, answered=False)
+            self.lose(client, answered=False)
 
     def _place(self, client: UdpClient, datagrams: tuple[bytes, ...]) -> str | None:
         """Why no host took them; empty where this node lacked a resource, which was logged already."""

@@ -150,11 +150,14 @@ class UdpSession(PlacedSession):
             self._refused((data,) if kept is None else (kept, data))
 
     def _is_left(self) -> bool:
-        """Whether the client's next datagram goes to another host. A node that reports no more may serve still."""
+        """Whether the client's next datagram goes to another host. A node below that closes may have ended the session,
+        and one that reports no more may serve still."""
         host = self.ticket.host
-        return self.context.moves_from(host) or (
-            host.availability is Availability.SILENT and self._waits_for(SILENT_AFTER_S)
-        )
+        if self.context.moves_from(host):
+            return True
+        if host.closes:
+            return not self.bare
+        return host.availability is Availability.SILENT and self._waits_for(SILENT_AFTER_S)
 
     def _waits_for(self, seconds: float) -> bool:
         return self.asked > self.answered and self.context.reactor.now - self.waits_since >= seconds
@@ -179,7 +182,7 @@ class UdpSession(PlacedSession):
         if datagrams:
             self.context.place(self.client, datagrams)
         else:
-            self.context.over(self.client, answered=self.answered > NEVER_MOVED)
+            self.context.lose(self.client, answered=self.answered > NEVER_MOVED)
 
     def on_ready(self, mask: int) -> None:
         """A host that answers a lot is read on as long as there is something; of any other one datagram is read,
@@ -207,7 +210,7 @@ class UdpSession(PlacedSession):
             if self.owed:
                 self.owed -= 1
                 if not self.owed:
-                    self.finish()
+                    self._finish()
                     return
 
     def broken(self, error: OSError) -> None:
@@ -276,18 +279,18 @@ class UdpSession(PlacedSession):
             self.context.reactor.wheel.file(self)
 
     def end(self) -> None:
-        """It is over, whatever the client thinks."""
-        self.finish()
+        """It is over, whatever nodes above and below think."""
+        self._end_below()
+        self._release()
+        self.context.lose(self.client, answered=self.answered > NEVER_MOVED)
 
-    def finish(self) -> None:
-        """It is over."""
-        if self.context.ending:
-            self._end_below()
+    def _finish(self) -> None:
+        """It is over there too."""
         self._release()
         self.context.over(self.client, answered=self.answered > NEVER_MOVED)
 
     def _end_below(self) -> None:
-        """A node below would keep its session until it is idle."""
+        """A node below would keep its session for its own idle time."""
         if self.ticket.host.spec.child:
             with contextlib.suppress(OSError):
                 send(self.fd, encode_local(self.context.identity.credentials + encode_tlv(OVER_TLV, b"")))
@@ -316,21 +319,16 @@ class InnerSession(UdpSession):
 
     __slots__ = ()
 
-    def end(self) -> None:
-        """The parent, whose session goes on, is to put the header before what comes next."""
-        self.client.port.answer(SESSION_UNKNOWN, self.client.key)
-        self.finish()
-
     def ask(self, data: bytes) -> None:
         if data.startswith(SIGNATURE):
             header = introduction_of(data)
             if header is not None and self.context.identity.parent(header) is not None:
                 if OVER_TLV in header.tlvs:
                     self._end_below()
-                    self.finish()
+                    self._finish()
                     return
                 if header.source is not None and header.source != self.client.source:
-                    self.finish()  # the parent's socket belongs to another client by now
+                    self._finish()  # the parent's socket belongs to another client by now
                     self.context.introduce(self.client.port, self.client.key, data)
                     return
                 self.client.port.answer(SESSION_KNOWN, self.client.key)
