@@ -1,5 +1,6 @@
 """A small tree, a log that keeps events, and a data plane that binds nothing."""
 
+import math
 import random
 from collections.abc import AsyncIterator, Iterator
 
@@ -67,11 +68,13 @@ class DeclinedError(Exception):
 
 
 class FakePlane:
-    """Claims to have bound `addresses`; declines where `reason` is set; keeps what it is told."""
+    """Claims to have bound `addresses`; declines where `reason` is set; keeps what it is told. While it is `busy`,
+    requests come all the time."""
 
     def __init__(self, name="web-1"):
         self.name = name
         self.subtree_load = SubtreeLoad(capacity=100.0, in_flight=3, ready_leaves=1, leaves=1)
+        self.busy = False
         self.guidance = Guidance(0.5)
         self.reports = []
         self.lost = []
@@ -82,6 +85,7 @@ class FakePlane:
         self.applied = []
         self.draining = trio.Event()
         self.notice_s = 0.0
+        self.work = lambda: math.inf
 
     def apply(self, snapshot, had=()):
         if self.reason:
@@ -90,10 +94,16 @@ class FakePlane:
         self.had = had
         return self.addresses
 
+    def regularly(self, work):
+        self.work = work
+        return work
+
     def load(self):
         return NodeLoad(1, 2, 3, 4, 5, 6, 7, 0.5)
 
     def subtree(self):
+        if self.busy:
+            self.subtree_load = attrs.evolve(self.subtree_load, arrivals=self.subtree_load.arrivals + 1)
         return self.subtree_load
 
     def echo(self, parent):
@@ -105,7 +115,7 @@ class FakePlane:
     def metrics(self):
         return Exposed(self.name, "web", self.load(), self.subtree_load, Sketch())
 
-    def note_report(self, child, load, echo):
+    def note_report(self, child, load, echo, next_s):
         self.reports.append((child, load, echo))
 
     def note_lost(self, child):
@@ -128,7 +138,9 @@ class FakePlane:
 
     async def run(self, *, task_status=trio.TASK_STATUS_IGNORED):
         task_status.started()
-        await self.draining.wait()
+        while not self.draining.is_set():
+            with trio.move_on_after(min(0.05, self.work())):
+                await self.draining.wait()
 
 
 def tier(name, kind, target, **more):

@@ -1,5 +1,7 @@
 """Items in flight from the integral of their count."""
 
+import math
+
 import pytest
 
 from tierlb.balance.mean_in_flight import MEAN_OVER_S, MeanInFlight
@@ -19,7 +21,15 @@ def test_the_mean_follows_over_two_seconds_and_is_never_below_zero() -> None:
         mean.advance(tick * 0.05, 4.0 * tick * 0.05, 0)
     assert mean.value == pytest.approx(4.0, rel=0.01)
     mean.advance(10.0 + MEAN_OVER_S, 40.0, 3)
-    assert mean.value == 0.0
+    assert mean.value == pytest.approx(4.0 / math.e, rel=0.01)
+
+
+def test_one_long_step_is_as_good_as_many_short_ones() -> None:
+    one, many = MeanInFlight(0.0, 5.0), MeanInFlight(0.0, 5.0)
+    one.advance(3.0, 0.0, 0)
+    for tick in range(1, 61):
+        many.advance(tick * 0.05, 0.0, 0)
+    assert one.value == pytest.approx(many.value)
 
 
 def test_a_tick_in_which_no_time_passed_changes_nothing() -> None:

@@ -1,5 +1,7 @@
 """What the reports of one host show: its load, silence, its share of this node's traffic and its answers."""
 
+import math
+
 import attrs
 import pytest
 
@@ -27,6 +29,41 @@ def test_a_report_is_as_old_as_it_was_when_it_came_and_the_time_since() -> None:
     assert reports.age_s(NOW + 1) == 1.25
     reports.lose()
     assert reports.age_s(NOW + 2) == 2.25
+
+
+def at_rest() -> ReceivedReports:
+    """The host has reported, and will again in two seconds if nothing changes."""
+    reports = received()
+    reports.receive(NOW, LOAD, Echo(10), by_connection=False, next_s=2.0)
+    reports.check_silence(NOW + 0.05, 7)
+    return reports
+
+
+def test_a_host_at_rest_is_not_silent_before_its_report_is_late() -> None:
+    reports = at_rest()
+    assert reports.age_s(NOW + 1.9) == REPORT_INTERVAL_S
+    due = reports.check_silence(NOW + 1.9, 7)
+    assert due == pytest.approx(NOW + 2.0 - 1.1 * REPORT_INTERVAL_S + OLD_S)
+    reports.check_silence(due - 0.01, 7)
+    assert not reports.silent
+    assert reports.check_silence(due + 0.01, 7) == math.inf
+    assert reports.silent
+
+
+def test_a_host_at_rest_that_is_given_something_owes_a_report_at_once() -> None:
+    reports = at_rest()
+    due = reports.check_silence(NOW + 1.0, 8)
+    assert due == pytest.approx(NOW + 1.0 + OLD_S)
+    assert reports.age_s(NOW + 1.5) == pytest.approx(0.5)
+    assert reports.check_silence(NOW + 1.2, 9) == due, "from the first one on"
+    reports.receive(NOW + 1.3, LOAD, Echo(10), by_connection=False, next_s=0.25)
+    assert reports.age_s(NOW + 1.4) == pytest.approx(0.1)
+
+
+def test_a_host_that_reports_regularly_is_as_silent_as_ever_whatever_it_is_given() -> None:
+    reports = received(LOAD)
+    for given in range(5):
+        assert reports.check_silence(NOW + 0.1 * given, given) == NOW + OLD_S
 
 
 def test_a_host_that_is_lost_has_nothing_in_flight() -> None:

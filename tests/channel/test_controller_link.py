@@ -42,7 +42,10 @@ async def test_an_agent_serves_no_snapshots(uplink, net, autojump_clock):
     assert await end.hear(Ack | Refuse) == Refuse(3, "an agent serves no configuration")
 
 
-async def test_a_lost_controller_is_joined_again_while_reports_to_parents_go_on(uplink, net, log, autojump_clock):
+async def test_a_lost_controller_is_joined_again_while_reports_to_parents_go_on(
+    uplink, net, log, plane, autojump_clock
+):
+    plane.busy = True
     net.listen(EDGE.url)
     end = await placed(net, (EDGE,))
     edge, _ = await net.accept(EDGE.url)

@@ -165,7 +165,7 @@ async def test_after_an_error_all_parents_are_joined_again(make_parent, plane, l
 
     monkeypatch.setattr(parents_module, "is_named", fail)
     parents.report_to((first.entry, second.entry))
-    await until(lambda: first.plane.lost)
+    await until(lambda: parents.errors.counts)
     first.plane.reports.clear()
     await until(lambda: first.plane.reports and second.plane.reports)
     assert parents.errors.counts == {"parents": 1}

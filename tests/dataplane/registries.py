@@ -1,5 +1,6 @@
 """A registry on a reactor that only the test drives, in time that only the test passes."""
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -22,7 +23,7 @@ from tierlb.telemetry.tally import Tally
 class Harness:
     """`changes` is the events of its endpoints, `crashes` what went wrong on a deadline."""
 
-    def __init__(self, before_tick: Callable[[float], object] = lambda now: None) -> None:
+    def __init__(self, before_tick: Callable[[float], float] = lambda now: math.inf) -> None:
         self.changes: list[tuple[str, str]] = []
         self.crashes: list[BaseException] = []
         self.reactor = Reactor(self.crashes.append)

@@ -31,7 +31,7 @@ from tierlb.dataplane.l7 import (
 )
 from tierlb.model.build import BUILD
 from tierlb.model.topology import Timeouts
-from tierlb.net import reactor, stream, wheel
+from tierlb.net import stream, wheel
 
 replaces_methods = pytest.mark.skipif(
     BUILD == "compiled", reason="NOT TESTED: compiled code calls methods directly, so none can be replaced"
@@ -45,8 +45,7 @@ TICK_S = 0.02
 @pytest.fixture(autouse=True)
 def short_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that several hundred of these tests take a minute."""
-    for module in (reactor, wheel):
-        monkeypatch.setattr(module, "WHEEL_TICK_S", TICK_S)
+    monkeypatch.setattr(wheel, "WHEEL_TICK_S", TICK_S)
     monkeypatch.setattr(kept_stream, "CLIENT_LINGER_S", 0.1)
     monkeypatch.setattr(introduction, "HEADER_S", 0.2)
 

@@ -18,6 +18,7 @@ from tierlb.model.load import Echo, Guidance, SubtreeLoad
 from tierlb.model.snapshot import Destination, FoundEndpoint, Listener, PoolSettings, Rule, Send, Snapshot
 from tierlb.model.topology import DRAIN_S, Admin, HealthCheck, Limits, Match, Policy, Respond
 from tierlb.net import names
+from tierlb.net.beat import BEAT_S
 from tierlb.telemetry.sketch import decode_sketch
 from tierlb.wire.agent_check import AGENT_NOTICE_S
 
@@ -211,10 +212,10 @@ async def test_a_look_for_what_is_due_that_fails_is_followed_by_others(
 ) -> None:
     works, failures = Runtime.tick, [ValueError(), ValueError()]
 
-    def look(self: Runtime, now: float, *, ends: bool) -> None:
+    def look(self: Runtime, now: float, *, ends: bool) -> float:
         if failures:
             raise failures.pop()
-        works(self, now, ends=ends)
+        return works(self, now, ends=ends)
 
     monkeypatch.setattr(Runtime, "tick", look)
     endpoint = await lab.endpoint()
@@ -224,6 +225,8 @@ async def test_a_look_for_what_is_due_that_fails_is_followed_by_others(
     await endpoint.accepts()
     lab.plane.apply(l7(endpoint, revision=2, admin=Admin.DRAIN))
     clock.now += DRAIN_S
+    await lab.until(lambda: lab.plane.errors.counts == {"room": 2})
+    clock.now += BEAT_S
     assert (await client.hears_message()).status == 503
     assert lab.plane.errors.counts == {"room": 2}
     lab.log.events.clear()  # or the error would be a surprise

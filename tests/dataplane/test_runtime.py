@@ -13,6 +13,7 @@ from tierlb.dataplane.runtime import Runtime, Serving
 from tierlb.model.load import Echo, Guidance, SubtreeLoad
 from tierlb.model.snapshot import Rule, Snapshot
 from tierlb.model.topology import Match, Respond
+from tierlb.net.wheel import NEVER
 from tierlb.telemetry.internal_errors import InternalErrors
 
 HELLO = (Rule(Match(), Respond(200, "hello\n")),)
@@ -20,12 +21,12 @@ HELLO = (Rule(Match(), Respond(200, "hello\n")),)
 
 def test_without_a_snapshot_nothing_is_served_and_reports_change_nothing() -> None:
     serving = Serving("web-1", InternalErrors(Log()))
-    serving.note_report("a", SubtreeLoad(arrivals=5), Echo())
+    serving.note_report("a", SubtreeLoad(arrivals=5), Echo(), 0.25)
     serving.note_lost("a")
     serving.note_guidance("edge-1", Guidance(1.0))
     serving.explain("nonce", 1e9)
     serving.drain()
-    serving.tick(0.0, ends=False)
+    assert serving.tick(0.0, ends=False) == NEVER
     serving.cut()
     serving.close()
     load = serving.load(0)

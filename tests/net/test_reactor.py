@@ -11,8 +11,9 @@ import trio.lowlevel
 import trio.testing
 
 from tierlb.net import reactor
-from tierlb.net.reactor import LINGER_S, POLL_S, READ, STINT_S, WRITE, Reactor
-from tierlb.net.wheel import NEVER, Timed
+from tierlb.net.beat import BEAT_S, LONGEST_PAUSE_S
+from tierlb.net.reactor import POLL_S, READ, STINT_S, WRITE, Reactor
+from tierlb.net.wheel import NEVER, WHEEL_TICK_S, Timed
 
 DEADLINE_S = 30.0
 TRIES = 20
@@ -221,99 +222,197 @@ async def test_it_wakes_for_events_and_keeps_time(bench: Bench) -> None:
     assert [str(error) for error in bench.crashes] == ["late"]
 
 
-class Clock:
-    """Moves only when a test says so."""
+class ClockedBench(Bench):
+    """Its clock goes on only when a test says so. Polls take the times of `lasting_s`, one after the other; all but the
+    last find something."""
 
     def __init__(self) -> None:
         self.now = 1000.0
+        super().__init__(lambda: self.now)
 
-    def monotonic(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def timed(clock: Clock) -> Iterator[Bench]:
-    bench = Bench(clock.monotonic)
-    yield bench
-    bench.close()
-
-
-def test_a_stint_ends_while_there_is_still_work(timed: Bench, clock: Clock) -> None:
-    near, far = timed.pair()
-    far.send(b"never read")
-    calls: list[int] = []
-
-    def handler(mask: int) -> None:
-        calls.append(mask)
-        clock.now += 0.3 * STINT_S
-
-    timed.reactor.add(near.fileno(), READ, handler)
-    assert timed.reactor.stint()
-    assert len(calls) == timed.reactor.events == 4, "the one in which its time is up is the last"
+    def poll_in_steps(self, monkeypatch: pytest.MonkeyPatch, lasting_s: list[float]) -> None:
+        monkeypatch.setattr(self.reactor, "_epoll", ScriptedPolls(self, lasting_s))
 
 
 class ScriptedPolls:
-    """An epoll set of which it is known how long each poll takes; all but the last find something."""
+    """An epoll set of which it is known how long each poll takes."""
 
-    def __init__(self, clock: Clock, lasting_s: list[float]) -> None:
-        self.clock = clock
+    def __init__(self, bench: ClockedBench, lasting_s: list[float]) -> None:
+        self.bench = bench
         self.lasting_s = lasting_s
+        self.waits_s: list[float] = []
 
     def poll(self, timeout_s: float, most: int) -> list[tuple[int, int]]:
-        self.clock.now += self.lasting_s.pop(0)
-        return [(-1, READ)] if self.lasting_s else []
+        self.waits_s.append(timeout_s)
+        self.bench.now += self.lasting_s.pop(0)
+        return [(999, READ)] if self.lasting_s else []
 
     def close(self) -> None:
         pass
 
 
+@pytest.fixture
+def clocked() -> Iterator[ClockedBench]:
+    bench = ClockedBench()
+    yield bench
+    bench.close()
+
+
+def test_a_stint_ends_while_there_is_still_work(clocked: ClockedBench) -> None:
+    near, far = clocked.pair()
+    far.send(b"never read")
+    calls: list[int] = []
+
+    def handler(mask: int) -> None:
+        calls.append(mask)
+        clocked.now += 0.3 * STINT_S
+
+    clocked.reactor.add(near.fileno(), READ, handler)
+    assert clocked.reactor.stint()
+    assert len(calls) == clocked.reactor.events == 4, "the one in which its time is up is the last"
+
+
+def test_a_stint_that_is_ended_ends_with_its_batch(bench: Bench) -> None:
+    near, far = bench.pair()
+    far.send(b"never read")
+    calls: list[int] = []
+
+    def handler(mask: int) -> None:
+        calls.append(mask)
+        bench.reactor.end_stint()
+
+    bench.reactor.add(near.fileno(), READ, handler)
+    assert bench.reactor.stint(60.0)
+    assert len(calls) == 1
+
+
 POLLS = [
-    # how long each poll takes after the first, which never waits -> how much of that was waiting
-    ([], 0),
-    ([POLL_S / 2], 0),  # the system call itself is work
-    ([POLL_S], 0),
-    ([POLL_S, POLL_S / 2, POLL_S], 0),  # and however many there are do not add up
-    ([POLL_S + 2e-6], 2e-6),
-    ([0.0005, LINGER_S], 0.0005 + LINGER_S - 2 * POLL_S),
+    # how long each poll takes -> how much of that was waiting
+    ([0.0], 0),
+    ([POLL_S / 2, 1.0], 1.0 - POLL_S),  # the system call itself is work
+    ([POLL_S, 1.0], 1.0 - POLL_S),
+    ([POLL_S, POLL_S / 2, POLL_S, 1.0], 1.0 - POLL_S),  # and however many there are do not add up
+    ([POLL_S + 2e-6, 1.0], 2e-6 + 1.0 - POLL_S),
 ]
 
 
 @pytest.mark.parametrize(("polls", "waited_s"), POLLS)
 def test_a_poll_is_waiting_beyond_what_it_costs(
-    timed: Bench, clock: Clock, monkeypatch: pytest.MonkeyPatch, polls: list[float], waited_s: float
+    clocked: ClockedBench, monkeypatch: pytest.MonkeyPatch, polls: list[float], waited_s: float
 ) -> None:
-    monkeypatch.setattr(timed.reactor, "_epoll", ScriptedPolls(clock, [POLL_S / 2, *polls]))
-    assert not timed.reactor.stint()
-    assert timed.reactor.waited_s() == pytest.approx(waited_s, abs=1e-9)
+    clocked.poll_in_steps(monkeypatch, polls)
+    clocked.reactor.stint(sum(polls))
+    assert clocked.reactor.waited_s() == pytest.approx(waited_s, abs=1e-9)
 
 
-async def test_sleep_is_waiting_even_before_it_ends_and_work_is_not(clock: Clock) -> None:
-    bench = Bench(clock.monotonic)
-    near, far = bench.pair()
-    served = trio.Event()
+def test_work_is_not_waiting_and_what_others_do_meanwhile_is(clocked: ClockedBench) -> None:
+    near, far = clocked.pair()
 
     def handler(mask: int) -> None:
         near.recv(1)
-        clock.now += 5
-        served.set()
+        clocked.now += 5
 
-    bench.reactor.add(near.fileno(), READ, handler)
-    with trio.fail_after(DEADLINE_S):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(bench.reactor.run)
-            await trio.testing.wait_all_tasks_blocked()
-            clock.now += 10
-            assert bench.reactor.waited_s() == 10
-            far.send(b"x")
-            await served.wait()
-            assert bench.reactor.waited_s() == 10
-            nursery.cancel_scope.cancel()
-    bench.close()
+    clocked.reactor.add(near.fileno(), READ, handler)
+    far.send(b"x")
+    clocked.reactor.stint(1.0)
+    assert clocked.reactor.waited_s() == 0
+    clocked.now += 10
+    assert clocked.reactor.waited_s() == 10
+    clocked.reactor.stint()
+    assert clocked.reactor.waited_s() == 10
+
+
+# What time brings.
+
+
+def rest(clocked: ClockedBench) -> None:
+    """Until regular work is as seldom as it becomes."""
+    for _ in range(8):
+        clocked.now += LONGEST_PAUSE_S
+        clocked.reactor.stint()
+
+
+def test_a_poll_waits_no_longer_than_until_the_next_deadline(
+    clocked: ClockedBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rest(clocked)
+    owner = Fragile(clocked, clocked.pair()[0], twice=False)
+    owner.deadline = clocked.now + 0.3
+    clocked.reactor.wheel.file(owner)
+    polls = ScriptedPolls(clocked, [0.5, BEAT_S, 60.0])
+    monkeypatch.setattr(clocked.reactor, "_epoll", polls)
+    clocked.reactor.stint(60.0)
+    assert polls.waits_s == pytest.approx([0.5, BEAT_S, BEAT_S])
+    assert [str(error) for error in clocked.crashes] == ["late"]
+    assert owner.filed == NEVER
+
+
+def test_regular_work_is_done_before_the_events_that_end_a_rest(clocked: ClockedBench) -> None:
+    done: list[str] = []
+    near, far = clocked.pair()
+
+    def work(now: float) -> float:
+        done.append(f"work at {now - 1000:g}")
+        return NEVER
+
+    def handler(mask: int) -> None:
+        near.recv(1)
+        done.append("event")
+
+    clocked.reactor.add(near.fileno(), READ, handler)
+    clocked.reactor.beat.begin(work)
+    clocked.reactor.stint()
+    clocked.now += 0.2
+    clocked.reactor.stint()
+    clocked.now += 0.1
+    far.send(b"x")
+    clocked.reactor.stint()
+    assert done == ["work at 0", "work at 0.2", "work at 0.3", "event"]
+    clocked.now += 0.049
+    far.send(b"x")
+    clocked.reactor.stint()
+    assert done[4:] == ["event"], "it is not done more often than every BEAT_S"
+    clocked.now += 0.002
+    clocked.reactor.stint()
+    assert done[5:] == ["work at 0.351"], "but so soon after something has happened"
+
+
+def test_a_deadline_that_fires_is_followed_by_regular_work(clocked: ClockedBench) -> None:
+    times: list[float] = []
+
+    def work(now: float) -> float:
+        times.append(now)
+        return NEVER
+
+    clocked.reactor.beat.begin(work)
+    rest(clocked)
+    owner = Fragile(clocked, clocked.pair()[0], twice=False)
+    owner.deadline = clocked.now + 0.1
+    clocked.reactor.wheel.file(owner)
+    before = len(times)
+    clocked.now += WHEEL_TICK_S
+    clocked.reactor.stint()
+    assert len(clocked.crashes) == 1
+    assert times[before:] == [clocked.now]
+
+
+def test_an_event_of_a_nested_set_is_no_work(clocked: ClockedBench) -> None:
+    """Regular work is not done sooner for it, and a stint does not take it for something that happened here."""
+    times: list[float] = []
+
+    def work(now: float) -> float:
+        times.append(now)
+        return NEVER
+
+    clocked.reactor.beat.begin(work)
+    rest(clocked)
+    before = len(times)
+    near, far = clocked.pair()
+    clocked.reactor.nest(near.fileno(), lambda mask: clocked.reactor.end_stint())
+    far.send(b"x")
+    clocked.now += 0.1
+    assert not clocked.reactor.stint(60.0)
+    assert len(times) == before
 
 
 async def test_a_loop_that_waits_is_idle(bench: Bench) -> None:
@@ -348,10 +447,10 @@ def burn(seconds: float) -> None:
         pass
 
 
-def test_a_look_at_the_clock_is_the_time_for_all_that_follows(timed: Bench, clock: Clock) -> None:
-    clock.now = timed.reactor.now + 7
-    assert timed.reactor.look() == clock.now
-    assert timed.reactor.now == clock.now
+def test_a_look_at_the_clock_is_the_time_for_all_that_follows(clocked: ClockedBench) -> None:
+    clocked.now += 7
+    assert clocked.reactor.look() == clocked.now
+    assert clocked.reactor.now == clocked.now
 
 
 class Gathering:

@@ -145,6 +145,7 @@ async def tree(parent, make_plane, declined, log, nursery):
     for name, fake in planes.items():
         identity = identity_of(parent.controller.admission, name, parent.url, pid=os.getpid())
         nodes[name] = node_of(identity, fake, declined, log)
+        await nursery.start(fake.run)
         await nursery.start(nodes[name].run)
     await until(parent.controller, lambda: len(planes["edge-1"].reports) > 4)
     return planes, nodes
@@ -164,6 +165,7 @@ async def test_reports_and_guidance_go_on_without_the_controller(parent, tree):
     parent.scope.cancel()
     records = parent.controller.registry.records
     await until(parent.controller, lambda: all(record.link is None for record in records.values()))
+    planes["web-1"].busy = True
     planes["edge-1"].reports.clear()
     planes["web-1"].heeded.clear()
     await until(parent.controller, lambda: len(planes["edge-1"].reports) > 8 and planes["web-1"].heeded)

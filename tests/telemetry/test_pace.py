@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tierlb.model.load import SubtreeLoad
-from tierlb.telemetry.pace import Pace, is_news
+from tierlb.telemetry.pace import LEAST_GAP_S, REPORT_JITTER, Pace, is_alike, is_news
 
 CALM = SubtreeLoad(capacity=100, ready_leaves=4, leaves=4)
 
@@ -83,6 +83,67 @@ def test_capacity_that_creeps_is_compared_with_what_was_told() -> None:
         False,
         True,
     ]
+
+
+def intervals(pace: Pace, loads: list[SubtreeLoad], now: float = 10.0) -> list[float]:
+    """From each report to the next one, of loads that do not change between reports."""
+    found = []
+    for load in loads:
+        found.append(pace.wait_s(now, load))
+        now += found[-1]
+        pace.sent(now, load)
+    return found
+
+
+def test_reports_of_the_same_are_ever_more_seldom() -> None:
+    found = intervals(at_rest(), [CALM] * 8)
+    for interval_s, expected_s in zip(found, [0.25, 0.5, 1.0, 2.0, 2.0, 2.0, 2.0, 2.0], strict=True):
+        assert interval_s == pytest.approx(expected_s, rel=REPORT_JITTER + 1e-6)
+
+
+def test_the_promise_is_kept() -> None:
+    pace = at_rest()
+    for now in range(11, 60, 3):
+        pace.sent(now, CALM)
+        assert pace.wait_s(now, CALM) == pytest.approx(pace.next_s)
+
+
+@pytest.mark.parametrize(
+    "change", [{"arrivals": 1}, {"in_flight": 1}, {"utilisation": 0.5}, {"capacity": 103.0}, {"kinds": ((1, 2, 3.0),)}]
+)
+def test_whatever_changes_at_rest_is_reported_at_once_and_ends_the_stretch(change: dict[str, object]) -> None:
+    pace = at_rest()
+    intervals(pace, [CALM] * 8)
+    changed = attrs.evolve(CALM, **change)
+    assert not is_news(CALM, changed)
+    now = 10.0 + 40.0
+    pace.sent(now, CALM)
+    assert pace.wait_s(now, CALM) > 1.0
+    assert pace.wait_s(now, changed) == pytest.approx(LEAST_GAP_S)
+    pace.sent(now, changed)
+    assert pace.wait_s(now, attrs.evolve(changed, arrivals=7)) <= 0.275
+
+
+def test_noise_and_age_are_no_change() -> None:
+    rest = attrs.evolve(CALM, utilisation=0.003, age_s=0.1, capacity_age_s=5.0)
+    later = attrs.evolve(CALM, utilisation=0.02, age_s=2.0, capacity_age_s=7.0, capacity=101.0)
+    assert is_alike(rest, later)
+
+
+def test_small_changes_add_up_to_one() -> None:
+    """What is compared is what was reported last, so that a capacity which creeps is reported."""
+    pace = at_rest()
+    intervals(pace, [CALM] * 8)
+    now = 50.0
+    pace.sent(now, CALM)
+    assert [pace.wait_s(now, attrs.evolve(CALM, capacity=100 + step)) > 1 for step in (1, 2, 3)] == [True, True, False]
+
+
+def test_nothing_is_stretched_where_it_may_not_be() -> None:
+    pace = at_rest()
+    for now in range(11, 30):
+        pace.sent(now, CALM, may_stretch=False)
+        assert pace.next_s <= 0.275
 
 
 @given(st.lists(st.tuples(st.floats(0.001, 0.1), st.floats(0, 1000)), max_size=80), st.integers())

@@ -1,9 +1,10 @@
 """Windows against a list of everything that was ever sampled."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tierlb.telemetry.window import SAMPLES, Window
+from tierlb.telemetry.window import APART_S, SAMPLES, Window
 
 STEPS = st.lists(st.tuples(st.integers(1, 40), st.integers(0, 50)), min_size=1, max_size=80)
 """Pauses in 128ths of a second (exact in binary) and growth."""
@@ -27,12 +28,22 @@ def test_several_figures_come_from_the_same_window() -> None:
     assert window.growth() == (1.0, (5, 0.5))
 
 
-def test_after_a_pause_the_window_is_as_long_as_the_pause() -> None:
+def test_growth_within_a_rest_is_even() -> None:
     window = Window(1.0)
     window.sample(0.0, 0)
     window.sample(0.5, 5)
     window.sample(30.5, 95)
-    assert window.growth() == (30.0, (90,))
+    assert window.growth() == (1.0, (3.0,))
+
+
+def test_what_came_before_a_rest_does_not_count_after_it_nor_does_the_rest() -> None:
+    window = Window(1.0)
+    for tick in range(30):
+        window.sample(tick / 20, 10.0 * tick)
+    window.sample(31.45, 290.0)
+    for tick in range(1, 11):
+        window.sample(31.45 + tick / 20, 290.0 + 10 * tick)
+    assert window.growth() == (1.0, (100.0,)), "half a second with 200 per second and half of a rest"
 
 
 @given(STEPS)
@@ -47,9 +58,14 @@ def test_the_window_is_at_least_as_long_as_asked_and_begins_as_late_as_it_can(st
     old_enough = [entry for entry in history if now - entry[0] >= 1.0]
     if not old_enough:
         assert window.growth() is None
-    else:
-        seconds, (grown,) = window.growth() or (0.0, (0.0,))
-        assert (seconds, grown) == (now - old_enough[-1][0], figure - old_enough[-1][1])
+        return
+    seconds, (grown,) = window.growth() or (0.0, (0.0,))
+    begun, before = old_enough[-1]
+    later, after = history[len(old_enough)]
+    if later - begun > APART_S:
+        before += (after - before) * (now - 1.0 - begun) / (later - begun)
+        begun = now - 1.0
+    assert (seconds, grown) == (now - begun, pytest.approx(figure - before))
 
 
 @given(STEPS)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tierlb.model.address import Address
-from tierlb.model.load import Echo, Guidance, HostLoad, NodeLoad, NodeRow, SubtreeLoad
+from tierlb.model.load import REPORT_INTERVAL_S, Echo, Guidance, HostLoad, NodeLoad, NodeRow, SubtreeLoad
 from tierlb.model.snapshot import Destination, HostSpec, Listener, PoolSettings, Rule, Send, Snapshot
 from tierlb.model.topology import HealthCheck, Kind, Match, Policy, Redirect, Respond
 from tierlb.wire.frame_fields import MAX_COUNT, MAX_NUMBER, MAX_ROWS
@@ -138,21 +138,22 @@ def test_unknown_keys_in_a_snapshot_and_a_row_are_ignored():
 @pytest.mark.parametrize(
     ("left", "expected"),
     [
-        (0, Report(SUBTREE, ECHO)),
-        (1, Report(attrs.evolve(SUBTREE, kinds=()), ECHO)),
-        (2, Report(attrs.evolve(SUBTREE, kinds=(), overdue=0.0), ECHO)),
-        (3, Report(EARLIER, ECHO)),
-        (4, Report(EARLIEST, ECHO)),
-        (5, Report(EARLIEST, attrs.evolve(ECHO, parked=0))),
-        (6, Report(attrs.evolve(EARLIEST, parked=0), attrs.evolve(ECHO, parked=0))),
+        (0, Report(SUBTREE, ECHO, next_s=1.5)),
+        (1, Report(SUBTREE, ECHO, next_s=REPORT_INTERVAL_S)),
+        (2, Report(attrs.evolve(SUBTREE, kinds=()), ECHO)),
+        (3, Report(attrs.evolve(SUBTREE, kinds=(), overdue=0.0), ECHO)),
+        (4, Report(EARLIER, ECHO)),
+        (5, Report(EARLIEST, ECHO)),
+        (6, Report(EARLIEST, attrs.evolve(ECHO, parked=0))),
         (7, Report(attrs.evolve(EARLIEST, parked=0), attrs.evolve(ECHO, parked=0))),
+        (8, Report(attrs.evolve(EARLIEST, parked=0), attrs.evolve(ECHO, parked=0))),
     ],
 )
 def test_a_report_of_an_earlier_version_says_nothing_of_what_came_later(left, expected):
     assert decode_frame(msgpack.packb(REPORT[: len(REPORT) - left])) == expected
 
 
-@pytest.mark.parametrize(("at", "name"), [(-6, "subtree.parked"), (-5, "echo.parked")])
+@pytest.mark.parametrize(("at", "name"), [(-7, "subtree.parked"), (-6, "echo.parked")])
 @pytest.mark.parametrize("lie", [float("nan"), -1, 0.5, 2**63, "5", None, True])
 def test_a_lie_about_what_is_parked_is_refused(at, name, lie):
     frame = list(REPORT)
@@ -161,12 +162,14 @@ def test_a_lie_about_what_is_parked_is_refused(at, name, lie):
         decode_frame(msgpack.packb(frame))
 
 
-@pytest.mark.parametrize(("at", "name"), [(-4, "capacity_age_s"), (-3, "slots"), (-2, "overdue")])
+@pytest.mark.parametrize(
+    ("at", "name"), [(-5, "subtree.capacity_age_s"), (-4, "subtree.slots"), (-3, "subtree.overdue"), (-1, "next_s")]
+)
 @pytest.mark.parametrize("lie", [float("nan"), float("inf"), -1, 1e13, "5", None, True])
 def test_a_lie_about_what_came_later_is_refused(at, name, lie):
     frame = list(REPORT)
     frame[at] = lie
-    with pytest.raises(ProtocolError, match=f"report: field 'subtree.{name}' is not"):
+    with pytest.raises(ProtocolError, match=f"report: field '{name}' is not"):
         decode_frame(msgpack.packb(frame))
 
 
@@ -186,11 +189,12 @@ LIES = [
 @pytest.mark.parametrize("lie", LIES)
 def test_a_lie_about_kinds_is_refused(lie):
     with pytest.raises(ProtocolError, match=r"report: field 'subtree\.kinds'"):
-        decode_frame(msgpack.packb([*REPORT[:-1], lie]))
+        decode_frame(msgpack.packb([*REPORT[:-2], lie, 0.25]))
 
 
 def test_what_a_later_version_says_of_a_kind_is_ignored():
-    assert decode_frame(msgpack.packb([*REPORT[:-1], [[4, 2, 3.0, "more"]]])).subtree.kinds == ((4, 2, 3.0),)
+    frame = [*REPORT[:-2], [[4, 2, 3.0, "more"]], 0.25]
+    assert decode_frame(msgpack.packb(frame)).subtree.kinds == ((4, 2, 3.0),)
 
 
 def test_what_stands_behind_the_rows_is_cut_to_its_bounds():
@@ -207,7 +211,7 @@ def test_a_report_has_about_a_hundred_bytes_and_no_names_in_it():
     assert b"capacity" not in data
 
 
-REPORT = msgpack.unpackb(encode_frame(Report(SUBTREE, ECHO)))
+REPORT = msgpack.unpackb(encode_frame(Report(SUBTREE, ECHO, next_s=1.5)))
 PARTS = (("subtree", attrs.fields(SubtreeLoad)[:16]), ("echo", attrs.fields(Echo)[:3]))
 NAMES = [f"{part}.{field.name}" for part, fields in PARTS for field in fields]
 

@@ -63,6 +63,8 @@ REMIND_EVERY_S = 4.0
 """Guidance that the child has already is repeated only this often, because each message wakes an idle child."""
 LITTLE = 0.05
 """Changes below this part make no difference to a child."""
+LITTLE_USE = 0.01
+"""Nor do smaller changes of the target: the use of an idle node varies by that much."""
 
 
 @attrs.frozen
@@ -178,11 +180,13 @@ def _is_news(before: Guidance, after: Guidance) -> bool:
 def _differs(before: Guidance, after: Guidance) -> bool:
     """Whether a child might do something else."""
     pairs = (
-        (before.target, after.target),
-        (before.response_s, after.response_s),
-        (before.give_per_s, after.give_per_s),
+        (before.target, after.target, LITTLE_USE),
+        (before.response_s, after.response_s, 0.0),
+        (before.give_per_s, after.give_per_s, 0.0),
     )
-    return before.margin != after.margin or any(abs(old - new) > LITTLE * max(old, new) for old, new in pairs)
+    return before.margin != after.margin or any(
+        abs(old - new) > max(least, LITTLE * max(old, new)) for old, new, least in pairs
+    )
 
 
 def _weighted_mean(pairs: Sequence[tuple[float, float]]) -> float:

@@ -60,7 +60,7 @@ class Interference:
         count = sum(row.count for row in rows)
         if len(rows) > 1 and count:
             self._add(rows, count)
-        self._weight -= self._weight * dt_s * (1 / FADES_S + unheard / UNHEARD_S)
+        self._weight *= math.exp(-dt_s * (1 / FADES_S + unheard / UNHEARD_S))
         change = GAIN_PER_S * dt_s * self._slope() / max(LEAST_MEAN, self._mean)
         self._weight = min(MOST_INTERFERENCE, max(0.0, self._weight + change))
 

@@ -83,9 +83,9 @@ class LoadEstimate:
         default=attrs.Factory(lambda self: MeanInFlight(self.joined), takes_self=True)
     )
 
-    def receive(self, now: float, load: SubtreeLoad, echo: Echo) -> None:
-        """A report came."""
-        self.received.receive(now, load, echo, by_connection=self.traits.by_connection)
+    def receive(self, now: float, load: SubtreeLoad, echo: Echo, next_s: float = REPORT_INTERVAL_S) -> None:
+        """A report came, and says when the next one is due."""
+        self.received.receive(now, load, echo, by_connection=self.traits.by_connection, next_s=next_s)
         if load.slots and self.traits.endpoint and not self.traits.by_connection:
             self.slots.declare(load.slots)
 
@@ -150,6 +150,11 @@ class LoadEstimate:
         if found is not None:
             slowness.believe(max(found, usual_slowness), LOT)
             self.joined = self.in_flight.at - PROVEN_S
+
+    @property
+    def is_probed_for_return(self) -> bool:
+        """Whether it is a slow child whose rests and probes (balance/returning.py) take their course."""
+        return self.traits.by_connection and self.speed.known and self.speed.is_slow
 
     def as_child(self, connections: int) -> GuidedChild | None:
         """What guidance compares; None while no report arrives. `connections`: those of this node at the host."""
@@ -267,7 +272,7 @@ class LoadEstimate:
         load = received.latest
         if load is None or not received.connected:
             return predicted_cost(0.0, 0, share, penalty, capacity, items, ahead, part)
-        age_s = now - received.received_at + load.age_s
+        age_s = received.elapsed_s(now) + load.age_s
         tau = connection_tau_s(load.connection_s) if self.traits.by_connection else tau_s(load.response_s)
         others = max(0, load.queued - received.echo.queued)
         counted = min(received.echo.connections, own) if self.traits.by_connection else 0

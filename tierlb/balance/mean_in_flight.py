@@ -4,6 +4,8 @@ Both follow exactly from the integral of the count over time (balance/counted_ho
 slots and are left out.
 """
 
+import math
+
 import attrs
 
 MEAN_OVER_S = 2.0
@@ -23,6 +25,6 @@ class MeanInFlight:
         far; `parked`: how many items are parked now."""
         dt_s = now - self.at
         in_flight = (area_s - self._area_s) / dt_s - parked if dt_s > 0 else 0.0
-        self.value += (max(0.0, in_flight) - self.value) * min(1.0, dt_s / MEAN_OVER_S)
+        self.value += (max(0.0, in_flight) - self.value) * -math.expm1(-dt_s / MEAN_OVER_S)
         self.at, self._area_s = now, area_s
         return dt_s, in_flight

@@ -1,5 +1,7 @@
 """The items of a pool as a whole: how long they usually take, and the standard item that measures capacities."""
 
+import math
+
 import attrs
 
 from tierlb.balance.interference import Interference
@@ -57,4 +59,4 @@ class Work(MeanWork):
     def follow(self, dt_s: float) -> None:
         """`dt_s` have passed."""
         if self._counted >= FIRST_ANSWERS:
-            self._standard_s += (self.usual_s - self._standard_s) * min(1.0, dt_s / STANDARD_OVER_S)
+            self._standard_s += (self.usual_s - self._standard_s) * -math.expm1(-dt_s / STANDARD_OVER_S)

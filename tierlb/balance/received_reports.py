@@ -1,18 +1,21 @@
 """What one host reports of itself, and whether it still reports.
 
-Child nodes and agents send reports over a control connection (telemetry/aggregate.py makes them). A host whose
-connection is open but that has sent nothing for ten intervals is silent (balance/staleness.py). When the connection is
+Child nodes and agents send reports over a control connection (telemetry/aggregate.py makes them), and each says when
+the next one is due. A host whose connection is open but whose report is ten intervals late is silent
+(balance/staleness.py). When the connection is
 lost the last report stays: its ready leaves and this node's share are still used, but not its capacity or its queue.
 
 An l4 node sees connections, not requests. What the requests of its children take it learns from the counts in their
 reports (balance/kind_counts.py).
 """
 
+import math
+
 import attrs
 
 from tierlb.balance.cost import ParentShare
 from tierlb.balance.kind_counts import REST, KindGrowth
-from tierlb.balance.staleness import is_old
+from tierlb.balance.staleness import NOT_OWED, OLD_INTERVALS, counted_age_s, is_old, spare_s
 from tierlb.model.load import REPORT_INTERVAL_S, Echo, KindTimes, SubtreeLoad
 
 ITEMS_PER_CONNECTION_GAIN = 0.25
@@ -33,19 +36,29 @@ class ReceivedReports:
     echo: Echo = Echo()
     """The part of `latest` that came from this node."""
     received_at: float = 0.0
+    spare_s: float = 0.0
+    """For so long after the first interval the last report counts as fresh, unless this node gives the host an item."""
     connected: bool = False
     silent: bool = False
     items_per_connection: float = 1.0
     answers: list[KindTimes] = attrs.field(factory=list)
     """Answers reported since the last tick, where this node gives the host connections."""
     _growth: KindGrowth = attrs.field(factory=KindGrowth)
+    _given: int | None = None
+    """Items that this node had given the host when it first looked after the last report."""
+    _owed_since: float = NOT_OWED
+    """When it first found that it had given more, which the host reports at once."""
 
-    def receive(self, now: float, load: SubtreeLoad, echo: Echo, *, by_connection: bool) -> None:
-        """A report came. `by_connection`: this node gives the host connections while the host counts requests."""
+    def receive(
+        self, now: float, load: SubtreeLoad, echo: Echo, *, by_connection: bool, next_s: float = REPORT_INTERVAL_S
+    ) -> None:
+        """A report came; the next one is due after `next_s`. `by_connection`: this node gives the host connections
+        while the host counts requests."""
         self.share.update(load.arrivals, echo.arrivals)
         if by_connection:
             self._count_items(load)
         self.latest, self.echo, self.received_at, self.connected, self.silent = load, echo, now, True, False
+        self.spare_s, self._given, self._owed_since = spare_s(next_s), None, NOT_OWED
 
     def _count_items(self, load: SubtreeLoad) -> None:
         """A child that reports no kinds has all its answers counted as one kind."""
@@ -65,11 +78,23 @@ class ReceivedReports:
         answers, self.answers = self.answers, []
         return answers
 
-    def check_silence(self, now: float) -> None:
-        """Mark the host as silent if its connection is open and no report has come for too long. A host that loses its
-        connection after that stays silent, because a process that is frozen may well lose it."""
-        if self.connected and is_old(now - self.received_at, REPORT_INTERVAL_S):
+    def check_silence(self, now: float, given: int = 0) -> float:
+        """Mark the host as silent if its connection is open and its report is too late. A host that loses its
+        connection after that stays silent, because a process that is frozen may well lose it. `given`: how many items
+        this node has given it so far. Returns when to check again, if it is given no more until then."""
+        if self._given is None:
+            self._given = given
+        elif given != self._given and self._owed_since == NOT_OWED:
+            self._owed_since = now
+        if self.connected and is_old(self.elapsed_s(now), REPORT_INTERVAL_S):
             self.silent = True
+        if self.silent or not self.connected:
+            return math.inf
+        return min(self.received_at + self.spare_s, self._owed_since) + OLD_INTERVALS * REPORT_INTERVAL_S
+
+    def elapsed_s(self, now: float) -> float:
+        """The time since the last report, as far as it counts."""
+        return counted_age_s(now - self.received_at, self.spare_s, now - self._owed_since, REPORT_INTERVAL_S)
 
     def lose(self) -> Echo:
         """The control connection is gone. Returns the last echo; from now on the host reports nothing in flight."""
@@ -103,5 +128,5 @@ class ReceivedReports:
         return max(LEAST_SLOTS, load.slots / load.ready_leaves)
 
     def age_s(self, now: float) -> float | None:
-        """The age of the figures in the last report, or None before the first."""
-        return None if self.latest is None else now - self.received_at + self.latest.age_s
+        """The age of the figures in the last report as it counts, or None before the first."""
+        return None if self.latest is None else self.elapsed_s(now) + self.latest.age_s

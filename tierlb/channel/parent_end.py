@@ -32,8 +32,10 @@ from tierlb.wire.frames import Ack, Hello, Leaving, Refuse, Report
 
 HELLO_TIMEOUT_S = 5.0
 """From the upgrade to the hello, which a child sends at once."""
-CHILD_LOOK_EVERY_S = 0.5
-"""How soon a silent child is found, and how long news for a child that does not report may wait."""
+CHILD_LOOK_EVERY_S = 5.0
+"""How late a silent child is found at most, and how long news for a child that does not report may wait."""
+STRANGER_LOOK_EVERY_S = 0.5
+"""The same while a connection is open on which no hello has come."""
 BARRIER = "control connection"
 
 
@@ -48,7 +50,7 @@ class ChildHandler(Protocol):
         """A frame came."""
 
     def look_after(self, now: float) -> None:
-        """Called every CHILD_LOOK_EVERY_S."""
+        """Called every CHILD_LOOK_EVERY_S at least."""
 
     def lost(self, reason: str) -> None:
         """The connection is over."""
@@ -71,6 +73,11 @@ class ChildConnection:
     def caller(self) -> ProvenPeer:
         """The principal that its credential proves, and its address."""
         return self._connection.caller
+
+    @property
+    def has_joined(self) -> bool:
+        """Whether its hello has come and was accepted."""
+        return self._handler is not None
 
     def send(self, frame: ParentFrame) -> None:
         """Send a frame to a child that has joined. Only the controller sends snapshots and parents."""
@@ -147,6 +154,8 @@ class ParentEnd:
     most: int = MOST_CONNECTIONS
     unready: Callable[[], str] = str
     connections: set[ChildConnection] = attrs.field(factory=set, init=False)
+    _came: trio.Event = attrs.field(factory=trio.Event, init=False)
+    """Set while there are connections on which no hello has come."""
 
     async def serve(
         self,
@@ -177,11 +186,16 @@ class ParentEnd:
             connection.close(reason)
         else:
             self.connections.add(child)
+            self._came.set()
         return child
 
     async def _look_after_all(self) -> None:
         while True:
-            await trio.sleep(CHILD_LOOK_EVERY_S)
+            with trio.move_on_after(CHILD_LOOK_EVERY_S):
+                await self._came.wait()
+            await trio.sleep(min(CHILD_LOOK_EVERY_S, STRANGER_LOOK_EVERY_S))
+            if all(connection.has_joined for connection in self.connections):
+                self._came = trio.Event()
             now = trio.current_time()
             for connection in tuple(self.connections):
                 with self.errors.barrier(BARRIER):

@@ -1,15 +1,19 @@
 """When a node or an agent reports to each parent, and what is in the report.
 
-There is one `Outlet` for each open connection to a parent. A pulse looks at the subtree's load every 50 ms, once for
-all of them, and wakes those outlets whose report is due. A parent that weighs this child gets reports at their pace.
-The controller gets them too while it is the only parent, and otherwise a sign of life every ten seconds. A slow parent
-delays only its own reports.
+There is one `Outlet` for each open connection to a parent. `look` compares the subtree's load with what was reported,
+once for all of them, and wakes those outlets whose report is due. A node does that with its regular work, which
+follows whatever happens (dataplane/plane.py); an agent by `run`. A parent that weighs this child gets reports at their
+pace (telemetry/pace.py). The controller gets them too while it is the only parent, and otherwise a sign of life every
+ten seconds. A slow parent delays only its own reports.
+
+Nothing is stretched while detail is watched.
 
 Left out: the connections (conversation.py), and where the figures come from (`Reporter`).
 """
 
+import math
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -55,9 +59,13 @@ class Outlet:
     soon: bool = attrs.field(default=False, init=False)
 
 
+def stir_nothing() -> None:
+    """Before it is known how to have `look` called."""
+
+
 @attrs.define
 class ReportSchedule:
-    """Wakes each outlet when its next report is due."""
+    """Wakes each outlet when its next report is due. `stir` has `look` called soon."""
 
     reporter: Reporter
     rng: random.Random
@@ -67,21 +75,42 @@ class ReportSchedule:
     """Reported as draining before the data plane begins to, so that by then no parent sends anything new."""
     has_parents: bool | None = None
     """Whether there are parents besides the controller. None: it has not named them yet, and gets no reports."""
+    stir: Callable[[], None] = stir_nothing
     _outlets: list[Outlet] = attrs.field(factory=list, init=False)
     _load: SubtreeLoad = attrs.field(factory=SubtreeLoad, init=False)
+    _follows: bool = attrs.field(default=False, init=False)
 
     async def run(self) -> None:
-        """The pulse, for ever."""
+        """Look whenever a report is due or something is stirred, for ever; unless it follows other work."""
+        if self._follows:
+            return
+        stirred = trio.Event()
+        self.stir = lambda: stirred.set()
         while True:
-            if self._outlets:
-                self._look(trio.current_time())
-            await trio.sleep(min(LEAST_GAP_S, self.interval_s))
+            wait_s = self.look()
+            with trio.move_on_after(wait_s):
+                await stirred.wait()
+                stirred = trio.Event()
+
+    def follow(self, regularly: Callable[[Callable[[], float]], Callable[[], None]]) -> None:
+        """`look` is called with other regular work. `regularly` returns how to have that done soon."""
+        self._follows = True
+        self.stir = regularly(self.look)
+
+    def look(self) -> float:
+        """Wake the outlets whose report is due. Returns in how many seconds the next one is, if nothing changes."""
+        if not self._outlets:
+            return math.inf
+        now = trio.current_time()
+        self._load = load = self._subtree()
+        return min(self._look_at(outlet, now, load) for outlet in self._outlets)
 
     @contextmanager
     def outlet(self, parent: str) -> Iterator[Outlet]:
-        """An outlet for as long as the connection is open; its first report is due with the next pulse."""
+        """An outlet for as long as the connection is open; its first report is due at once."""
         outlet = Outlet(parent, Pace(self.rng, self.interval_s))
         self._outlets.append(outlet)
+        self.stir()
         try:
             yield outlet
         finally:
@@ -89,31 +118,40 @@ class ReportSchedule:
 
     def hurry(self) -> None:
         """Report to all parents at once."""
-        self._load = self._subtree()
+        now = trio.current_time()
+        self._load = load = self._subtree()
         for outlet in self._outlets:
             if not self._is_held(outlet):
-                outlet.due.set()
+                self._release(outlet, now, load)
+        self.stir()
 
     def soon(self) -> None:
         """There is a row that no report has had yet: report without waiting for the interval."""
         for outlet in self._outlets:
             outlet.soon = not self._is_sparse(outlet)
+        self.stir()
 
     async def next(self, outlet: Outlet) -> Report:
         """Wait until a report is due there, and return it."""
         await outlet.due.wait()
         outlet.due = trio.Event()
-        now = trio.current_time()
-        outlet.pace.sent(now, self._load)
-        outlet.sent_s, outlet.soon = now, False
-        echo = Echo() if self._is_sparse(outlet) else self.reporter.echo(outlet.parent)
-        return Report(self._load, echo, self._detail(outlet, now))
+        sparse = self._is_sparse(outlet)
+        echo = Echo() if sparse else self.reporter.echo(outlet.parent)
+        next_s = SIGN_OF_LIFE_S if sparse else outlet.pace.next_s
+        return Report(self._load, echo, self._detail(outlet, trio.current_time()), next_s)
 
-    def _look(self, now: float) -> None:
-        self._load = load = self._subtree()
-        for outlet in self._outlets:
-            if not self._is_held(outlet) and self._wait_s(outlet, now, load) <= 0:
-                outlet.due.set()
+    def _look_at(self, outlet: Outlet, now: float, load: SubtreeLoad) -> float:
+        """Release its report if that is due and the last one was taken; returns when to look again."""
+        if self._is_held(outlet):
+            return math.inf
+        if self._wait_s(outlet, now, load) <= 0 and not outlet.due.is_set():
+            self._release(outlet, now, load)
+        return max(LEAST_GAP_S, self._wait_s(outlet, now, load))
+
+    def _release(self, outlet: Outlet, now: float, load: SubtreeLoad) -> None:
+        outlet.pace.sent(now, load, may_stretch=not self.relay.watching.active(now))
+        outlet.sent_s, outlet.soon = now, False
+        outlet.due.set()
 
     def _is_held(self, outlet: Outlet) -> bool:
         return outlet.parent == CONTROLLER_AS_PARENT and self.has_parents is None

@@ -30,6 +30,8 @@ from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.wire.frames import Ack, Hello, Leaving, Refuse, Report
 
 LOOK_AFTER_EVERY_S = 1.0
+LOOK_SELDOM_S = 5.0
+"""While no node is away and none has refused its snapshot."""
 
 
 class Controller:
@@ -108,7 +110,7 @@ class Controller:
 
     async def _look_after_nodes(self) -> None:
         while True:
-            await trio.sleep(LOOK_AFTER_EVERY_S)
+            await trio.sleep(LOOK_AFTER_EVERY_S if self.registry.needs_looking_after else LOOK_SELDOM_S)
             now = trio.current_time()
             self.publisher.ask_refusers(now)
             self.registry.remove_absent(now)

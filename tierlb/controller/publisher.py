@@ -81,8 +81,8 @@ class Publisher:
         self._signals.moved()
 
     def ask_refusers(self, now: float) -> None:
-        """To be called about every second: a node that lacked something for its snapshot, such as descriptors or a
-        port, may have it by now."""
+        """To be called about every second while any has refused: a node that lacked something for its snapshot, such as
+        descriptors or a port, may have it by now."""
         for record in self._registry.nodes():
             assignment = record.assignment
             if assignment.refusal and record.link is not None and now - assignment.refused_s >= ASK_REFUSERS_S:

@@ -141,8 +141,15 @@ class NodeRegistry:
             self._remove(record)
         self._signals.changed()
 
+    @property
+    def needs_looking_after(self) -> bool:
+        """Whether a node or agent is away, or has refused its snapshot."""
+        return any(
+            each.assignment.refusal or (each.link is None and each.hello is not None) for each in self.records.values()
+        )
+
     def remove_absent(self, now: float) -> None:
-        """To be called about every second: nodes and agents that have been away for too long have left."""
+        """To be called about every second while any is away: those that have been away for too long have left."""
         unseen = tiers_out_of_sight(self.records.values())
         for record in [each for each in self.records.values() if each.link is None and each.hello is not None]:
             away_s = now - record.lost_s

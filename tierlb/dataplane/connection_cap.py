@@ -127,13 +127,14 @@ class ConnectionCap:
             turned_away += 1
         return turned_away > 0
 
-    def tick(self, now: float) -> None:
-        """Several times a second: notice that a shortage is over."""
+    def tick(self, now: float) -> float:
+        """Notice that a shortage is over. Returns when to call it again at the latest."""
         if self._front.full and now - self._found_full_at >= CLOSE_AFTER_S:
             self._front.full = False
         if self._shortage.is_over(now):
             self._longest.clear()
             self._log.info("connections_full_ended", **self._shortage.end())
+        return now if self._front.full or self._shortage.began else NEVER
 
     def shortages(self) -> tuple[str, ...]:
         """What `status` shows of it."""

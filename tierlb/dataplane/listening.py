@@ -132,12 +132,14 @@ class Listening:
         """Connections that the listeners refused so far, without those of listeners that ended."""
         return sum(acceptor.strangers for acceptor in self._all())
 
-    def tick(self, now: float) -> None:
-        """End those that lingered for long enough; let those accept again that stood back."""
+    def tick(self, now: float) -> float:
+        """End those that lingered for long enough; let those accept again that stood back. Returns when to call it
+        again at the latest."""
         self._end_lingering(now)
         for acceptor in self._acceptors.values():
             if isinstance(acceptor, Acceptor) and not acceptor.watching and acceptor.filed == NEVER:
                 acceptor.come_back()
+        return min((until for _, until in self._lingering.values()), default=NEVER)
 
     def drain(self) -> None:
         """End all. What waits in a queue of our own is taken, and what parents on this machine hand over is left to

@@ -20,6 +20,11 @@ class Maintenance:
         out = (each for each in hosts if each.spec.admin is Admin.MAINTENANCE and not each.spec.child)
         self._since = {each: self._since.get(each, now) for each in out}
 
+    @property
+    def any(self) -> bool:
+        """Whether there are such endpoints."""
+        return bool(self._since)
+
     def due(self, now: float, drain_s: float) -> list[Host]:
         """Those whose time is over and that have something under way."""
         return [each for each, since in self._since.items() if each.in_flight and now >= since + drain_s]

@@ -19,7 +19,7 @@ from tierlb.dataplane.parent_identity import ParentIdentity
 from tierlb.dataplane.runtime import Runtime, Serving
 from tierlb.dataplane.upstream.discovery import Discovery
 from tierlb.model.address import Address, Transport
-from tierlb.model.load import Echo, Guidance, NodeLoad, NodeRow, SubtreeLoad
+from tierlb.model.load import REPORT_INTERVAL_S, Echo, Guidance, NodeLoad, NodeRow, SubtreeLoad
 from tierlb.model.snapshot import Listener, Snapshot
 from tierlb.model.topology import Admin, Forwarding
 from tierlb.net.broker import Broker
@@ -31,9 +31,6 @@ from tierlb.net.reactor import Reactor
 from tierlb.telemetry.exposition import Exposed
 from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.topology.allot import discovered
-
-ROOM_CHECK_S = 0.1
-"""How often it is looked for what is due."""
 
 
 class Refused(Exception):  # noqa: N818 (the node refuses a snapshot; it is not an error of the node)
@@ -83,6 +80,7 @@ class Plane:
         )
         self._configured = trio.Event()
         self._drained = trio.Event()
+        self.reactor.beat.begin(self._beat)
 
     def apply(self, snapshot: Snapshot, had: tuple[Address, ...] = ()) -> tuple[Address, ...]:
         """Swap to this snapshot; returns the bound addresses, parallel to its listeners, as are those that it `had`
@@ -126,6 +124,7 @@ class Plane:
 
     def _serve(self) -> None:
         """Serve the snapshot, with the endpoints that are found by now."""
+        self.reactor.beat.stir()
         assert isinstance(self.serving, Runtime)
         self.serving.apply(discovered(self.serving.snapshot, self._discovery.found), ends=self._drained.is_set())
 
@@ -153,13 +152,14 @@ class Plane:
 
     # What others report.
 
-    def note_report(self, child: str, load: SubtreeLoad, echo: Echo) -> None:
-        """A child reported its subtree, and how much of that came from here."""
-        self.serving.note_report(child, load, echo)
+    def note_report(self, child: str, load: SubtreeLoad, echo: Echo, next_s: float = REPORT_INTERVAL_S) -> None:
+        """A child reported its subtree, how much of that came from here, and when the next report is due."""
+        self.serving.note_report(child, load, echo, next_s)
 
     def note_lost(self, child: str) -> None:
         """A child's control connection is gone; its data path may work."""
         self.serving.note_lost(child)
+        self.reactor.beat.stir()
 
     def guide(self, child: str) -> Guidance | None:
         """The guidance for a child; None for any other name."""
@@ -175,12 +175,27 @@ class Plane:
 
     def announce_drain(self) -> float:
         """Answer agent checks that this node drains, and serve on; in how many seconds all of them have asked."""
+        self.reactor.beat.stir()
         return self.serving.announce_drain()
 
     # Its life.
 
+    def regularly(self, work: Callable[[], float]) -> Callable[[], None]:
+        """Do this with the regular work. It returns in how many seconds to do it again at the latest if nothing happens
+        until then. What is returned here has it done soon."""
+
+        def barred(now: float) -> float:
+            wait_s = 0.0
+            with self.errors.barrier("reports"):
+                wait_s = work()
+            return now + wait_s
+
+        self.reactor.beat.begin(barred)
+        return self.reactor.beat.stir
+
     def drain(self) -> None:
         """Stop accepting, finish what is under way, close kept-alive connections politely; `run` then returns."""
+        self.reactor.beat.stir()
         self.listening.drain()
         self.serving.drain()
         self._drained.set()
@@ -190,7 +205,6 @@ class Plane:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.reactor.run)
-                nursery.start_soon(self._look_for_what_is_due)
                 nursery.start_soon(self._look_after)
                 nursery.start_soon(self._discovery.run)
                 task_status.started()
@@ -207,15 +221,14 @@ class Plane:
         assert isinstance(self.serving, Runtime)
         await self.serving.upkeep.run()
 
-    async def _look_for_what_is_due(self) -> None:
-        """Whether a node that stood back can accept again, which listeners have lingered for long enough, whether a
-        shortage of connections is over, and whether the time of what a drained node has left is."""
-        while True:
-            await trio.sleep(ROOM_CHECK_S)
-            with self.errors.barrier("room"):
-                now = self.reactor.look()
-                self.listening.tick(now)
-                self.serving.tick(now, ends=self._drained.is_set())
+    def _beat(self, now: float) -> float:
+        """All regular work. Returns when it is due at the latest if nothing happens until then."""
+        listening_at = serving_at = now
+        with self.errors.barrier("room"):
+            listening_at = self.listening.tick(now)
+        with self.errors.barrier("room"):
+            serving_at = self.serving.tick(now, ends=self._drained.is_set())
+        return min(listening_at, serving_at)
 
 
 def _nature(snapshot: Snapshot) -> str:

@@ -28,6 +28,7 @@ from tierlb.model.topology import Admin, Kind
 from tierlb.net.datagrams import DatagramPort, OnNewcomer
 from tierlb.net.meeting_place import MeetingPlace
 from tierlb.net.reactor import Reactor
+from tierlb.net.wheel import NEVER
 from tierlb.telemetry.exposition import Exposed
 from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.telemetry.sketch import Sketch
@@ -84,8 +85,10 @@ class Serving:
         """One waits in the queue for which there is no descriptor; whether there is one now."""
         return False
 
-    def tick(self, now: float, *, ends: bool) -> None:
-        """End what is due. `ends`: the process drains, and ends when that is over."""
+    def tick(self, now: float, *, ends: bool) -> float:
+        """Learn, and end what is due. `ends`: the process drains, and ends when that is over. Returns when to call it
+        again at the latest if nothing happens until then."""
+        return NEVER
 
     def drain(self) -> None:
         """Finish what is under way, close kept-alive connections politely."""
@@ -121,8 +124,8 @@ class Serving:
         """Everything for a page of metrics; latencies since the start."""
         return Exposed(self.name, "", load, self.subtree(), Sketch())
 
-    def note_report(self, child: str, load: SubtreeLoad, echo: Echo) -> None:
-        """A child reported its subtree, and how much of that came from here."""
+    def note_report(self, child: str, load: SubtreeLoad, echo: Echo, next_s: float) -> None:
+        """A child reported its subtree, how much of that came from here, and when the next report is due."""
 
     def note_lost(self, child: str) -> None:
         """A child's control connection is gone; its data path may work."""
@@ -213,9 +216,9 @@ class Runtime(Serving):
     def drained(self) -> bool:
         return self.front.drained
 
-    def tick(self, now: float, *, ends: bool) -> None:
+    def tick(self, now: float, *, ends: bool) -> float:
         """What stayed too long ends: at a node that stays drained, and at hosts in maintenance."""
-        self.cap.tick(now)
+        latest = min(self.upkeep.tick(now), self.cap.tick(now))
         if self.drain_time.is_over(now) and not ends:
             self.cut()
             self.drain_time.repeat(now)
@@ -223,6 +226,7 @@ class Runtime(Serving):
             left = self.front.cut_from(host)
             if left:
                 self._log.warning("maintenance_deadline_reached", host=host.name, **attrs.asdict(left))
+        return now if self.drain_time.began != NEVER or self._maintenance.any else latest
 
     def cut(self) -> None:
         left = self.front.remainder()
@@ -271,8 +275,8 @@ class Runtime(Serving):
     def metrics(self, load: NodeLoad) -> Exposed:
         return Exposed(self.name, self.snapshot.tier, load, self.subtree(), self.front.latencies)
 
-    def note_report(self, child: str, load: SubtreeLoad, echo: Echo) -> None:
-        self.front.registry.note_report(child, load, echo)
+    def note_report(self, child: str, load: SubtreeLoad, echo: Echo, next_s: float) -> None:
+        self.front.registry.note_report(child, load, echo, next_s)
 
     def note_lost(self, child: str) -> None:
         self.front.registry.note_lost(child)
@@ -281,7 +285,8 @@ class Runtime(Serving):
         return self.front.registry.guidance(child, self._reactor.look())
 
     def note_guidance(self, parent: str, guidance: Guidance) -> None:
-        self.upkeep.note_guidance(self._reactor.look(), parent, guidance)
+        if self.upkeep.note_guidance(self._reactor.look(), parent, guidance):
+            self._reactor.beat.stir()
 
     def explain(self, nonce: str, until_s: float) -> None:
         self.front.explaining.begin(nonce.encode(), until_s)

@@ -1,7 +1,8 @@
 """What a node does beside its traffic: learn all the time, check its hosts, follow its parents' guidance, report.
 
-Plain trio next to the reactor. The tick is the same for all: hosts learn from their counts, costs are worked out anew,
-the account is sampled, and what parents report of the siblings becomes a rate of connections to close.
+Checks are plain trio next to the reactor. The tick is the reactor's regular work (net/beat.py), the same for all: hosts
+learn from their counts, costs are worked out anew, the account is sampled, and what parents report of the siblings
+becomes a rate of connections to close.
 
 Left out: reports to parents, which are the control plane's (channel/report_schedule.py).
 """
@@ -14,7 +15,6 @@ import attrs
 import trio
 
 from tierlb.balance.guidance import combine
-from tierlb.balance.load_estimate import LEARN_TICK_S
 from tierlb.dataplane.account import Account
 from tierlb.dataplane.agent_replies import AgentReplies
 from tierlb.dataplane.counters import Counters
@@ -26,6 +26,7 @@ from tierlb.model.snapshot import Snapshot
 from tierlb.model.topology import Orca
 from tierlb.net.keep_going import keep_going
 from tierlb.net.reactor import Reactor
+from tierlb.net.wheel import NEVER
 from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.telemetry.sketch import Sketch
 from tierlb.wire.orca import ORCA_RESPONSE_FIELD, encode_orca
@@ -52,7 +53,7 @@ class Served(Protocol):
     @property
     def draining(self) -> bool: ...
     def note_guidance(self, now: float, load: SubtreeLoad, guidance: Guidance) -> None: ...
-    def move(self, now: float) -> None: ...
+    def move(self, now: float) -> bool: ...
     async def run(self) -> None: ...
 
 
@@ -96,9 +97,11 @@ class Upkeep:
         self._leaving = True
         return self.replies.notice_s(now)
 
-    def note_guidance(self, now: float, parent: str, guidance: Guidance) -> None:
-        """A parent's guidance on this node's siblings."""
+    def note_guidance(self, now: float, parent: str, guidance: Guidance) -> bool:
+        """A parent's guidance on this node's siblings. Whether it is another one than before."""
+        before = self._guidance.get(parent)
         self._guidance[parent] = (now, guidance)
+        return before is None or before[1] != guidance
 
     @property
     def guidance(self) -> Guidance:
@@ -112,14 +115,13 @@ class Upkeep:
             nursery.start_soon(self._front.registry.context.recovery.run)
             nursery.start_soon(self.replies.run)
             nursery.start_soon(keep_going, self._errors, "forwarding", self._front.run)
-            while True:
-                self.tick(self._reactor.look())
-                await trio.sleep(LEARN_TICK_S)
 
-    def tick(self, now: float) -> None:
-        """Everything that is due. A part that fails is tried again with the next tick; the others go on."""
+    def tick(self, now: float) -> float:
+        """Everything that is due. A part that fails is tried again with the next tick; the others go on. Returns when
+        to call it again at the latest if nothing happens until then."""
+        latest = moves_at = now
         with self._errors.barrier("tick"):
-            self._front.registry.tick(now)
+            latest = self._front.registry.tick(now)
         with self._errors.barrier("tick"):
             self.account.sample(now, self._reactor.waited_s())
         if now - self._load_at >= LOAD_EVERY_S:
@@ -129,7 +131,8 @@ class Upkeep:
         with self._errors.barrier("tick"):
             self._follow_guidance(now)
         with self._errors.barrier("tick"):
-            self._front.move(now)
+            moves_at = now if self._front.move(now) else NEVER
+        return min(latest, moves_at)
 
     def _follow_guidance(self, now: float) -> None:
         """Work out anew how many connections to close, from the parents' guidance and the times of the last quarter

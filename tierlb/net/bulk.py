@@ -76,16 +76,18 @@ class Bulk:
         """One of them has not any more."""
         self.backlogs -= 1
 
-    def tick(self, now: float) -> None:
-        """Several times a second: give memory back when most of many backlogs are gone."""
+    def tick(self, now: float) -> bool:
+        """Give memory back when most of many backlogs are gone. Whether this is to be called again soon, because that
+        is to come; else it is enough when something happens."""
         if self._most < MANY_BACKLOGS or self.backlogs * 4 > self._most:
             self._calm_at = math.inf
-            return
+            return False
         self._calm_at = min(self._calm_at, now)
         if now >= max(self._calm_at + CALM_S, self._given_back_at + GIVE_BACK_EVERY_S):
             self._most = self.backlogs
             self._given_back_at = now
             self._give_back()
+        return self._most >= MANY_BACKLOGS
 
 
 def give_back() -> None:

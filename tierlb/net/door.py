@@ -68,6 +68,7 @@ class Visit:
     def allow(self, seconds: float) -> None:
         """From now on for so long, a second more or less; instead of what was allowed before."""
         self.deadline_s = trio.current_time() + seconds
+        self._door.limited.set()
 
     def drop(self) -> None:
         """End it at once, whatever its task waits for: a task that shields itself while it sends finds the socket
@@ -93,6 +94,8 @@ class Door:
         self._on_drop = on_drop
         self._most_strangers = most_strangers
         self._reserve: list[int] = []
+        self.limited = trio.Event()
+        """Set when a visit has got a deadline."""
 
     async def serve(self, listeners: Sequence[trio.SocketListener], attend: Callable[[Visit], Awaitable[None]]) -> None:
         """Accept until cancelled; each connection has a task of its own and is closed when that returns."""
@@ -143,10 +146,13 @@ class Door:
 
     async def _sweep(self) -> None:
         while True:
+            await self.limited.wait()
             await trio.sleep(SWEEP_EVERY_S)
             now = trio.current_time()
             for visit in [visit for visit in self.visits if now >= visit.deadline_s]:
                 visit.drop()
+            if all(visit.deadline_s == math.inf for visit in self.visits):
+                self.limited = trio.Event()
 
     def _free_descriptor(self) -> None:
         if self.strangers:

@@ -1,14 +1,14 @@
-"""One epoll set, drained in batches by one trio task: the clock that drives the whole data plane.
+"""One epoll set, drained in batches, and one clock: what drives the whole data plane.
 
 The cost of a small proxied request is four system calls, so whatever is added per event has to be small beside
 them. A trio task per connection adds a park and a wake-up, each through trio's own poll, to every one of the
-four. Here the kernel is asked once per batch, handlers are plain calls that never await, and trio sees a single task.
+four. Here the kernel is asked once per batch, and handlers are plain calls that never await.
 
-A *stint* is what that task does between two visits to trio's scheduler: poll, run the handlers, poll again while
-there is work, at most `STINT_S` long. Inside a stint the poll waits `LINGER_S` for more before it gives the thread
-back; under load that saves the round through trio per wake-up, and it bounds what control-plane tasks wait for the
-thread to about STINT_S plus one handler. With nothing to do the task sleeps in `wait_readable` on the epoll
-descriptor and the process uses no CPU.
+A *stint* is what the reactor does between two turns of trio's tasks: poll, run the handlers, poll again. It has one
+whenever no task can run, and waits for events in trio's place (`net.turns`); it ends when a task can run, one of trio's
+descriptors is ready or one of trio's deadlines has come. So control-plane tasks wait for one batch at most. With
+nothing to do the process sleeps until the next deadline of anything: of the wheel, of the regular work (`net.beat`), of
+trio.
 
 A handler's turn is bounded by the work that it does; what is left waits in the ready queue (`net.ready`), which is
 served between two polls.
@@ -26,10 +26,12 @@ from collections.abc import Callable
 
 import trio
 
+from tierlb.net.beat import Beat
 from tierlb.net.bulk import Bulk, give_back
 from tierlb.net.peer_liveness import next_look_s
 from tierlb.net.ready import ReadyQueue
-from tierlb.net.wheel import WHEEL_TICK_S, Wheel
+from tierlb.net.turns import turns_of
+from tierlb.net.wheel import NEVER, Wheel
 
 READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
@@ -38,10 +40,11 @@ HANGUP = select.EPOLLHUP
 
 BATCH_EVENTS = 256
 STINT_S = 0.005
-LINGER_S = 0.001
+"""While tasks can run, or one of trio's deadlines has come, a stint ends after this at the latest."""
 POLL_S = 5e-6
 """What a poll that finds something costs: work, not waiting."""
 
+NO_DESCRIPTOR = -1
 Handler = Callable[[int], None]
 
 
@@ -56,14 +59,19 @@ class Reactor:
     """
 
     __slots__ = (
-        "_asleep_since",
+        "_began",
         "_clock",
         "_closing",
+        "_ending",
         "_epoll",
         "_handlers",
         "_late",
-        "_waited_s",
+        "_late_at",
+        "_nested",
+        "_polled_at",
+        "_worked_s",
         "batches",
+        "beat",
         "bulk",
         "events",
         "next_look_s",
@@ -81,15 +89,19 @@ class Reactor:
         self._clock = clock
         self._epoll = select.epoll()
         self._handlers: dict[int, Handler] = {}
+        self._nested = NO_DESCRIPTOR
         self._closing: list[socket.socket] = []
         self._late: list[Callable[[], None]] = []
+        self._late_at = NEVER
         self.report = on_crash
         self.now = clock()
         self.wheel = Wheel(self.now, self.crashed)
+        self.beat = Beat(self.now, on_crash)
         self.ready = ReadyQueue(self.crashed, clock)
         self.bulk = Bulk(give_back)
-        self._waited_s = 0.0
-        self._asleep_since: float | None = None
+        self._began = self._polled_at = self.now
+        self._worked_s = 0.0
+        self._ending = False
         self.batches = 0
         self.events = 0
         self.next_look_s: Callable[[socket.socket], float] = next_look_s
@@ -97,9 +109,18 @@ class Reactor:
         self.polled = False
         self.unserved: set[int] = set()
 
+    def fileno(self) -> int:
+        """That of the epoll set."""
+        return self._epoll.fileno()
+
     def add(self, fd: int, mask: int, handler: Handler) -> None:
         self._handlers[fd] = handler
         self._epoll.register(fd, mask)
+
+    def nest(self, fd: int, handler: Handler) -> None:
+        """Watch the descriptor of another epoll set, of which events are no work of this reactor's."""
+        self._nested = fd
+        self.add(fd, READ, handler)
 
     def modify(self, fd: int, mask: int) -> None:
         self._epoll.modify(fd, mask)
@@ -120,8 +141,10 @@ class Reactor:
         self._closing.append(sock)
 
     def later(self, call: Callable[[], None]) -> None:
-        """Call it once when the stint is over, or with the next tick: for what may wait for company, such as one
+        """Call it once when nothing else is to be done, or after STINT_S: for what may wait for company, such as one
         message about many ends."""
+        if not self._late:
+            self._late_at = self.now + STINT_S
         self._late.append(call)
 
     def look(self) -> float:
@@ -130,47 +153,33 @@ class Reactor:
         return self.now
 
     def waited_s(self) -> float:
-        """How long it has waited for events since it began, up to now."""
-        asleep = self._asleep_since
-        return self._waited_s if asleep is None else self._waited_s + self._clock() - asleep
+        """How long it has had nothing to do since it began. What tasks do meanwhile is no work of its own."""
+        return self._clock() - self._began - self._worked_s
 
     async def run(self) -> None:
         """Serve until cancelled."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._tick)
+        async with turns_of(self):
             try:
-                while True:
-                    if self.stint():
-                        await trio.lowlevel.checkpoint()
-                    else:
-                        self._asleep_since = self._clock()
-                        await trio.lowlevel.wait_readable(self._epoll.fileno())
-                        self._waited_s, self._asleep_since = self.waited_s(), None
+                await trio.sleep_forever()
             finally:
                 self._bury()
 
-    async def _tick(self) -> None:
+    def stint(self, wait_s: float = 0.0) -> bool:
+        """Serve ready descriptors and deadlines, waiting up to `wait_s` for them, until nothing is left to do or
+        `end_stint` is called; true when it stopped with work left."""
+        clock = self._clock
+        self._ending = False
+        now = clock()
+        end = now + wait_s
+        last = max(end, now + STINT_S)
         while True:
-            await trio.sleep(WHEEL_TICK_S)
-            self.now = self._clock()
-            self.wheel.advance(self.now)
-            self.bulk.tick(self.now)
-            while self.ready.waiting and self._asleep_since is not None:  # a deadline queued work; no event wakes it
-                self.ready.serve()
-                await trio.lowlevel.checkpoint()
-            self._serve_late()
-            self._bury()
-
-    def stint(self) -> bool:
-        """Serve ready descriptors for up to STINT_S, without a visit to trio; true when it stopped with work left."""
-        try:
-            return self._serve()
-        finally:
-            self.polled = False
-            if self._late:
+            came = self._serve(now, end)
+            if self._late and (not came or self._ending or now > self._late_at):
                 self._serve_late()
-            if self._closing:
-                self._bury()
+            before, now = now, clock()
+            self._worked_s += now - self._polled_at + min(POLL_S, self._polled_at - before)
+            if not came or self._ending or now > last:
+                return came
 
     def _serve_late(self) -> None:
         waiting, self._late = self._late, []
@@ -180,39 +189,55 @@ class Reactor:
             except Exception as error:
                 self.crashed(getattr(call, "__self__", None), error)
 
-    def _serve(self) -> bool:
-        poll, handler_of, monotonic = self._epoll.poll, self._handlers.get, self._clock
-        waiting, unserved = self.ready.waiting, self.unserved
-        events = poll(0, BATCH_EVENTS)
-        self.now = monotonic()
-        end = self.now + STINT_S
-        while events or waiting:
+    def end_stint(self) -> None:
+        """Others are to have their turn when the batch is over."""
+        self._ending = True
+
+    def rests_s(self) -> float:
+        """How long it has nothing to do, if nothing happens."""
+        return 0.0 if self.ready.waiting else max(0.0, min(self.wheel.due, self.beat.due) - self._clock())
+
+    def _serve(self, before: float, end: float) -> bool:
+        """One poll, which waits until `end` if there is nothing to do before that, and one batch. Whether there was
+        something to do."""
+        waiting, beat = self.ready.waiting, self.beat
+        wait_s = 0.0 if waiting or self._late else min(end, self.wheel.due, beat.due) - before
+        events = self._epoll.poll(wait_s if wait_s > 0 else 0, BATCH_EVENTS)
+        self.now = self._polled_at = now = self._clock()
+        came = len(events) > 1 or (len(events) == 1 and events[0][0] != self._nested)
+        if now >= beat.soon and (came or now >= beat.due):
+            beat.run(now)
+            if self.bulk.tick(now):
+                beat.stirred = True
+        if came:
+            beat.stirred = True
+        if events or waiting:
             self.batches += 1
-            self.events += len(events)
-            if self.tracks:
-                self.polled = len(events) < BATCH_EVENTS
-                self.unserved = unserved = {fd for fd, _ in events}
-            for fd, mask in events:
-                if unserved:
-                    unserved.discard(fd)
-                handler = handler_of(fd)
-                if handler is not None:
-                    try:
-                        handler(mask)
-                    except Exception as error:
-                        self.crashed(getattr(handler, "__self__", None), error)
+            self._call_handlers(events)
             if waiting:
                 self.ready.serve()
-            if self._closing:
-                self._bury()
-            before = monotonic()
-            if before > end:
-                return True
-            events = poll(0 if waiting else LINGER_S, BATCH_EVENTS)
-            self.now = now = monotonic()
-            if now - before > POLL_S:
-                self._waited_s += now - before - POLL_S
-        return False
+        if now >= self.wheel.due and self.wheel.advance(now):  # after events, which may put a deadline off
+            beat.stirred = came = True
+        if self._closing:
+            self._bury()
+        return came or bool(waiting)
+
+    def _call_handlers(self, events: list[tuple[int, int]]) -> None:
+        handler_of, unserved = self._handlers.get, self.unserved
+        self.events += len(events)
+        if self.tracks:
+            self.polled = len(events) < BATCH_EVENTS
+            self.unserved = unserved = {fd for fd, _ in events}
+        for fd, mask in events:
+            if unserved:
+                unserved.discard(fd)
+            handler = handler_of(fd)
+            if handler is not None:
+                try:
+                    handler(mask)
+                except Exception as error:
+                    self.crashed(getattr(handler, "__self__", None), error)
+        self.polled = False
 
     def crashed(self, owner: object, error: Exception) -> None:
         """Report an error of a handler, and have its owner let go of its connection, so that no peer waits for it."""

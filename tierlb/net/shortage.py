@@ -15,6 +15,7 @@ from collections.abc import Callable
 import attrs
 
 from tierlb.model.address import Address
+from tierlb.net.wheel import NEVER
 
 BURST_S = 10.0
 """Failures closer together than this are one burst: the beginning and the end are logged, nothing between."""
@@ -105,13 +106,14 @@ class Shortages:
         burst.last = now
         burst.count += 1
 
-    def tick(self, now: float) -> None:
-        """Log the end of bursts that are over."""
+    def tick(self, now: float) -> float:
+        """Log the end of bursts that are over. Returns when the next one may be."""
         for name, burst in list(self._bursts.items()):
             if now - burst.last >= BURST_S:
                 del self._bursts[name]
                 lasted_s = round(burst.last - burst.began, 3)
                 self._tell("resource_recovered", resource=name, failed=burst.count, lasted_s=lasted_s)
+        return min((burst.last + BURST_S for burst in self._bursts.values()), default=NEVER)
 
     def current(self) -> tuple[str, ...]:
         """What is lacking now, in sentences for an operator."""

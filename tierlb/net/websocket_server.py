@@ -14,6 +14,7 @@ is a stranger's (door.py).
 Left out: what the messages mean (`ConnectionHandler`), and the child's side (websocket.py).
 """
 
+import math
 import os
 import select
 import ssl
@@ -233,17 +234,19 @@ class WebsocketServer:
             self._epoll.close()
 
     async def _read_all(self) -> None:
+        read_s = -math.inf
         while True:
             await trio.lowlevel.wait_readable(self._epoll.fileno())
-            while events := self._epoll.poll(0, EVENTS_PER_BATCH):
-                now = trio.current_time()
-                for fd, mask in events:
-                    try:
-                        self._serve_one(fd, mask, now)
-                    except Exception as error:
-                        self._on_crash(error)
-                        self._abandon(fd)
-                await trio.sleep(self._gather_s)
+            wait_s = read_s + self._gather_s - trio.current_time()
+            if wait_s > 0:
+                await trio.sleep(wait_s)
+            read_s = now = trio.current_time()
+            for fd, mask in self._epoll.poll(0, EVENTS_PER_BATCH):
+                try:
+                    self._serve_one(fd, mask, now)
+                except Exception as error:
+                    self._on_crash(error)
+                    self._abandon(fd)
 
     def _serve_one(self, fd: int, mask: int, now: float) -> None:
         connection, wire = self._by_descriptor[fd]

@@ -14,7 +14,7 @@ from typing import Final
 from mypy_extensions import mypyc_attr
 
 WHEEL_TICK_S = 0.25
-"""Coarse on purpose: the shortest configurable phase is far longer, and each tick is one wake-up."""
+"""Coarse on purpose: the shortest configurable phase is far longer, and deadlines of one tick share a wake-up."""
 
 NEVER: Final = math.inf
 
@@ -34,21 +34,24 @@ class Timed:
 
 
 class Wheel:
-    """All deadlines of one reactor."""
+    """All deadlines of one reactor. `due`: when it is to `advance`, NEVER if there is no deadline."""
 
-    __slots__ = ("_buckets", "_on_crash", "_tick")
+    __slots__ = ("_buckets", "_on_crash", "_tick", "due")
 
     def __init__(self, now: float, on_crash: Callable[[Timed, Exception], None]) -> None:
         """`on_crash` gets exceptions from `on_deadline`; the other owners of that tick still fire."""
         self._on_crash = on_crash
         self._tick = int(now / WHEEL_TICK_S)
         self._buckets: dict[int, set[Timed]] = {}
+        self.due: float = NEVER
 
     def file(self, owner: Timed) -> None:
         """Note the owner under its deadline; call it when the deadline moved before `filed`."""
         self._take_out(owner)
         tick = max(math.ceil(owner.deadline / WHEEL_TICK_S), self._tick + 1)
-        owner.filed = tick * WHEEL_TICK_S
+        owner.filed = at = tick * WHEEL_TICK_S
+        if at < self.due:
+            self.due = at
         self._buckets.setdefault(tick, set()).add(owner)
 
     def forget(self, owner: Timed) -> None:
@@ -67,18 +70,22 @@ class Wheel:
                 del self._buckets[tick]
         owner.filed = NEVER
 
-    def advance(self, now: float) -> None:
-        """Call `on_deadline` of every owner whose deadline is at or before `now`."""
+    def advance(self, now: float) -> bool:
+        """Call `on_deadline` of every owner whose deadline is at or before `now`; whether there was any."""
         last = int(now / WHEEL_TICK_S)
         if last - self._tick > len(self._buckets):
             due = sorted(tick for tick in self._buckets if tick <= last)
         else:
             due = [tick for tick in range(self._tick + 1, last + 1) if tick in self._buckets]
         self._tick = max(self._tick, last)
-        for tick in due:
-            self._fire(self._buckets.pop(tick, set()), now)  # all of them may have gone with owners of an earlier tick
+        fired = False
+        for tick in due:  # all of one may have gone with owners of an earlier one
+            fired = self._fire(self._buckets.pop(tick, set()), now) or fired
+        self.due = min(self._buckets) * WHEEL_TICK_S if self._buckets else NEVER
+        return fired
 
-    def _fire(self, owners: set[Timed], now: float) -> None:
+    def _fire(self, owners: set[Timed], now: float) -> bool:
+        fired = False
         for owner in owners:
             owner.filed = NEVER
         for owner in owners:
@@ -86,11 +93,13 @@ class Wheel:
                 if owner.deadline != NEVER and owner.filed == NEVER:
                     self.file(owner)
             else:
+                fired = True
                 owner.deadline = NEVER
                 try:
                     owner.on_deadline()
                 except Exception as error:  # one broken connection must not end the others
                     self._on_crash(owner, error)
+        return fired
 
     def __len__(self) -> int:
         return sum(map(len, self._buckets.values()))

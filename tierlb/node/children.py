@@ -32,8 +32,9 @@ REPLACED_STAYS_OUT_S = 15.0
 class ReportSink(Protocol):
     """What is done with reports, and what guidance follows from them."""
 
-    def note_report(self, child: str, load: SubtreeLoad, echo: Echo) -> None:
-        """The child reports the load of its subtree, and how much of it came from here."""
+    def note_report(self, child: str, load: SubtreeLoad, echo: Echo, next_s: float) -> None:
+        """The child reports the load of its subtree, and how much of it came from here. The next report is due after
+        `next_s`, and at once if anything changes."""
 
     def note_lost(self, child: str) -> None:
         """The child's control connection is gone; its data path may work."""
@@ -135,7 +136,7 @@ class ReportingChild:
         """Hand a report on. A child that drains also reports that it does, so its drain frame adds nothing."""
         if not isinstance(frame, Report):
             return
-        self._children.sink.note_report(self.name, frame.subtree, frame.echo)
+        self._children.sink.note_report(self.name, frame.subtree, frame.echo, frame.next_s)
         self.look_after(now)
         rows = agent_rows(frame.rows, self.name) if self.is_agent else frame.rows
         if rows:

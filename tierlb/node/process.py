@@ -8,6 +8,7 @@ signal ends it at once.
 import random
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -39,6 +40,10 @@ TOKEN_VARIABLE = "TIERLB_TOKEN"  # noqa: S105 (the name of the environment varia
 
 class NodePlane(Reporter, ReportSink, Configurable, Protocol):
     """What a node's process needs of its data plane, besides reports, guidance and snapshots."""
+
+    def regularly(self, work: Callable[[], float]) -> Callable[[], None]:
+        """Do this with the regular work. It returns in how many seconds to do it again at the latest if nothing happens
+        until then. What is returned here has it done soon."""
 
     def load(self) -> NodeLoad:
         """Counters since the start."""
@@ -95,6 +100,7 @@ class Node:
             self.uplink = Uplink(
                 identity, self.plane, self.log, self.rng, self.configuration, relay, errors=self.errors
             )
+            self.uplink.reports.follow(self.plane.regularly)
             self.children.on_new_row = self.uplink.reports.soon
             if self.state is not None:
                 keeper = SnapshotKeeper(self.state, self.configuration, self.uplink, self.log)

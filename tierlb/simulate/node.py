@@ -80,7 +80,7 @@ class SimulatedHost(CountedHost):
         """All costs of its parent are worked out anew."""
         self.parent.host_set.settle(now)
 
-    def receive(self, report: tuple[SubtreeLoad, Echo]) -> None:
+    def receive(self, report: tuple[SubtreeLoad, Echo, float]) -> None:
         """The child's report has arrived."""
         self.estimate.receive(self.parent.agenda.now, *report)
         self.share = self.estimate.received.share.value
@@ -152,7 +152,8 @@ class SimulatedUplink:
         if self.pace.wait_s(now, load) <= 0:
             self.pace.sent(now, load)
             self.sent += 1
-            self.host.parent.agenda.at(now + self.delay_s, self.host.receive, (load, self.host.tally.echo()))
+            report = (load, self.host.tally.echo(), self.pace.next_s)
+            self.host.parent.agenda.at(now + self.delay_s, self.host.receive, report)
 
 
 class SimulatedNode:

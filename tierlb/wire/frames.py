@@ -20,7 +20,7 @@ import cattrs
 import msgpack  # type: ignore[import-untyped]
 
 from tierlb.model.address import Address
-from tierlb.model.load import Echo, Guidance, NodeRow, SubtreeLoad
+from tierlb.model.load import REPORT_INTERVAL_S, Echo, Guidance, NodeRow, SubtreeLoad
 from tierlb.model.snapshot import Snapshot
 from tierlb.wire.frame_fields import (
     EXPECTED_NUMBER,
@@ -118,12 +118,14 @@ class Report:
     """Child to parent, at each interval: the same `subtree` to all parents, and the part that came from this one as
     `echo`.
 
-    `rows` (of the child and of nodes below it) are attached only while a client watches.
+    `rows` (of the child and of nodes below it) are attached only while a client watches. `next_s`: when the next report
+    is due at the latest; it comes sooner if anything changes.
     """
 
     subtree: SubtreeLoad
     echo: Echo = Echo()
     rows: tuple[NodeRow, ...] = ()
+    next_s: float = REPORT_INTERVAL_S
 
 
 @attrs.frozen
@@ -226,7 +228,7 @@ def _encode_report(report: Report) -> bytes:
     rows = [frame_converter.unstructure(row) for row in report.rows] if report.rows else ()
     parked = within(s.parked, MAX_COUNT), within(e.parked, MAX_COUNT)
     later = (within(value, MAX_NUMBER) for value in (s.capacity_age_s, s.slots, s.overdue))
-    packed: bytes = _pack(("report", *numbers, rows, s.down, *parked, *later, s.kinds))
+    packed: bytes = _pack(("report", *numbers, rows, s.down, *parked, *later, s.kinds, report.next_s))
     return packed
 
 
@@ -241,19 +243,20 @@ def _read_report(fields: list[Any]) -> Report:
                 raise ProtocolError(f"report: field '{name}' is not {EXPECTED_NUMBER[kind]}")
     rows = _read_field("report", "rows", read_rows, fields[_ROWS_AT])
     later = _read_later(fields[_ROWS_AT + 1 :])
-    down, parked, own_parked, *subtree_later = later
+    down, parked, own_parked, *subtree_later, next_s = later
     subtree = SubtreeLoad(*[*fields[:_ECHO_AT], down, parked, *subtree_later])
-    return Report(subtree, Echo(*[*fields[_ECHO_AT:_ROWS_AT], own_parked]), rows)
+    return Report(subtree, Echo(*[*fields[_ECHO_AT:_ROWS_AT], own_parked]), rows, next_s)
 
 
 def _read_later(fields: list[Any]) -> list[Any]:
     """The fields behind the rows. A report of an earlier version ends before some of them. Ordinary numbers are read as
     fast as those before the rows; a NaN makes their sum one."""
     if len(fields) >= len(_LATER):
-        down, *numbers = fields[: len(_LATER) - 1]
-        is_ordinary = tuple(map(type, numbers)) == _LATER_TYPES and min(numbers) >= 0 and sum(numbers) <= MAX_NUMBER
+        down, *numbers, kinds, next_s = fields[: len(_LATER)]
+        checked = [*numbers, next_s]
+        is_ordinary = tuple(map(type, checked)) == _LATER_TYPES and min(checked) >= 0 and sum(checked) <= MAX_NUMBER
         if not down and is_ordinary:
-            return [(), *numbers, _read_field("report", *_LATER[-1][:2], fields[len(_LATER) - 1])]
+            return [(), *numbers, _read_field("report", *_KINDS_LATER, kinds), next_s]
     values = [_read_field("report", name, read, value) for (name, read, _), value in zip(_LATER, fields, strict=False)]
     return [*values, *(default for _, _, default in _LATER[len(values) :])]
 
@@ -305,10 +308,12 @@ _LATER: tuple[tuple[str, Reader, Any], ...] = (
     ("subtree.slots", read_number, 0.0),
     ("subtree.overdue", read_number, 0.0),
     ("subtree.kinds", read_kinds, ()),
+    ("next_s", read_number, REPORT_INTERVAL_S),
 )
 """Fields that later versions added to reports, behind the rows, in this order: name, reader, and the value where it is
 missing. New ones are appended, as SubtreeLoad and Echo grow."""
-_LATER_TYPES = tuple(type(default) for _, _, default in _LATER[1:-1])
+_KINDS_LATER = _LATER[-2][:2]
+_LATER_TYPES = (*(type(default) for _, _, default in _LATER[1:-2]), float)
 _APPENDED = {"down", "parked", "capacity_age_s", "slots", "overdue", "kinds"}
 _NUMBERS = [field for field in attrs.fields(SubtreeLoad) if field.name not in _APPENDED]
 _OWN_NUMBERS = [field for field in attrs.fields(Echo) if field.name not in _APPENDED]

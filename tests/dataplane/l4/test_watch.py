@@ -1,6 +1,7 @@
 """Kept connections of very different activity in virtual time, and how many of them are looked at."""
 
 import functools
+import math
 import random
 from collections.abc import Callable
 from itertools import pairwise
@@ -11,7 +12,7 @@ import pytest
 
 from tests.dataplane.l4.kept import Connection, Pool, by_fair, is_busy, is_quiet
 from tierlb.balance.load_aware import cost_of
-from tierlb.dataplane.l4.watch import LOOKS_PER_TICK
+from tierlb.dataplane.l4.watch import LOOKS_PER_TICK, USE_LOOK_S
 from tierlb.model.topology import Policy
 
 EACH_S = 1.0
@@ -252,3 +253,17 @@ def test_connections_to_who_reports_are_not_watched() -> None:
     host.estimate.traits = attrs.evolve(host.estimate.traits, reports=True)
     pool.connect(to=host)
     assert len(pool.watch) == 0
+
+
+def test_connections_that_are_quiet_for_long_need_no_looks_until_a_byte_moves() -> None:
+    pool = Pool()
+    connections = [pool.connect() for _ in range(5)]
+    assert pool.watch.tick(pool.now) < pool.now + USE_LOOK_S
+    pool.run(30.0)
+    assert pool.watch.tick(pool.now) == math.inf
+    connections[0].client.moved = pool.now
+    pool.run(1.0)
+    assert pool.watch.tick(pool.now) < math.inf
+    for connection in connections:
+        pool.disconnect(connection)
+    assert pool.watch.tick(pool.now) == math.inf

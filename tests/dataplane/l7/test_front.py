@@ -13,9 +13,10 @@ from tierlb.balance.drain import GRACE_S, SPREAD_S
 from tierlb.balance.kind_places import MOST_KINDS, OTHER_KINDS
 from tierlb.balance.kinds import KEPT_FROM, KIND_SWEEP_S
 from tierlb.dataplane.draining import DRAIN_CHECK_S
-from tierlb.dataplane.plane import ROOM_CHECK_S
 from tierlb.model.snapshot import Rule
 from tierlb.model.topology import DRAIN_S, Admin, Match, Orca, Redirect, Respond, Timeouts
+from tierlb.net.beat import BEAT_S
+from tierlb.net.peer_liveness import LOOK_S
 from tierlb.wire.orca import OrcaBook
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -201,10 +202,10 @@ async def test_a_head_that_has_only_begun_at_the_deadline_is_answered(lab: Lab, 
 
 
 async def test_a_body_that_is_still_coming_at_the_deadline_is_answered(lab: Lab, clock: Clock) -> None:
-    client, endpoint = await lab.converses(timeouts=PATIENT)
+    client, endpoint = await lab.converses(timeouts=PATIENT, drain_s=LOOK_S / 2)
     await client.says(POST_HEAD % 10, b"12345")
     await (await endpoint.accepts()).hears_up_to(b"12345")
-    await drains(lab, clock)
+    await drains(lab, clock, LOOK_S / 2)
     assert (await client.hears_message()).status == 503
 
 
@@ -260,7 +261,7 @@ async def test_a_node_that_stays_drained_cuts_what_is_left_at_the_deadline_and_r
     voice = await endpoint.accepts()
     await voice.hears_head()
     clock.now += DRAIN_S
-    await trio.sleep(3 * ROOM_CHECK_S)
+    await trio.sleep(6 * BEAT_S)
     await voice.says(OK)
     answer = await again.hears_message()
     assert (answer.status, "connection" in answer) == (200, False)
@@ -275,7 +276,7 @@ async def test_what_parents_send_to_a_drained_node_after_its_deadline_has_as_lon
         await parent.says(l7_parent(), GET)
         await (await endpoint.accepts()).hears_head()
         clock.now += 0.6 * DRAIN_S
-        await trio.sleep(3 * ROOM_CHECK_S)
+        await trio.sleep(6 * BEAT_S)
         await parent.hears_nothing()
         clock.now += 0.6 * DRAIN_S
         assert (await parent.hears_message()).status == 503
@@ -291,7 +292,7 @@ async def test_the_drain_time_is_the_tiers(lab: Lab, clock: Clock, word: str) ->
     else:
         lab.plane.apply(l7(endpoint, timeouts=PATIENT, drain_s=7.0, revision=2, admin=Admin.DRAIN))
     clock.now += 6.9
-    await trio.sleep(3 * ROOM_CHECK_S)
+    await trio.sleep(6 * BEAT_S)
     await client.hears_nothing()
     clock.now += 0.2
     assert (await client.hears_message()).status == 503
@@ -319,7 +320,7 @@ async def test_kept_connections_of_a_drained_node_end_spread_and_a_moment_after_
     assert asked.deadline == pytest.approx(asked.lifetime.expires + GRACE_S)
     (first, *_) = sorted(lab.front.clients, key=lambda each: each.lifetime.expires)
     clock.now = first.lifetime.expires + 0.9 * GRACE_S
-    await trio.sleep(3 * ROOM_CHECK_S)
+    await trio.sleep(6 * BEAT_S)
     assert first in lab.front.clients
     clock.now = 1000.0 + SPREAD_S + GRACE_S
     for client in clients:
@@ -332,10 +333,10 @@ async def test_clients_have_a_moment_to_take_the_last_answers(
 ) -> None:
     """A socket that is closed with the rest of a request unread is reset, and the reset may overtake the answer."""
     monkeypatch.setattr("tierlb.dataplane.draining.LAST_ANSWERS_S", DEADLINE_S)
-    client, endpoint = await lab.converses(timeouts=PATIENT)
+    client, endpoint = await lab.converses(timeouts=PATIENT, drain_s=LOOK_S / 2)
     await client.says(POST_HEAD % 100_000, b"12345")
     await (await endpoint.accepts()).hears_up_to(b"12345")
-    await drains(lab, clock)
+    await drains(lab, clock, LOOK_S / 2)
     await lab.until(lambda: [each.lingering for each in lab.front.clients] == [True])
     for _ in range(5):
         await client.says(b"6" * 1000)

@@ -1,11 +1,13 @@
 """All hosts of a node: across snapshots, by what children report, and as endpoints leave."""
 
+import math
 from typing import Any
 
 import pytest
 
 from tests.dataplane.registries import Harness, Rebuilds, available, by_name, child, chosen, host_spec
 from tierlb.balance.ejection import FAILURES_TO_EJECT, FIRST_EJECTION_S
+from tierlb.balance.outlier import HostFault
 from tierlb.balance.slow_start import FULL_AFTER_S
 from tierlb.dataplane.upstream.host import FIRST_REPORT_S
 from tierlb.dataplane.upstream.host_set import AT_ONCE_S, HostSet
@@ -461,3 +463,61 @@ def test_an_error_as_lines_are_drawn_does_not_keep_a_parked_item_from_ending(har
     harness.pass_time(2 * AT_ONCE_S)
     item.done(harness.reactor.now)
     assert (a.parked, len(errors)) == (0, 1)
+
+
+# When it is to be looked at again.
+
+
+def latest(harness: Harness) -> float:
+    """After a tick: in how many seconds another one is needed if nothing happens."""
+    harness.pass_time(0.05)
+    return harness.registry.tick(harness.reactor.now) - harness.reactor.now
+
+
+def test_a_node_without_items_needs_no_tick(harness: Harness) -> None:
+    host_set = harness.host_set("a", "b")
+    assert latest(harness) == math.inf
+    item = harness.begins(host_set.hosts[0])
+    assert latest(harness) == 0, "an item that waits may be late, or be parked"
+    item.park()
+    assert latest(harness) == math.inf
+    item.done(harness.reactor.now)
+    assert latest(harness) == math.inf
+
+
+def test_a_child_that_is_awaited_or_may_fall_silent_is_looked_at_in_time(harness: Harness) -> None:
+    harness.host_set(child("a"))
+    harness.registry.note_report("a", SubtreeLoad(capacity=1.0), Echo(), 2.0)
+    silent_in_s = latest(harness)
+    assert 2.0 < silent_in_s < 5.0
+    harness.host_set(child("a"), child("b"))
+    assert latest(harness) == pytest.approx(silent_in_s - 0.05)
+    harness.tick(silent_in_s)
+    assert [event for event, name in harness.changes if name == "a"] == ["silent"]
+    assert 0 < latest(harness) < FIRST_REPORT_S, "the other one is still awaited"
+
+
+def test_a_host_that_has_failed_is_looked_at_until_that_is_forgotten(harness: Harness) -> None:
+    host_set = harness.host_set("a", "b")
+    (a, _) = host_set.hosts
+    harness.begins(a).failed(harness.reactor.now, HostFault.ANSWER)
+    assert latest(harness) == 0
+    harness.tick(60.0)
+    assert latest(harness) == math.inf
+
+
+def test_what_changes_a_choice_ends_a_rest(harness: Harness) -> None:
+    """A report that holds what the last one held does not."""
+    beat = harness.reactor.beat
+    (host,) = harness.host_set(child("a")).hosts
+    beat.stirred = False
+
+    def stirs(load: SubtreeLoad) -> bool:
+        beat.stirred = False
+        harness.registry.note_report("a", load, Echo(), 2.0)
+        return beat.stirred
+
+    assert [stirs(SubtreeLoad(arrivals=arrivals)) for arrivals in (1, 1, 2, 2)] == [True, False, True, False]
+    beat.stirred = False
+    host.checked(False)
+    assert beat.stirred

@@ -81,9 +81,10 @@ class L4Front(L4Context):
     def note_guidance(self, now: float, load: SubtreeLoad, guidance: Guidance) -> None:
         """Nothing to do: a relayed connection ends when its client or its host ends it."""
 
-    def move(self, now: float) -> None:
+    def move(self, now: float) -> bool:
         """Nothing moves, likewise; the kernel's rules follow the hosts."""
         self.kernel.look()
+        return False
 
     def accept(self, sock: socket.socket, peer: tuple[str, int], listener: Listener) -> None:
         """A connection arrived."""

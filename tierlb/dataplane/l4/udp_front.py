@@ -47,9 +47,10 @@ class UdpFront(UdpPlacing):
     def note_guidance(self, now: float, load: SubtreeLoad, guidance: Guidance) -> None:
         """Nothing to do: a session stays with its host."""
 
-    def move(self, now: float) -> None:
+    def move(self, now: float) -> bool:
         """Nothing moves, likewise; the kernel's rules follow the hosts."""
         self.kernel.look()
+        return False
 
     def listen(self, addresses: tuple[Address, ...]) -> None:
         """Clients send to these."""

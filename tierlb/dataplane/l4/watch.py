@@ -9,9 +9,10 @@ import random
 from itertools import islice
 from typing import Protocol
 
-from tierlb.balance.activity import NEVER_MOVED, Activity, owes
+from tierlb.balance.activity import LEAST_ACTIVITY, NEVER_MOVED, Activity, owes
 from tierlb.balance.ticket import ConnectionTicket
 from tierlb.dataplane.upstream.host import Host
+from tierlb.net.wheel import NEVER
 
 USE_LOOK_S = 0.5
 """The usual time between two looks at a connection. Each differs by up to a half from it, or a heartbeat of one second
@@ -30,13 +31,15 @@ class Used(Protocol):
 
 
 class Watched(Activity):
-    """A connection and its ticket, which counts what each look makes of it."""
+    """A connection and its ticket, which counts what each look makes of it. `settled`: another look would find the same
+    until a byte moves."""
 
-    __slots__ = ("ticket",)
+    __slots__ = ("settled", "ticket")
 
     def __init__(self, now: float, ticket: ConnectionTicket[Host]) -> None:
         super().__init__(now)
         self.ticket = ticket
+        self.settled = False
 
 
 class UseWatch:
@@ -44,13 +47,14 @@ class UseWatch:
     that were never looked at. Many are over before that, and a record of each would cost 1 % of what a short one does.
     """
 
-    __slots__ = ("_new", "_pool_served", "_rng", "watched")
+    __slots__ = ("_new", "_pool_served", "_rng", "_unsettled", "watched")
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
         self._new: dict[Used, ConnectionTicket[Host]] = {}
         self.watched: dict[Used, Watched] = {}
         self._pool_served: dict[str, float] = {}
+        self._unsettled = 0
 
     def __len__(self) -> int:
         return len(self._new) + len(self.watched)
@@ -62,17 +66,19 @@ class UseWatch:
 
     def end(self, pipe: Used) -> None:
         """It is over."""
-        if self._new.pop(pipe, None) is None:
-            self.watched.pop(pipe, None)
+        if self._new.pop(pipe, None) is None and (watched := self.watched.pop(pipe, None)) is not None:
+            self._unsettled -= not watched.settled
 
-    def tick(self, now: float) -> None:
-        """Look at those that are due: half of the looks are for new ones at most."""
+    def tick(self, now: float) -> float:
+        """Look at those that are due: half of the looks are for new ones at most. Returns when to call it again at the
+        latest if no byte moves until then."""
         after_s = USE_LOOK_S * (0.5 + self._rng.random())
         due: list[tuple[Used, Watched]] = []
         for pipe, ticket in list(islice(self._new.items(), LOOKS_PER_TICK // 2)):
             if now - pipe.began < after_s:
                 break
             del self._new[pipe]
+            self._unsettled += 1
             due.append((pipe, Watched(pipe.began, ticket)))
         for pipe, watched in list(islice(self.watched.items(), LOOKS_PER_TICK - len(due))):
             if now - watched.looked_at < after_s:
@@ -82,6 +88,7 @@ class UseWatch:
         for pipe, watched in due:
             self.watched[pipe] = watched
             self._look(now, pipe, watched)
+        return now + USE_LOOK_S / 2 if self._new or self._unsettled else NEVER
 
     def note_served(self, host: Host, asked: float) -> None:
         """The host has answered what came at this time."""
@@ -101,4 +108,6 @@ class UseWatch:
         pool_served = self._pool_served.get(host.spec.target, NEVER_MOVED)
         waits = owes(now, asked, answered, host.served, pool_served)
         watched.look(now, max(pipe.began, asked, answered), waits=waits)
+        before, watched.settled = watched.settled, watched.parked and watched.weight == LEAST_ACTIVITY
+        self._unsettled += before - watched.settled
         watched.ticket.weigh(int(watched.parked), 1.0 - watched.weight)

@@ -88,11 +88,12 @@ class L7Front(FrontState):
         """Follow the guidance of the parents."""
         self.relocation.follow(now, load, guidance)
 
-    def move(self, now: float) -> None:
-        """Choose connections to end, if that is due."""
+    def move(self, now: float) -> bool:
+        """Choose connections to end, if that is due. Whether any are to end."""
         if self.relocation.is_choice_due(now, len(self.clients)):
             movable = [client.downstream.candidate() for client in self.clients if client.lifetime.movable]
             self.relocation.choose(now, movable)
+        return self.relocation.closing.rate_per_s > 0
 
     def accept(self, sock: socket.socket, peer: tuple[str, int], listener: Listener) -> None:
         """A connection arrived."""

@@ -22,6 +22,7 @@ from tierlb.model.load import HostLoad
 from tierlb.model.snapshot import HostSpec
 from tierlb.net.reactor import Reactor
 from tierlb.net.shortage import Shortages
+from tierlb.net.wheel import NEVER
 from tierlb.wire.agent_check import AgentReply
 
 FIRST_REPORT_S = 5.0
@@ -142,20 +143,25 @@ class Host(JudgedHost):
             except Exception as error:  # the caller still has a connection to give back
                 self.context.on_error(error)
 
-    def learn(self, now: float) -> None:
-        """Look at the own counts since the last tick."""
+    def learn(self, now: float) -> float:
+        """Look at the own counts since the last tick. Returns when to look again at the latest if nothing happens until
+        then: soon while items wait here, or while it is probed."""
         self.learn_from_items(now)
         received = self.estimate.received
         self.share = received.share.value
         if not self.in_flight:
             self.peak.idle(now)
+        latest = now if self.under_way or self.estimate.is_probed_for_return else NEVER
         if self.spec.child:
-            received.check_silence(now)
+            latest = min(latest, received.check_silence(now, self.done + self.in_flight))
             awaited = self.availability is Availability.AWAITED
             if received.silent is not (self.availability is Availability.SILENT) or (
                 awaited and now >= self.condition.awaited_until
             ):
                 self.assess()
+            elif awaited:
+                latest = min(latest, self.condition.awaited_until)
+        return latest
 
     # Observations and reports.
 
@@ -212,6 +218,8 @@ class Host(JudgedHost):
         for dependent in self.dependents:
             dependent.refresh()
         self._close_idle_unless_used()
+        if self.availability is not before:
+            self.context.reactor.beat.stir()
         if event is not None and not condition.retired:
             self.context.on_change(event, self)
 

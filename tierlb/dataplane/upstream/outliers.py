@@ -31,6 +31,7 @@ from tierlb.dataplane.upstream.condition import HostEvent
 from tierlb.dataplane.upstream.judged_host import JudgedHost, Standing
 from tierlb.model.snapshot import Snapshot
 from tierlb.model.topology import Kind, OutlierDetection, Policy
+from tierlb.net.wheel import NEVER
 
 SURVEY_S = 0.02
 """Counting over the whole pool is not done more often than this at the beginning of runs, and no more often to judge
@@ -97,28 +98,33 @@ class Outliers:
         self._survey(now, SURVEY_S)
         return excess(*self._recently(host))
 
-    def tick(self, now: float) -> None:
+    def tick(self, now: float) -> float:
         """Several times a second: errors that siblings have had as well since are forgiven, and hosts return. With each
-        interval, success rates are compared."""
-        self._forgive(now)
+        interval, success rates are compared. Returns when to call it again at the latest if nothing happens."""
+        forgives = self._forgive(now)
         detection = self.detection
         if detection is None:
-            return
+            return now if forgives else NEVER
         for host in [host for host in self._ejected if now >= host.standing.until]:
             self._return(host, detection, now)
         if now >= self._next_at:
             self._next_at = now + detection.interval_s
             self._turn(detection, now)
+        return now if forgives else min((host.standing.until for host in self._ejected), default=NEVER)
 
-    def _forgive(self, now: float) -> None:
-        """An error penalty is no more than what its errors count for now: at the first of them no sibling had any."""
+    def _forgive(self, now: float) -> bool:
+        """An error penalty is no more than what its errors count for now: at the first of them no sibling had any.
+        Whether there are penalties."""
+        found = False
         for host in self._hosts:
             if host.estimate.penalties.errors.value(now):
+                found = True
                 self._survey(now, SURVEY_S)
                 own, others = self._recently(host)
                 host.estimate.penalties.errors.limit(
                     now, lasting_excess(own, others) * own.faults * host.estimate.slots.value
                 )
+        return found
 
     def _recently(self, host: JudgedHost) -> tuple[RecentAnswers, RecentAnswers]:
         """What it had lately, and its siblings."""

@@ -22,13 +22,14 @@ from tierlb.dataplane.upstream.host_set import HostSet
 from tierlb.dataplane.upstream.outliers import outliers_of
 from tierlb.dataplane.upstream.recovery import Recovery
 from tierlb.dataplane.upstream.shared_work import SharedWork
-from tierlb.model.load import Echo, Guidance, HostLoad, SubtreeLoad
+from tierlb.model.load import REPORT_INTERVAL_S, Echo, Guidance, HostLoad, SubtreeLoad
 from tierlb.model.snapshot import Destination, HostSpec, Snapshot
 from tierlb.model.topology import Kind, Policy
 from tierlb.net.reactor import Reactor
 from tierlb.net.self_connect import local_ports
 from tierlb.net.shortage import Shortages
-from tierlb.telemetry.pace import is_news
+from tierlb.net.wheel import NEVER
+from tierlb.telemetry.pace import is_alike, is_news
 
 SHARE_S = 1.0
 KNOW_CAPACITY = (Policy.LOAD_AWARE, Policy.MAGLEV)
@@ -108,7 +109,7 @@ class HostRegistry:
         rng: random.Random,
         on_change: Callable[[HostEvent, Host], object],
         shortages: Shortages | None = None,
-        before_tick: Callable[[float], object] = lambda now: None,
+        before_tick: Callable[[float], float] = lambda now: NEVER,
     ) -> None:
         recovery = Recovery(reactor, self._report_error)
         self.context = HostContext(
@@ -186,22 +187,30 @@ class HostRegistry:
     def _any_reports(self) -> bool:
         return any(host.estimate.received.connected for host in self._hosts.values())
 
-    def tick(self, now: float) -> None:
-        """Learn from what happened and work out all costs anew; every `balance.load_estimate.LEARN_TICK_S`. A part that
-        fails leaves the others as they are."""
+    def tick(self, now: float) -> float:
+        """Learn from what happened and work out all costs anew; every `balance.load_estimate.LEARN_TICK_S` while
+        something happens. A part that fails leaves the others as they are. Returns when to call it again at the latest
+        if nothing happens until then; `now` if that is with the next tick."""
         dt_s, self._ticked_at = now - self._ticked_at, now
-        self._try(self.context.shortages.tick, now)
-        self._try(self._before_tick, now)
+        latest = min(self._latest_of(self.context.shortages.tick, now), self._latest_of(self._before_tick, now))
         for outliers in self.context.outliers.values():
-            self._try(outliers.tick, now)
+            latest = min(latest, self._latest_of(outliers.tick, now))
         for host in self.hosts:
-            self._try(host.learn, now)
+            latest = min(latest, self._latest_of(host.learn, now))
         self._try(self.kinds.learn, now)
         for siblings in self.work.siblings:
             self._try(learn_together, siblings, dt_s)
         for host_set in self.host_sets:
             self._try(host_set.settle_in_turn, now)
         self._try(self._shares.tick, now, self.hosts)
+        return latest
+
+    def _latest_of(self, part: Callable[[float], float], now: float) -> float:
+        try:
+            return part(now)
+        except Exception as error:
+            self._report_error(error)
+            return now
 
     def _try(self, part: Callable[..., object], *given: object) -> None:
         try:
@@ -216,8 +225,8 @@ class HostRegistry:
         """The hosts of this name (two while one changes its address)."""
         return self._by_name.get(name, [])
 
-    def note_report(self, name: str, load: SubtreeLoad, echo: Echo) -> None:
-        """A child reported. One that is no host is passed over.
+    def note_report(self, name: str, load: SubtreeLoad, echo: Echo, next_s: float = REPORT_INTERVAL_S) -> None:
+        """A child reported, and will again after `next_s` or when something changes. Others than hosts are passed over.
 
         What a parent would act on at once leads to new costs at once, anything else with the next tick: to work out a
         hundred costs for each of four hundred reports a second would be most of what reports cost.
@@ -228,7 +237,7 @@ class HostRegistry:
             known, connected, barren = received.latest, received.connected, received.no_leaf_ready
             if self._kind is Kind.L4:
                 self.requests_below.take(received.echo, echo, first=known is None)
-            host.estimate.receive(now, load, echo)
+            host.estimate.receive(now, load, echo, next_s)
             if known is None:
                 self._shares.begin(host)
             host.condition.awaited_until = 0.0
@@ -242,6 +251,8 @@ class HostRegistry:
                 host.assess()
             if known is None or not connected or is_news(known, load):
                 host.settle_at_once(now)
+            if known is None or not connected or not is_alike(known, load):
+                self.context.reactor.beat.stir()
 
     def guidance(self, name: str, now: float) -> Guidance | None:
         """The guidance for a child; None for one that is no host."""

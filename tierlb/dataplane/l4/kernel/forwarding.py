@@ -168,7 +168,10 @@ class KernelForwarding:
         if table.ruleset is None:
             self._hosts.forget_counters()
         elif packets is not None:
-            self._began += self._hosts.took(self._context.reactor.look(), packets)
+            began = self._hosts.took(self._context.reactor.look(), packets)
+            self._began += began
+            if began:
+                self._context.reactor.beat.stir()
         self._context.counters.forwarded = self.open
 
     def _ask(self, hosts: Iterable[Host]) -> None:
@@ -225,8 +228,11 @@ class KernelForwarding:
                 found = await walks.count()
                 if found is not None:
                     await self._count_new(table)  # or connections would be found that have not begun yet
+                    before = self.open
                     self._hosts.walked(self._context.reactor.look(), *found)
                     self._counted = _take_nothing(rules)
+                    if self.open != before:
+                        self._context.reactor.beat.stir()
                     self._context.counters.forwarded = self.open
                     to_inherit = rules is None
                 pause_s = min(LONGEST_PAUSE_S, max(REFRESH_S, PAUSES * walks.cpu_s))
