@@ -235,15 +235,20 @@ class ClockedBench(Bench):
 
 
 class ScriptedPolls:
-    """An epoll set of which it is known how long each poll takes."""
+    """An epoll set of which it is known how long each poll takes. After those of `lasting_s`, polls find nothing, and
+    wait `nothing_s` at most."""
 
-    def __init__(self, bench: ClockedBench, lasting_s: list[float]) -> None:
+    def __init__(self, bench: ClockedBench, lasting_s: list[float], nothing_s: float = 0.0) -> None:
         self.bench = bench
+        self.nothing_s = nothing_s
         self.lasting_s = lasting_s
         self.waits_s: list[float] = []
 
     def poll(self, timeout_s: float, most: int) -> list[tuple[int, int]]:
         self.waits_s.append(timeout_s)
+        if not self.lasting_s:
+            self.bench.now += min(timeout_s, self.nothing_s)
+            return []
         self.bench.now += self.lasting_s.pop(0)
         return [(999, READ)] if self.lasting_s else []
 
@@ -345,6 +350,25 @@ def test_a_poll_waits_no_longer_than_until_the_next_deadline(
     assert polls.waits_s == pytest.approx([0.5, BEAT_S, BEAT_S])
     assert [str(error) for error in clocked.crashes] == ["late"]
     assert owner.filed == NEVER
+
+
+def test_a_stint_goes_on_after_regular_work_and_ends_when_its_time_is_over(
+    clocked: ClockedBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise each piece of regular work would take a round through trio's scheduler."""
+    rest(clocked)
+    polls = ScriptedPolls(clocked, [], nothing_s=LONGEST_PAUSE_S)
+    monkeypatch.setattr(clocked.reactor, "_epoll", polls)
+    clocked.reactor.stint(4.5 * LONGEST_PAUSE_S)
+    assert [wait_s for wait_s in polls.waits_s if wait_s] == pytest.approx(
+        [LONGEST_PAUSE_S] * 4 + [LONGEST_PAUSE_S / 2]
+    )
+
+
+def test_a_stint_that_has_waited_is_over_even_if_the_clock_stands_still(clocked: ClockedBench) -> None:
+    """As it does in tests: trio's own deadlines come all the same."""
+    rest(clocked)
+    assert not clocked.reactor.stint(0.001)
 
 
 def test_regular_work_is_done_before_the_events_that_end_a_rest(clocked: ClockedBench) -> None:

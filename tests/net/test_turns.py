@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,42 @@ async def test_a_task_that_a_handler_wakes_runs(kinds: None, bench: Bench) -> No
 async def test_what_comes_from_a_thread_runs(kinds: None, bench: Bench) -> None:
     with trio.fail_after(DEADLINE_S):
         assert await trio.to_thread.run_sync(lambda: trio.from_thread.run_sync(lambda: 7)) == 7
+
+
+async def test_a_descriptor_of_a_task_that_a_handler_empties_leaves_trio_in_no_wait_of_its_own(bench: Bench) -> None:
+    """Both are ready in one batch. The task goes on waiting, and the reactor serves what comes meanwhile."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+
+    def handler(mask: int) -> None:
+        bench.on_ready(mask)
+        with suppress(BlockingIOError):
+            ours.recv(100)
+
+    async def wait() -> None:
+        await trio.lowlevel.wait_readable(ours)
+
+    bench.reactor.remove(bench.near.fileno())
+    bench.reactor.add(bench.near.fileno(), READ, handler)
+    answers: list[bytes] = []
+
+    def talk() -> None:
+        """From a thread, while no task runs and trio has no deadline."""
+        bench.far.setblocking(True)
+        bench.far.settimeout(DEADLINE_S)
+        for number in range(20):
+            theirs.send(b"x")
+            bench.far.send(b"%d" % number)
+            answers.append(bench.far.recv(100))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        await trio.testing.wait_all_tasks_blocked()
+        await trio.to_thread.run_sync(talk)
+        nursery.cancel_scope.cancel()
+    assert answers == [b"%d" % number for number in range(20)]
+    ours.close()
+    theirs.close()
 
 
 async def test_tasks_and_events_share_the_thread_while_both_are_busy(bench: Bench) -> None:

@@ -63,7 +63,7 @@ REMIND_EVERY_S = 4.0
 """Guidance that the child has already is repeated only this often, because each message wakes an idle child."""
 LITTLE = 0.05
 """Changes below this part make no difference to a child."""
-LITTLE_USE = 0.01
+LITTLE_USE = 0.02
 """Nor do smaller changes of the target: the use of an idle node varies by that much."""
 
 
@@ -148,6 +148,18 @@ def _gifts(children: Sequence[GuidedChild], usual: float) -> list[float]:
     return [gifts * count / sum(has) if count else 0.0 for count in has]
 
 
+def differs(before: Guidance, after: Guidance) -> bool:
+    """Whether a child might do something else."""
+    pairs = (
+        (before.target, after.target, LITTLE_USE),
+        (before.response_s, after.response_s, 0.0),
+        (before.give_per_s, after.give_per_s, 0.0),
+    )
+    return before.margin != after.margin or any(
+        abs(old - new) > max(least, LITTLE * max(old, new)) for old, new, least in pairs
+    )
+
+
 @attrs.define
 class SentGuidance:
     """The last guidance that a child was sent, and when."""
@@ -162,7 +174,7 @@ class SentGuidance:
             before is None
             or now - self._at >= REMIND_EVERY_S
             or _is_news(before, guidance)
-            or (now - self._at >= GUIDE_EVERY_S and _differs(before, guidance))
+            or (now - self._at >= GUIDE_EVERY_S and differs(before, guidance))
         )
         if due:
             self._guidance, self._at = guidance, now
@@ -175,18 +187,6 @@ def _is_news(before: Guidance, after: Guidance) -> bool:
     if (before.all_hot, before.probe) != (after.all_hot, after.probe):
         return True
     return any((old > 0) is not (new > 0) for old, new in pairs)
-
-
-def _differs(before: Guidance, after: Guidance) -> bool:
-    """Whether a child might do something else."""
-    pairs = (
-        (before.target, after.target, LITTLE_USE),
-        (before.response_s, after.response_s, 0.0),
-        (before.give_per_s, after.give_per_s, 0.0),
-    )
-    return before.margin != after.margin or any(
-        abs(old - new) > max(least, LITTLE * max(old, new)) for old, new, least in pairs
-    )
 
 
 def _weighted_mean(pairs: Sequence[tuple[float, float]]) -> float:

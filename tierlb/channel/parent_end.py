@@ -11,6 +11,7 @@ is decided by takeover.py.
 Left out: what reports and answers change.
 """
 
+import math
 import ssl
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -191,9 +192,10 @@ class ParentEnd:
 
     async def _look_after_all(self) -> None:
         while True:
-            with trio.move_on_after(CHILD_LOOK_EVERY_S):
+            with trio.move_on_after(CHILD_LOOK_EVERY_S if self.connections else math.inf) as pause:
                 await self._came.wait()
-            await trio.sleep(min(CHILD_LOOK_EVERY_S, STRANGER_LOOK_EVERY_S))
+            if not pause.cancelled_caught:
+                await trio.sleep(STRANGER_LOOK_EVERY_S)
             if all(connection.has_joined for connection in self.connections):
                 self._came = trio.Event()
             now = trio.current_time()

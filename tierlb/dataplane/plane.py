@@ -204,7 +204,7 @@ class Plane:
         """Serve until drained or cancelled; what is left at the deadline is cut."""
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self.reactor.run)
+                await nursery.start(self.reactor.run)
                 nursery.start_soon(self._look_after)
                 nursery.start_soon(self._discovery.run)
                 task_status.started()

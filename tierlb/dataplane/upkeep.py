@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import attrs
 import trio
 
-from tierlb.balance.guidance import combine
+from tierlb.balance.guidance import combine, differs
 from tierlb.dataplane.account import Account
 from tierlb.dataplane.agent_replies import AgentReplies
 from tierlb.dataplane.counters import Counters
@@ -98,10 +98,10 @@ class Upkeep:
         return self.replies.notice_s(now)
 
     def note_guidance(self, now: float, parent: str, guidance: Guidance) -> bool:
-        """A parent's guidance on this node's siblings. Whether it is another one than before."""
+        """A parent's guidance on this node's siblings. Whether this node might do something else for it."""
         before = self._guidance.get(parent)
         self._guidance[parent] = (now, guidance)
-        return before is None or before[1] != guidance
+        return before is None or differs(before[1], guidance)
 
     @property
     def guidance(self) -> Guidance:

@@ -156,16 +156,17 @@ class Reactor:
         """How long it has had nothing to do since it began. What tasks do meanwhile is no work of its own."""
         return self._clock() - self._began - self._worked_s
 
-    async def run(self) -> None:
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled."""
         async with turns_of(self):
+            task_status.started()
             try:
                 await trio.sleep_forever()
             finally:
                 self._bury()
 
     def stint(self, wait_s: float = 0.0) -> bool:
-        """Serve ready descriptors and deadlines, waiting up to `wait_s` for them, until nothing is left to do or
+        """Serve ready descriptors and deadlines until a wait of `wait_s` in all has found nothing to do, or until
         `end_stint` is called; true when it stopped with work left."""
         clock = self._clock
         self._ending = False
@@ -173,13 +174,14 @@ class Reactor:
         end = now + wait_s
         last = max(end, now + STINT_S)
         while True:
-            came = self._serve(now, end)
-            if self._late and (not came or self._ending or now > self._late_at):
+            did = self._serve(now, end)
+            if self._late and (not did or self._ending or now > self._late_at):
                 self._serve_late()
+                did = True
             before, now = now, clock()
             self._worked_s += now - self._polled_at + min(POLL_S, self._polled_at - before)
-            if not came or self._ending or now > last:
-                return came
+            if not did or self._ending or now > last:
+                return did
 
     def _serve_late(self) -> None:
         waiting, self._late = self._late, []
@@ -199,13 +201,14 @@ class Reactor:
 
     def _serve(self, before: float, end: float) -> bool:
         """One poll, which waits until `end` if there is nothing to do before that, and one batch. Whether there was
-        something to do."""
+        something to do: events, a deadline or regular work."""
         waiting, beat = self.ready.waiting, self.beat
         wait_s = 0.0 if waiting or self._late else min(end, self.wheel.due, beat.due) - before
         events = self._epoll.poll(wait_s if wait_s > 0 else 0, BATCH_EVENTS)
         self.now = self._polled_at = now = self._clock()
-        came = len(events) > 1 or (len(events) == 1 and events[0][0] != self._nested)
+        did = came = len(events) > 1 or (len(events) == 1 and events[0][0] != self._nested)
         if now >= beat.soon and (came or now >= beat.due):
+            did = True
             beat.run(now)
             if self.bulk.tick(now):
                 beat.stirred = True
@@ -217,10 +220,10 @@ class Reactor:
             if waiting:
                 self.ready.serve()
         if now >= self.wheel.due and self.wheel.advance(now):  # after events, which may put a deadline off
-            beat.stirred = came = True
+            beat.stirred = did = True
         if self._closing:
             self._bury()
-        return came or bool(waiting)
+        return did or bool(waiting)
 
     def _call_handlers(self, events: list[tuple[int, int]]) -> None:
         handler_of, unserved = self._handlers.get, self.unserved

@@ -4,7 +4,8 @@ A task that waits for a descriptor takes a round through trio's scheduler for ea
 30 µs, as much as a request takes besides. So a reactor is no such task. trio calls instruments just before it waits
 for I/O (`before_io_wait`), with the time that is left until its next deadline. The reactor then waits in trio's place,
 in its own epoll set, and serves what comes for as long as no task can run. trio's epoll set is in the reactor's: as
-soon as a descriptor of trio's is ready, a deadline has passed or a handler has woken a task, trio goes on.
+soon as a descriptor of trio's is ready, a deadline has passed or a handler has woken a task, trio goes on. A handler
+may have taken what made that descriptor ready, so this is looked up again before trio is left to wait.
 
 trio keeps the descriptor of its epoll set to itself, but the kernel lists what each set watches (proc(5), fdinfo).
 Where that is missing, trio looks at its descriptors every `LOOK_S`.
@@ -14,6 +15,7 @@ Several reactors in one run, as tests have them, take turns; the first one waits
 
 import os
 import re
+import select
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -45,7 +47,9 @@ class Turns(trio.abc.Instrument):
 
     def __init__(self, trio_set: int) -> None:
         self._trio_set = trio_set
-        self._trio_is_ready = False
+        self._ready_in_trio = select.poll()
+        if trio_set != NOT_FOUND:
+            self._ready_in_trio.register(trio_set, select.POLLIN)
         self._wake_trio = trio.lowlevel.current_trio_token().run_sync_soon
         self._reactors: list[TakesTurns] = []
 
@@ -54,9 +58,9 @@ class Turns(trio.abc.Instrument):
         if not self._reactors:
             trio.lowlevel.add_instrument(self)
             if self._trio_set != NOT_FOUND:
-                reactor.nest(self._trio_set, self._on_trio)
+                reactor.nest(self._trio_set, self._on_others)
         else:
-            self._reactors[0].nest(reactor.fileno(), self._on_other)
+            self._reactors[0].nest(reactor.fileno(), self._on_others)
         self._reactors.append(reactor)
 
     def leave(self, reactor: TakesTurns) -> None:
@@ -77,12 +81,11 @@ class Turns(trio.abc.Instrument):
 
     def before_io_wait(self, timeout: float) -> None:
         """trio is about to wait for so long; 0 if a task can run."""
-        self._trio_is_ready = False
         try:
             self._serve(timeout if self._trio_set != NOT_FOUND else min(timeout, LOOK_S))
         except Exception as error:  # trio would drop the instrument, and with it the data plane
             self._reactors[0].report(error)
-        if timeout > 0 and not self._trio_is_ready:
+        if timeout > 0 and not self._ready_in_trio.poll(0):
             self._wake_trio(_nothing, idempotent=True)  # it would wait for `timeout` from now on
 
     def after_io_wait(self, timeout: float) -> None:
@@ -101,11 +104,7 @@ class Turns(trio.abc.Instrument):
             wait_s = min(wait_s, each.rests_s())
         first.stint(wait_s)
 
-    def _on_trio(self, mask: int) -> None:
-        self._trio_is_ready = True
-        self._reactors[0].end_stint()
-
-    def _on_other(self, mask: int) -> None:
+    def _on_others(self, mask: int) -> None:
         self._reactors[0].end_stint()
 
 
