@@ -67,8 +67,8 @@ class Edge:
         return ""
 
     def rest(self) -> str:
-        """Look at nothing but hosts from now on: neither counters nor shares."""
-        forwarding.REFRESH_S = 3600.0
+        """Look at nothing but hosts from now on: neither counters nor shares, and connections once more."""
+        forwarding.REFRESH_S = forwarding.LONGEST_PAUSE_S = 3600.0
         return ""
 
     def checked(self, name: str, healthy: bool) -> str:

@@ -210,6 +210,19 @@ def test_a_node_that_drains_refuses_new_connections_and_waits_for_others(
         assert client.says(do="asks", name="early") in ("ConnectionResetError", "BrokenPipeError")
 
 
+def test_a_node_without_connections_ends_at_once(edge: EdgeNode, client: Talking) -> None:
+    """However long it would pause after its last walk over connections."""
+    edge.serves(drain_s=600.0)
+    client.says(do="begins", at=AT, name="early")
+    edge.until_state(lambda state: state["open"] == 1)
+    edge.talking.says(do="rest")
+    client.says(do="leaves", name="early")
+    edge.until_state(lambda state: state["open"] == 0)
+    edge.talking.is_to_end()
+    edge.until_rules(lambda rules: not rules)
+    assert edge.talking.ends() == 0
+
+
 def test_udp_is_forwarded_and_sessions_move_when_their_host_leaves(edge: EdgeNode, client: Talking) -> None:
     hosts = {"h1": "10.77.1.2:53", "h2": "10.77.2.2:53"}
     edge.serves(hosts, protocol="udp", listen=["0.0.0.0:53"])

@@ -47,7 +47,7 @@ REMOVE_S = 5.0
 class KernelForwarding:
     """`_until`: when connections under way are ended after the tier began to forward in another way. `_began`: how many
     connections did since `_rate` was worked out, in connections per second. `_counted`: all connections have been
-    counted since the rules took new ones."""
+    counted since the rules took new ones. `_last_walk` ends the pause before the one that shows that."""
 
     def __init__(self, context: KernelContext) -> None:
         self._context = context
@@ -62,6 +62,7 @@ class KernelForwarding:
         self._lost: set[Host] = set()
         self._counted = True
         self._wake = trio.Event()
+        self._last_walk = trio.Event()
 
     # What the node does.
 
@@ -201,6 +202,8 @@ class KernelForwarding:
             self._counted = False
         rules = Ruleset(table.name, around.listens, hosts, self._slots, around.protocol, table.label, families, own)
         await table.set(rules)
+        if not self._counted and _take_nothing(table.ruleset):
+            self._last_walk.set()
         around.problem = table.problem
         if around.protocol == Transport.UDP.value:  # a client that goes on would keep its session for ever
             self._cut.update(host for host in before.hosts if host not in self._plan.hosts)
@@ -222,6 +225,7 @@ class KernelForwarding:
         """Nothing is walked over while there is nothing to find. A long walk is followed by a long pause."""
         to_inherit, pause_s = True, REFRESH_S
         while True:
+            self._last_walk = trio.Event()
             is_last = _take_nothing(table.ruleset) and not self._counted  # it has to show that nothing is open
             if to_inherit or self.open or self._hosts.fed or is_last:
                 rules, walks = table.ruleset, self._walks(table)
@@ -236,7 +240,8 @@ class KernelForwarding:
                     self._context.counters.forwarded = self.open
                     to_inherit = rules is None
                 pause_s = min(LONGEST_PAUSE_S, max(REFRESH_S, PAUSES * walks.cpu_s))
-            await trio.sleep(pause_s)
+            with trio.move_on_after(pause_s):
+                await self._last_walk.wait()
 
     def _walks(self, table: KernelTable) -> Walks:
         return Walks(table.label, self._around.protocol, self._around.listened)
