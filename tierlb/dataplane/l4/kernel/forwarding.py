@@ -16,7 +16,6 @@ from collections.abc import Iterable
 
 import trio
 
-from tierlb.balance.slots import Slots
 from tierlb.dataplane.l4.kernel.context import KernelContext
 from tierlb.dataplane.l4.kernel.hosts import KernelHosts
 from tierlb.dataplane.l4.kernel.plan import KernelPlan, chosen_from, kernel_plan
@@ -54,7 +53,6 @@ class KernelForwarding:
         self._hosts = KernelHosts(context.counters.tallies.outside)
         self._around = Surroundings()
         self._plan = KernelPlan(Policy.RANDOM)
-        self._slots: Slots | None = None
         self._until = 0.0
         self._rate = 0.0
         self._began = 0
@@ -136,7 +134,7 @@ class KernelForwarding:
             finally:
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + REMOVE_S):
                     await table.close()
-                self._plan, self._slots = KernelPlan(Policy.RANDOM), None
+                self._plan = KernelPlan(Policy.RANDOM)
                 self._hosts.forget_counters()
 
     async def _until_wanted(self) -> None:
@@ -193,14 +191,15 @@ class KernelForwarding:
         if again or chosen_from(parts) != before.hosts:
             wanted = kernel_plan(self._context.config.balance, parts, self._rate * HORIZON_S)
             if wanted.replaces(before):
-                self._plan, self._slots = wanted, wanted.slots
+                self._plan = wanted
         around = self._around
         around.look()
         hosts = tuple(self._hosts[host].at for host in self._plan.hosts)
         families, own = around.forwarded, around.own
         if hosts:
             self._counted = False
-        rules = Ruleset(table.name, around.listens, hosts, self._slots, around.protocol, table.label, families, own)
+        slots = self._plan.slots
+        rules = Ruleset(table.name, around.listens, hosts, slots, around.protocol, table.label, families, own)
         await table.set(rules)
         if not self._counted and _take_nothing(table.ruleset):
             self._last_walk.set()

@@ -1,6 +1,7 @@
 """What the rules of the kernel are to be: the hosts that may be sent to now, and the share of each."""
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Final
 
 import attrs
@@ -27,7 +28,7 @@ class KernelPlan:
         same = (self.policy, self.hosts) == (before.policy, before.hosts)
         return not same or are_news(before.shares, self.shares)
 
-    @property
+    @cached_property
     def slots(self) -> Slots | None:
         """Which numbers lead to which of the hosts; None without any."""
         if not self.hosts:
