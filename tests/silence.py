@@ -26,7 +26,7 @@ class Silence:
             listening.bind((there.address, 0))
             listening.listen()
             with self.here.inside():
-                near, _ = dial(Address(*listening.getsockname()))
+                near = socket.socket(fileno=dial(Address(*listening.getsockname()))[0])
             far, _ = listening.accept()
         far.setblocking(False)
         self.ends += (near, far)

@@ -1,5 +1,6 @@
 """Listening sockets over snapshots: by value, at the ports that they had, a moment longer than they are named."""
 
+import os
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -22,7 +23,7 @@ class Bench:
     def __init__(self, broker: Broker | None = None) -> None:
         self.now = 100.0
         self.counters = Counters()
-        self.accepted: list[socket.socket] = []
+        self.accepted: list[int] = []
         self.taken: list[bytes] = []
         self.crashes: list[BaseException] = []
         self.reactor = Reactor(self.crashes.append)
@@ -36,8 +37,8 @@ class Bench:
     def take(self, port: DatagramPort, key: Any, data: bytes) -> None:
         self.taken.append(data)
 
-    def accept(self, sock: socket.socket, peer: tuple[str, int], listener: Listener) -> None:
-        self.accepted.append(sock)
+    def accept(self, fd: int, peer: tuple[str, int], listener: Listener) -> None:
+        self.accepted.append(fd)
 
     def names(self, *wanted: Listener, had: dict[Listener, Address] | None = None) -> tuple[Address, ...]:
         opened = self.listening.open(wanted, had or {})
@@ -46,8 +47,8 @@ class Bench:
 
     def dispose(self) -> None:
         self.listening.close()
-        for sock in self.accepted:
-            sock.close()
+        for fd in self.accepted:
+            os.close(fd)
         self.reactor.dispose()
 
 

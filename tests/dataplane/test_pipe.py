@@ -16,6 +16,7 @@ from tierlb.dataplane.pipe import End, Pipe
 from tierlb.model.address import Address
 from tierlb.model.snapshot import Listener
 from tierlb.net import peer_liveness
+from tierlb.net.asked import tcp_info
 from tierlb.net.bulk import MOST_BACKLOGS
 from tierlb.net.listeners import open_socket
 from tierlb.net.peer_liveness import GONE, LOOK_S
@@ -65,7 +66,7 @@ class Joined:
         self.reactor.dispose()
 
 
-def tcp_pair() -> tuple[socket.socket, socket.socket]:
+def tcp_pair() -> tuple[socket.socket, int]:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen()
@@ -73,7 +74,7 @@ def tcp_pair() -> tuple[socket.socket, socket.socket]:
         other, _ = listening.accept()
     one.settimeout(5)
     other.setblocking(False)
-    return one, other
+    return one, other.detach()
 
 
 @pytest.fixture
@@ -187,14 +188,14 @@ class Looks:
 
     def __init__(self, joined: Joined) -> None:
         self.joined = joined
-        self.found: dict[socket.socket, float] = {}
-        self.seen: list[tuple[float, socket.socket]] = []
+        self.found: dict[int, float] = {}
+        self.seen: list[tuple[float, int]] = []
         self.began = joined.reactor.now
         joined.reactor.next_look_s = self
 
-    def __call__(self, sock: socket.socket) -> float:
-        self.seen.append((self.joined.reactor.now - self.began, sock))
-        return self.found.get(sock, NEVER)
+    def __call__(self, fd: int) -> float:
+        self.seen.append((self.joined.reactor.now - self.began, fd))
+        return self.found.get(fd, NEVER)
 
     @property
     def times_s(self) -> list[float]:
@@ -207,7 +208,7 @@ def test_a_quiet_pipe_is_looked_at_on_both_sides(joined: Joined) -> None:
     joined.passes(LOOK_S - WHEEL_TICK_S)
     assert looks.seen == []
     joined.passes(2 * WHEEL_TICK_S)
-    assert {sock for _, sock in looks.seen} == {joined.pipe.client.sock, joined.pipe.upstream.sock}
+    assert {fd for _, fd in looks.seen} == {joined.pipe.client.fd, joined.pipe.upstream.fd}
     assert joined.ended == []
 
 
@@ -238,18 +239,18 @@ def test_what_one_end_says_does_not_hide_that_the_other_is_gone(
     joined: Joined, lively: str, mute: str, every_s: float
 ) -> None:
     looks = Looks(joined)
-    looks.found[getattr(joined.pipe, mute).sock] = GONE
+    looks.found[getattr(joined.pipe, mute).fd] = GONE
     while not joined.ended and joined.reactor.now < looks.began + 3 * LOOK_S:
         says(joined, lively)
         joined.passes(every_s)
     assert joined.ended == [True]
-    first_s, *_, last_s = [at for at, sock in looks.seen if sock is getattr(joined.pipe, mute).sock]
+    first_s, *_, last_s = [at for at, fd in looks.seen if fd == getattr(joined.pipe, mute).fd]
     assert last_s - first_s >= LOOK_S, "what was said lately has had its time to be answered"
 
 
 def test_an_end_that_said_something_and_is_quiet_since_is_looked_at_no_later(joined: Joined) -> None:
     looks = Looks(joined)
-    looks.found[joined.pipe.client.sock] = GONE
+    looks.found[joined.pipe.client.fd] = GONE
     says(joined, "client")
     joined.passes(LOOK_S + WHEEL_TICK_S)
     assert joined.ended == [True]
@@ -258,9 +259,9 @@ def test_an_end_that_said_something_and_is_quiet_since_is_looked_at_no_later(joi
 @pytest.mark.parametrize(("lively", "mute"), ENDS)
 def test_an_end_that_was_doubted_and_is_found_there_is_not_cut(joined: Joined, lively: str, mute: str) -> None:
     looks = Looks(joined)
-    sock = getattr(joined.pipe, mute).sock
+    fd = getattr(joined.pipe, mute).fd
     for number in range(8 * round(LOOK_S)):
-        looks.found[sock] = GONE if len(looks.seen) % 2 else LOOK_S
+        looks.found[fd] = GONE if len(looks.seen) % 2 else LOOK_S
         if number % 2:
             says(joined, lively)
         joined.passes(1.0)
@@ -272,7 +273,7 @@ def test_an_end_to_which_nothing_was_said_after_it_was_doubted_is_not_doubted_lo
     joined: Joined,
 ) -> None:
     looks = Looks(joined)
-    looks.found[joined.pipe.upstream.sock] = GONE
+    looks.found[joined.pipe.upstream.fd] = GONE
     joined.passes(LOOK_S / 2)
     says(joined, "client")
     joined.passes(LOOK_S - WHEEL_TICK_S)
@@ -286,11 +287,9 @@ def test_after_a_long_silence_the_next_look_is_no_later(joined: Joined) -> None:
     looks = Looks(joined)
     joined.pipe.client.on_data(b"x")
     joined.passes(LOOK_S + WHEEL_TICK_S)
-    upstream, client = joined.pipe.upstream.sock, joined.pipe.client.sock
-    assert [at for at, sock in looks.seen if sock is client] == pytest.approx([LOOK_S], abs=WHEEL_TICK_S)
-    assert [at for at, sock in looks.seen if sock is upstream] == pytest.approx(
-        [LOOK_S / 2, LOOK_S], abs=4 * WHEEL_TICK_S
-    )
+    upstream, client = joined.pipe.upstream.fd, joined.pipe.client.fd
+    assert [at for at, fd in looks.seen if fd == client] == pytest.approx([LOOK_S], abs=WHEEL_TICK_S)
+    assert [at for at, fd in looks.seen if fd == upstream] == pytest.approx([LOOK_S / 2, LOOK_S], abs=4 * WHEEL_TICK_S)
 
 
 def test_the_idle_time_is_exact_where_only_one_end_says_something(joined: Joined) -> None:
@@ -306,7 +305,7 @@ def test_the_idle_time_is_exact_where_only_one_end_says_something(joined: Joined
 
 def test_a_look_says_when_the_next_is_due(joined: Joined) -> None:
     looks = Looks(joined)
-    looks.found[joined.pipe.upstream.sock] = 2.0
+    looks.found[joined.pipe.upstream.fd] = 2.0
     joined.passes(LOOK_S + 2.0 + 2 * WHEEL_TICK_S)
     assert looks.times_s == pytest.approx([LOOK_S, LOOK_S + 2.0], abs=2 * WHEEL_TICK_S)
 
@@ -314,7 +313,7 @@ def test_a_look_says_when_the_next_is_due(joined: Joined) -> None:
 @pytest.mark.parametrize("end", ["client", "upstream"])
 def test_a_pipe_is_cut_when_either_sides_host_is_gone(joined: Joined, end: str) -> None:
     looks = Looks(joined)
-    looks.found[getattr(joined.pipe, end).sock] = GONE
+    looks.found[getattr(joined.pipe, end).fd] = GONE
     joined.passes(LOOK_S + WHEEL_TICK_S)
     assert joined.ended == [True]
     joined.reactor.stint()
@@ -329,8 +328,9 @@ class Relayed:
     def __init__(self, reactor: Reactor, silence: Silence, client: Host, upstream: Host) -> None:
         near_client, self.client = accepted(silence, client)
         near_upstream, self.upstream = silence.connected(upstream)
+        fds = near_client.detach(), near_upstream.detach()
         self.ended: list[bool] = []
-        self.pipe = Pipe(reactor, near_client, near_upstream, IDLE_S, lambda _, broken: self.ended.append(broken))
+        self.pipe = Pipe(reactor, *fds, IDLE_S, lambda _, broken: self.ended.append(broken))
         self.pipe.start()
 
 
@@ -433,8 +433,7 @@ async def until(holds: Callable[[], bool]) -> None:
 
 def silent_s(end: End) -> float:
     """Since when nothing was heard of its peer (tcpi_last_ack_recv)."""
-    info = end.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 60)
-    return float(struct.unpack_from("=I", info, 56)[0]) / 1000
+    return float(struct.unpack_from("=I", tcp_info(end.fd, 60), 56)[0]) / 1000
 
 
 def test_an_end_is_told_once(joined: Joined) -> None:

@@ -39,7 +39,7 @@ def test_without_a_snapshot_nothing_is_served_and_reports_change_nothing() -> No
 def test_without_a_snapshot_a_connection_is_closed() -> None:
     ours, theirs = socket.socketpair()
     serving = Serving("web-1", InternalErrors(Log()))
-    serving.accept(ours, ("192.0.2.7", 1), ANY_PORT)
+    serving.accept(ours.detach(), ("192.0.2.7", 1), ANY_PORT)
     assert theirs.recv(1) == b""
     assert serving.out_of_descriptors(theirs) is False
     theirs.close()

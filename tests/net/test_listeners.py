@@ -1,15 +1,18 @@
 """Listening sockets: who is let in, and when the node stands back."""
 
 import errno
+import os
 import socket
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from tierlb.model.address import Address
 from tierlb.model.snapshot import Listener
 from tierlb.net import listeners
+from tierlb.net.asked import asked
+from tierlb.net.io import accept4
 from tierlb.net.listeners import ACCEPTS_PER_EVENT, Acceptor, open_socket
 from tierlb.net.reactor import Reactor
 
@@ -23,7 +26,7 @@ class Bench:
         self.crashes: list[BaseException] = []
         self.reactor = Reactor(self.crashes.append)
         self.room = room
-        self.accepted: list[tuple[socket.socket, tuple[str, int]]] = []
+        self.accepted: list[tuple[int, tuple[str, int]]] = []
         self.accepted_in: list[int] = []
         self.clients: list[socket.socket] = []
         self.exhausted: list[socket.socket] = []
@@ -31,9 +34,9 @@ class Bench:
         sock = open_socket(listener)
         self.acceptor = Acceptor(self.reactor, listener, sock, lambda: self.room, self.accept, self.free)
 
-    def accept(self, sock: socket.socket, peer: tuple[str, int], listener: Listener) -> None:
+    def accept(self, fd: int, peer: tuple[str, int], listener: Listener) -> None:
         self.room -= 1
-        self.accepted.append((sock, peer))
+        self.accepted.append((fd, peer))
         self.accepted_in.append(self.reactor.batches)
 
     def free(self, listening: socket.socket) -> bool:
@@ -55,8 +58,10 @@ class Bench:
         if self.acceptor.sock.fileno() != -1:
             self.acceptor.close()
         self.reactor.dispose()
-        for sock in [*self.clients, *(sock for sock, _ in self.accepted)]:
+        for sock in self.clients:
             sock.close()
+        for fd, _ in self.accepted:
+            os.close(fd)
 
 
 @pytest.fixture
@@ -69,10 +74,10 @@ def bench() -> Iterator[Bench]:
 def test_connections_are_accepted_ready_for_the_reactor(bench: Bench) -> None:
     client = bench.connect()
     bench.turn()
-    ((sock, peer),) = bench.accepted
+    ((fd, peer),) = bench.accepted
     assert peer == client.getsockname()
-    assert not sock.getblocking()
-    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    assert not os.get_blocking(fd)
+    assert asked(fd, lambda sock: sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
 
 
 def test_a_crowd_is_accepted_in_batches(bench: Bench) -> None:
@@ -97,17 +102,25 @@ def test_without_room_the_rest_waits_in_the_kernel(bench: Bench) -> None:
     assert len(bench.accepted) == 3
 
 
-def test_out_of_descriptors_it_stands_back_for_a_while(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Exhausted:
-        def accept(self) -> None:
-            raise OSError(errno.EMFILE, "Too many open files")
+def failing(error: OSError, times: int = 1_000_000) -> Callable[[socket.socket], tuple[int, str, int] | None]:
+    """An accept that fails so many times."""
+    left = [times]
 
+    def accept(listening: socket.socket) -> tuple[int, str, int] | None:
+        if left[0] == 0:
+            return accept4(listening)
+        left[0] -= 1
+        raise error
+
+    return accept
+
+
+def test_out_of_descriptors_it_stands_back_for_a_while(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.connect()
-    real = bench.acceptor.sock
-    monkeypatch.setattr(bench.acceptor, "sock", Exhausted())
-    bench.turn()
+    with monkeypatch.context() as patch:
+        patch.setattr(listeners, "accept4", failing(OSError(errno.EMFILE, "Too many open files")))
+        bench.turn()
     assert not bench.acceptor.watching
-    monkeypatch.setattr(bench.acceptor, "sock", real)
     bench.turn()
     assert bench.accepted == []
     bench.reactor.wheel.advance(bench.reactor.now + listeners.OUT_OF_DESCRIPTORS_S + 0.5)
@@ -118,41 +131,23 @@ def test_out_of_descriptors_it_stands_back_for_a_while(bench: Bench, monkeypatch
 def test_out_of_descriptors_it_goes_on_at_once_if_one_can_be_freed(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Exhausted:
-        def accept(self) -> None:
-            raise OSError(errno.ENFILE, "Too many open files in system")
-
     bench.connect()
     bench.frees = True
-    exhausted = Exhausted()
     with monkeypatch.context() as patch:
-        patch.setattr(bench.acceptor, "sock", exhausted)
+        patch.setattr(listeners, "accept4", failing(OSError(errno.ENFILE, "Too many open files in system")))
         for _ in range(2):
             bench.reactor.stint()
     assert bench.exhausted
-    assert set(bench.exhausted) == {exhausted}
+    assert set(bench.exhausted) == {bench.acceptor.sock}
     assert bench.acceptor.watching
     bench.turn()
     assert len(bench.accepted) == 1
 
 
 def test_a_connection_that_died_in_the_queue_is_passed_over(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    class OneDied:
-        def __init__(self, real: socket.socket) -> None:
-            self.real = real
-            self.died = False
-
-        def accept(self) -> tuple[socket.socket, tuple[str, int]]:
-            if not self.died:
-                self.died = True
-                raise ConnectionAbortedError
-            return self.real.accept()
-
+    monkeypatch.setattr(listeners, "accept4", failing(ConnectionAbortedError(), times=1))
     bench.connect()
-    real = bench.acceptor.sock
-    monkeypatch.setattr(bench.acceptor, "sock", OneDied(real))
     bench.turn()
-    monkeypatch.setattr(bench.acceptor, "sock", real)
     assert len(bench.accepted) == 1
 
 

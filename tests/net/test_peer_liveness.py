@@ -70,16 +70,16 @@ async def test_who_is_gone_is_told_from_who_does_not_read(monkeypatch: pytest.Mo
                 await trio.sleep(0.01)
         silence.mute.unplug()
         asked.send(b"anybody?")
-        while next_look_s(asked) != GONE:
-            assert next_look_s(waiting) != GONE
+        while next_look_s(asked.fileno()) != GONE:
+            assert next_look_s(waiting.fileno()) != GONE
             await trio.sleep(0.05)
-        while next_look_s(unread) != GONE:
-            assert next_look_s(waiting) != GONE
+        while next_look_s(unread.fileno()) != GONE:
+            assert next_look_s(waiting.fileno()) != GONE
             await trio.sleep(0.05)
-        while next_look_s(waiting) != SHORT_S:  # then it was not heard for so long, for it was not asked
-            assert next_look_s(waiting) != GONE
+        while next_look_s(waiting.fileno()) != SHORT_S:  # then it was not heard for so long, for it was not asked
+            assert next_look_s(waiting.fileno()) != GONE
             await trio.sleep(0.01)
-        assert next_look_s(quiet) == NEVER
+        assert next_look_s(quiet.fileno()) == NEVER
 
 
 def unacked(sock: socket.socket) -> int:

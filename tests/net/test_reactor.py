@@ -118,9 +118,10 @@ def test_a_descriptor_number_used_again_in_a_batch_does_not_hear_of_its_previous
     def make_handler(mine: socket.socket, other: socket.socket) -> None:
         def handler(mask: int) -> None:
             heard.append("ready")
-            bench.reactor.close(other)
+            given_up = other.detach()
+            bench.reactor.close(given_up)
             newcomer, far = bench.pair()
-            assert other.fileno() not in (newcomer.fileno(), far.fileno())
+            assert given_up not in (newcomer.fileno(), far.fileno())
             bench.reactor.add(newcomer.fileno(), READ, lambda mask: heard.append("confused"))
             mine.recv(1)
 
@@ -152,7 +153,7 @@ class Fragile(Timed):
         raise ValueError("late")
 
     def abort(self) -> None:
-        self.bench.reactor.close(self.sock)
+        self.bench.reactor.close(self.sock.detach())
         if self.twice:
             raise ValueError("second")
 
@@ -535,6 +536,6 @@ def test_dispose_gives_every_descriptor_back() -> None:
     bench = Bench()
     near, _ = bench.pair()
     bench.reactor.add(near.fileno(), READ, lambda mask: None)
-    bench.reactor.close(near)
+    bench.reactor.close(near.detach())
     bench.close()
     assert len(os.listdir("/proc/self/fd")) == before

@@ -1,13 +1,13 @@
 """Connections of a socket with itself, made on purpose by binding to the port first."""
 
-import errno
 import socket
 
 import pytest
 import trio
 
+from tierlb.model.address import Address
 from tierlb.net import self_connect
-from tierlb.net.self_connect import USUAL_RANGE, connect_outcome, local_ports, open_stream, reached_itself
+from tierlb.net.self_connect import USUAL_RANGE, abandon, local_ports, open_stream, reached_itself, reaches_itself
 
 
 def connected_to_itself() -> socket.socket:
@@ -17,37 +17,22 @@ def connected_to_itself() -> socket.socket:
     return sock
 
 
-def test_a_connection_that_reached_itself_counts_as_refused_and_its_port_is_free_at_once() -> None:
+def test_a_connect_that_reaches_itself_is_known_as_soon_as_it_has_begun() -> None:
+    with connected_to_itself() as sock:
+        host, port = sock.getsockname()
+        assert reaches_itself(sock, Address(host, port))
+        assert not reaches_itself(sock, Address("127.0.0.2", port)), "the same port at another address"
+        assert not reaches_itself(sock, Address(host, port - 1))
+
+
+def test_its_port_is_free_at_once() -> None:
     sock = connected_to_itself()
     address = sock.getsockname()
-    assert connect_outcome(sock, address[1]) == errno.ECONNREFUSED
+    abandon(sock)
     sock.close()
     with socket.socket() as service:
         service.bind(address)  # no SO_REUSEADDR: not even TIME-WAIT is left
         service.listen()
-
-
-def test_only_where_it_may_have_happened_is_looked() -> None:
-    with connected_to_itself() as sock:
-        assert connect_outcome(sock, 0) == 0
-
-
-def test_an_ordinary_connection_stands() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as sock:
-        assert connect_outcome(sock, server.getsockname()[1]) == 0
-        assert connect_outcome(sock, sock.getsockname()[1]) == 0, (
-            "the same port at another address, or for another peer"
-        )
-
-
-def test_an_error_of_the_connect_comes_first() -> None:
-    with socket.socket() as sock:
-        sock.setblocking(False)
-        with socket.socket() as unused:
-            unused.bind(("127.0.0.1", 0))
-            sock.connect_ex(unused.getsockname())
-            port = unused.getsockname()[1]
-        assert connect_outcome(sock, port) == errno.ECONNREFUSED
 
 
 def test_a_socket_that_is_not_connected_did_not_reach_itself() -> None:

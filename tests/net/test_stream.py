@@ -1,6 +1,7 @@
 """What a stream reports of its socket, one event at a time."""
 
 import errno
+import os
 import socket
 import struct
 from collections.abc import Iterator
@@ -22,8 +23,8 @@ DEADLINE_S = 30.0
 class Noted(Stream):
     """Notes what it hears."""
 
-    def __init__(self, reactor: Reactor, sock: socket.socket) -> None:
-        super().__init__(reactor, sock)
+    def __init__(self, reactor: Reactor, fd: int) -> None:
+        super().__init__(reactor, fd)
         self.heard: list[object] = []
         self.data = b""
         self.pause_on_data = False
@@ -65,7 +66,7 @@ class Bench:
             near, _ = listening.accept()
         self.far.settimeout(5)
         near.setblocking(False)
-        self.stream = Noted(self.reactor, near)
+        self.stream = Noted(self.reactor, near.detach())
         self.stream.watch()
 
     def turn(self) -> None:
@@ -129,13 +130,13 @@ def test_a_stream_that_ended_is_no_more_among_those_that_read_much(bench: Bench,
     bench.far.sendall(bytes(READ_BYTES + 5))
     bench.turn()
     if end == "take_over":
-        Noted(bench.reactor, bench.stream.sock).take_over(bench.stream)
+        Noted(bench.reactor, bench.stream.fd).take_over(bench.stream)
     else:
         getattr(bench.stream, end)()
     for _ in range(MOST_BACKLOGS + 1):
         bench.reactor.bulk.begin()
     assert bench.stream.read_bytes == BULK_READ_BYTES
-    bench.stream.sock.close()
+    os.close(bench.stream.fd)
 
 
 def test_a_read_that_fills_its_buffer_makes_the_next_one_larger(bench: Bench) -> None:
@@ -169,7 +170,7 @@ def test_a_backlog_is_counted_until_it_is_over_however_it_ends(bench: Bench, end
         case "reset":
             bench.stream.reset()
         case "detached":
-            bench.stream.detach().close()
+            os.close(bench.stream.detach())
             bench.stream.close()
         case "broken":
             bench.reset()
@@ -331,12 +332,12 @@ def test_abort_breaks_the_connection_even_if_its_owner_fails_again(bench: Bench)
 
 def test_a_detached_socket_is_nobody_elses(bench: Bench) -> None:
     bench.stream.arm(1.0)
-    sock = bench.stream.detach()
+    fd = bench.stream.detach()
     bench.far.sendall(b"for the new owner")
     bench.turn()
     assert bench.stream.heard == []
     assert len(bench.reactor.wheel) == 0
-    again = Noted(bench.reactor, sock)
+    again = Noted(bench.reactor, fd)
     again.watch(READ)
     bench.turn()
     assert again.data == b"for the new owner"
@@ -365,13 +366,13 @@ def test_dial_connects_without_waiting() -> None:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen()
-        sock, code = dial(Address(*listening.getsockname()))
+        fd, code = dial(Address(*listening.getsockname()))
         accepted, _ = listening.accept()
-        with sock, accepted:
+        with socket.socket(fileno=fd) as sock, accepted:
             assert code == 0
             assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
             assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-            assert not sock.getblocking()
+            assert not os.get_blocking(fd)
 
 
 ASKS = (
@@ -382,11 +383,13 @@ ASKS = (
 
 
 @pytest.mark.parametrize(("host", "asks"), [("127.0.0.1", 0), ("::1", 0), ("192.0.2.1", 1), ("2001:db8::1", 1)])
-def test_the_kernel_asks_whether_another_host_is_there_and_spares_itself(host: str, asks: int) -> None:
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        sock, _ = dial(Address(host, nobody.getsockname()[1]))  # whether there is a way to it makes no difference
-    with sock:
+def test_the_kernel_asks_whether_another_host_is_there_and_spares_itself(
+    host: str, asks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket.socket, "connect_ex", lambda self, at: errno.EINPROGRESS)
+    fd, code = dial(Address(host, 80))
+    with socket.socket(fileno=fd) as sock:
+        assert code == errno.EINPROGRESS
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == asks
         for level, option, value in ASKS:
             assert (sock.getsockopt(level, option) == value) is bool(asks)
@@ -401,7 +404,8 @@ async def test_an_error_that_the_kernel_finds_is_heard_by_who_reads_and_by_who_d
     reactor = Reactor(crashes.append)
     with hosts() as silence:
         streams = {
-            what: Noted(reactor, silence.connected(silence.mute)[0]) for what in ("reads", "paused", "heard all")
+            what: Noted(reactor, silence.connected(silence.mute)[0].detach())
+            for what in ("reads", "paused", "heard all")
         }
         for stream in streams.values():
             stream.watch()
@@ -428,9 +432,15 @@ async def test_an_error_that_the_kernel_finds_is_heard_by_who_reads_and_by_who_d
 def test_dial_reports_a_refusal() -> None:
     with socket.socket() as gone:
         gone.bind(("127.0.0.1", 0))
-        sock, code = dial(Address(*gone.getsockname()))
-    with sock:
-        assert (code or sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)) == errno.ECONNREFUSED
+        assert dial(Address(*gone.getsockname())) == (-1, errno.ECONNREFUSED)
+
+
+def test_a_connection_on_loopback_is_made_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        fd, code = dial(Address(*server.getsockname()), speaks_first=True)
+        with socket.socket(fileno=fd) as near:
+            assert code == 0
+            assert near.getpeername() == server.getsockname()
 
 
 class Slow(Noted):
@@ -473,7 +483,7 @@ def test_nothing_is_read_while_something_is_put_back(bench: Bench, slow: Slow) -
 def test_others_have_their_turn_in_between(bench: Bench, slow: Slow) -> None:
     near, far = socket.socketpair()
     near.setblocking(False)
-    other = Slow(bench.reactor, near)
+    other = Slow(bench.reactor, near.detach())
     other.watch()
     order: list[object] = []
     for name, stream in (("slow", slow), ("other", other)):
@@ -559,6 +569,4 @@ def test_dial_tells_a_host_without_a_way_to_it_from_ports_that_ran_out(monkeypat
             return 0 if routed and self.type is socket.SOCK_DGRAM else errno.EADDRNOTAVAIL
 
         monkeypatch.setattr(socket.socket, "connect_ex", connect_ex)
-        sock, code = dial(Address("::1", 80))
-        sock.close()
-        assert code == expected
+        assert dial(Address("::1", 80)) == (-1, expected)

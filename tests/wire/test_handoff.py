@@ -25,12 +25,12 @@ ENTRY = encode_entry(7, CLIENT, 12.5, b"")
 
 def test_an_entry_is_read_as_it_was_written() -> None:
     tlvs = encode_tlv(VIA, b"edge-1/b1") + encode_tlv(EXPLAINED, b"line")
-    written = encode_entry(2**40, ("2001:db8::1", 80), 0.25, tlvs, is_ipv6=True, is_last=True)
+    written = encode_entry(2**40, ("2001:db8::1", 80), 0.25, tlvs, is_last=True)
     first, second = decode_entries(ENTRY + written)
     assert (first.number, first.source, first.arrived, dict(first.tlvs)) == (7, CLIENT, 12.5, {})
-    assert (first.is_ipv6, first.is_last, first.raw) == (False, False, ENTRY)
+    assert (first.is_last, first.raw) == (False, ENTRY)
     assert (second.number, second.source, second.arrived) == (2**40, ("2001:db8::1", 80), 0.25)
-    assert (second.is_ipv6, second.is_last, second.raw) == (True, True, written)
+    assert (second.is_last, second.raw) == (True, written)
     assert second.tlvs == {VIA: b"edge-1/b1", EXPLAINED: b"line"}
 
 
@@ -96,16 +96,12 @@ def test_any_bytes_are_read_or_refused(message: bytes) -> None:
             st.floats(0, 1e9),
             st.binary(max_size=50).map(lambda value: encode_tlv(VIA, value)),
             st.booleans(),
-            st.booleans(),
         ),
         max_size=MAX_ENTRIES,
     )
 )
 def test_all_entries_are_read_as_they_were_written(given_entries: list[tuple]) -> None:
-    parts = [encode_entry(*rest, is_ipv6=six, is_last=last) for *rest, six, last in given_entries]
+    parts = [encode_entry(*rest, is_last=last) for *rest, last in given_entries]
     read = decode_entries(b"".join(parts))
-    found = [
-        (each.number, each.source, each.arrived, encode_tlv(VIA, each.tlvs[VIA]), each.is_ipv6, each.is_last)
-        for each in read
-    ]
+    found = [(each.number, each.source, each.arrived, encode_tlv(VIA, each.tlvs[VIA]), each.is_last) for each in read]
     assert found == given_entries

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from tierlb.dataplane.counters import Counters
 from tierlb.net.descriptors import DESCRIPTORS_PER_CONNECTION, Spare, connections_for
+from tierlb.net.io import accept4
 from tierlb.net.wheel import NEVER
 
 WALK_S_PER_CONNECTION = 1e-5
@@ -57,7 +58,7 @@ class CappedFront(Protocol):
     def may_give_way(self) -> Iterable[CanGiveWay]:
         """All connections that could be idle."""
 
-    def turn_away(self, sock: socket.socket, *, at_once: bool) -> None:
+    def turn_away(self, fd: int, *, at_once: bool) -> None:
         """Say that the node is full, if there is a way to, and close; `at_once` without holding a descriptor."""
 
 
@@ -98,10 +99,10 @@ class ConnectionCap:
         """Whether one more connection may be held, after closing an idle one if need be."""
         return held(self._front.counters) < self.cap or self._make_room(now)
 
-    def turn_away(self, sock: socket.socket, now: float) -> None:
+    def turn_away(self, fd: int, now: float) -> None:
         """Refuse a connection that was accepted beyond the cap."""
         self.refuse(now)
-        self._front.turn_away(sock, at_once=False)
+        self._front.turn_away(fd, at_once=False)
 
     def refuse(self, now: float) -> None:
         """Count one that is refused beyond the cap."""
@@ -118,12 +119,13 @@ class ConnectionCap:
                 if not had:
                     break
                 try:
-                    sock, _ = listening.accept()
+                    accepted = accept4(listening)
                 except OSError:
                     break
-                sock.setblocking(False)
+                if accepted is None:
+                    break
                 self._refused(now, "descriptors")
-                self._front.turn_away(sock, at_once=True)
+                self._front.turn_away(accepted[0], at_once=True)
             turned_away += 1
         return turned_away > 0
 

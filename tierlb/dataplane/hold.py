@@ -8,7 +8,6 @@ an answer at once is worth more. What is held counts as an open connection, so t
 Left out: hosts that exist and cannot be reached, which is for ejection and retries.
 """
 
-import socket
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -25,14 +24,14 @@ RESUME_EVERY_S = 0.0001
 
 
 class Held(Timed):
-    """One that waits. `sock`: what to close if the node ends first, where only `again` holds the socket."""
+    """One that waits. `fd`: what to close if the node ends first, where only `again` holds it."""
 
-    __slots__ = ("again", "hold", "sock")
+    __slots__ = ("again", "fd", "hold")
 
-    def __init__(self, hold: "Hold", again: Callable[[], None], sock: socket.socket | None) -> None:
+    def __init__(self, hold: "Hold", again: Callable[[], None], fd: int | None) -> None:
         self.hold = hold
         self.again = again
-        self.sock = sock
+        self.fd = fd
         self.deadline = NEVER
         self.filed = NEVER
 
@@ -71,11 +70,11 @@ class Hold:
             return False
         return now - self._named_at.get(targets, -STARTING_S) < STARTING_S
 
-    def add(self, destination: Destination, since: float, again: Callable[[], None], sock: Any = None) -> None:
+    def add(self, destination: Destination, since: float, again: Callable[[], None], fd: int | None = None) -> None:
         """Call `again` when there may be a host, or when the time is over."""
         if not self.items:
             self._log.info("clients_held", waiting_for=", ".join(destination.targets), at_most_s=HOLD_S)
-        held = Held(self, again, sock)
+        held = Held(self, again, fd)
         self.items[held] = None
         self._file(held, since + HOLD_S)
 
@@ -88,6 +87,6 @@ class Hold:
         """The node ends."""
         for held in self.items:
             self._reactor.wheel.forget(held)
-            if held.sock is not None:
-                held.sock.close()
+            if held.fd is not None:
+                self._reactor.close(held.fd)
         self.items.clear()

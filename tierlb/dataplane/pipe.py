@@ -9,7 +9,6 @@ were. Bytes from the other end do not count: to a host that is gone they only ad
 """
 
 import os
-import socket
 from collections.abc import Callable
 
 from tierlb.net import peer_liveness
@@ -40,8 +39,8 @@ class Pipe(Timed):
     def __init__(
         self,
         reactor: Reactor,
-        client: socket.socket,
-        upstream: socket.socket,
+        client: int,
+        upstream: int,
         idle_s: float,
         on_closed: Callable[["Pipe", bool], None],
     ) -> None:
@@ -104,7 +103,7 @@ class Pipe(Timed):
         """Close both sides, for the node is full; false if the client seems to wait for an answer, or just asks."""
         if self.is_unused and self.client.has_unread:
             return False
-        if self.client.carried and not (self.upstream.carried and peer_liveness.has_answered(self.client.sock)):
+        if self.client.carried and not (self.upstream.carried and peer_liveness.has_answered(self.client.fd)):
             return False
         self.finish(broken=False)
         return True
@@ -167,8 +166,8 @@ class End(Stream):
 
     peer: "End"
 
-    def __init__(self, pipe: Pipe, sock: socket.socket) -> None:
-        super().__init__(pipe.reactor, sock)
+    def __init__(self, pipe: Pipe, fd: int) -> None:
+        super().__init__(pipe.reactor, fd)
         self.pipe = pipe
         self.carried = 0
         self.moved = 0.0
@@ -251,7 +250,7 @@ class End(Stream):
         which something came since the last look is spared this one, unless all is quiet."""
         active = self.carried != self.noted
         self.noted = self.carried
-        next_s = peer_liveness.LOOK_S if active and quiet_in_s > 0 else self.reactor.next_look_s(self.sock)
+        next_s = peer_liveness.LOOK_S if active and quiet_in_s > 0 else self.reactor.next_look_s(self.fd)
         next_s, self.doubted = peer_liveness.confirm(next_s, now, self.pipe.moved, self.doubted)
         return next_s
 

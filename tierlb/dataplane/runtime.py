@@ -2,6 +2,7 @@
 upkeep, the cap on its connections and the drain (`Runtime`).
 """
 
+import os
 import random
 import socket
 from collections.abc import Callable, Collection
@@ -47,8 +48,8 @@ class Front(Served, CappedFront, Protocol):
     def cut(self) -> None: ...
     def cut_from(self, host: Host) -> Remainder: ...
     def close(self) -> None: ...
-    def accept(self, sock: Any, peer: tuple[str, int], listener: Listener) -> None: ...
-    def take(self, sock: Any, introduced: Introduced) -> None: ...
+    def accept(self, fd: int, peer: tuple[str, int], listener: Listener) -> None: ...
+    def take(self, fd: int, introduced: Introduced) -> None: ...
     def listen(self, addresses: tuple[Address, ...]) -> None: ...
     @property
     def lacks(self) -> tuple[str, ...]: ...
@@ -73,11 +74,11 @@ class Serving:
         self.drain_time = DrainState()
         self.newcomer: OnNewcomer = _ignore
 
-    def accept(self, sock: socket.socket, peer: tuple[str, int], listener: Listener) -> None:
+    def accept(self, fd: int, peer: tuple[str, int], listener: Listener) -> None:
         """A connection arrived."""
-        sock.close()
+        os.close(fd)
 
-    def take(self, sock: socket.socket, introduced: Introduced, *, is_last: bool) -> bool:
+    def take(self, fd: int, introduced: Introduced, *, is_last: bool) -> bool:
         """A parent handed over a connection. False if there is no room for it here, unless it is the last try."""
         return False
 
@@ -187,21 +188,21 @@ class Runtime(Serving):
         else:
             self.drain_time.stop()
 
-    def accept(self, sock: socket.socket, peer: tuple[str, int], listener: Listener) -> None:
+    def accept(self, fd: int, peer: tuple[str, int], listener: Listener) -> None:
         now = self._reactor.now
         if self.cap.admit(now):
-            self.front.accept(sock, peer, listener)
+            self.front.accept(fd, peer, listener)
         else:
-            self.cap.turn_away(sock, now)
+            self.cap.turn_away(fd, now)
 
-    def take(self, sock: socket.socket, introduced: Introduced, *, is_last: bool) -> bool:
+    def take(self, fd: int, introduced: Introduced, *, is_last: bool) -> bool:
         now = self._reactor.now
         if self.cap.admit(now):
-            self.front.take(sock, introduced)
+            self.front.take(fd, introduced)
         elif not is_last:
             return False
         else:
-            self.cap.turn_away(sock, now)
+            self.cap.turn_away(fd, now)
             introduced.handed.over()
         return True
 

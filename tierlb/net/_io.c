@@ -15,15 +15,9 @@ static struct sockaddr_storage addresses[BATCH];
 static struct iovec pieces[BATCH];
 static struct mmsghdr headers[BATCH];
 
-static PyObject *failed(void)
-{
-    return errno == EAGAIN ? Py_NewRef(Py_None) : PyErr_SetFromErrno(PyExc_OSError);
-}
+static PyObject *failed(void) { return errno == EAGAIN ? Py_NewRef(Py_None) : PyErr_SetFromErrno(PyExc_OSError); }
 
-static PyObject *sent_count(Py_ssize_t sent)
-{
-    return sent < 0 && errno != EAGAIN ? failed() : PyLong_FromSsize_t(sent < 0 ? 0 : sent);
-}
+static PyObject *counted(Py_ssize_t n) { return n < 0 && errno != EAGAIN ? failed() : PyLong_FromSsize_t(n < 0 ? 0 : n); }
 
 /* The descriptor that is the first of so many arguments, and from `size` on, if there is one, a size as the last. */
 static int take(PyObject *const *args, Py_ssize_t count, Py_ssize_t wanted, Py_ssize_t *size, Py_ssize_t most)
@@ -60,7 +54,7 @@ static PyObject *io_send(PyObject *module, PyObject *const *args, Py_ssize_t cou
         return NULL;
     RETRY(sent, send(fd, data.buf, data.len, MSG_NOSIGNAL));
     PyBuffer_Release(&data);
-    return sent_count(sent);
+    return counted(sent);
 }
 
 static PyObject *io_copy(PyObject *module, PyObject *const *args, Py_ssize_t count)
@@ -78,6 +72,12 @@ static PyObject *io_copy(PyObject *module, PyObject *const *args, Py_ssize_t cou
     int error = sent < 0 && errno != EAGAIN ? errno : 0;
     sent = sent < 0 ? 0 : sent;
     return Py_BuildValue("(ny#i)", got, buffers[0] + sent, got - sent, error);
+}
+
+static PyObject *io_shutdown(PyObject *module, PyObject *sock)
+{
+    int fd = PyObject_AsFileDescriptor(sock);
+    return fd < 0 ? NULL : shutdown(fd, SHUT_WR) < 0 ? failed() : Py_NewRef(Py_None);
 }
 
 static PyObject *io_accept4(PyObject *module, PyObject *listening)
@@ -139,12 +139,12 @@ static PyObject *io_sendmmsg(PyObject *module, PyObject *const *args, Py_ssize_t
         return NULL;
     RETRY(sent, batch == 0 ? 0 : sendmmsg(fd, headers, batch, MSG_NOSIGNAL));
     Py_DECREF(datagrams);
-    return sent_count(sent);
+    return counted(sent);
 }
 
 #define FAST(name) {#name, (PyCFunction)(void (*)(void))io_##name, METH_FASTCALL, NULL}
-static PyMethodDef functions[] = {FAST(recv), FAST(send), FAST(copy), {"accept4", io_accept4, METH_O, NULL},
-    {"recvmmsg", io_recvmmsg, METH_O, NULL}, FAST(sendmmsg), {NULL, NULL, 0, NULL}};
+static PyMethodDef functions[] = {FAST(recv), FAST(send), FAST(copy), {"shutdown", io_shutdown, METH_O, NULL},
+    {"accept4", io_accept4, METH_O, NULL}, {"recvmmsg", io_recvmmsg, METH_O, NULL}, FAST(sendmmsg), {NULL, NULL, 0, NULL}};
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_io", NULL, -1, functions, NULL, NULL, NULL, NULL};
 
 PyMODINIT_FUNC PyInit__io(void) { return PyModule_Create(&definition); }

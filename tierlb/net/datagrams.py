@@ -160,7 +160,7 @@ class DatagramPort:
         self.sessions.pop(client, None)
         if self.ended and not self.sessions:
             self._unwatch()
-            self.reactor.close(self.sock)
+            self.reactor.close(self.sock.detach())
 
     def finish(self) -> None:
         """Out of service: what is there is taken, and what its sessions' clients send from then on."""

@@ -3,14 +3,14 @@
 from typing import Final
 
 try:
-    from tierlb.net._io import accept4, copy, recv, recvmmsg, send, sendmmsg
+    from tierlb.net._io import accept4, copy, recv, recvmmsg, send, sendmmsg, shutdown
 
     in_c = True
 except ImportError:
-    from tierlb.net.io_twin import accept4, copy, recv, recvmmsg, send, sendmmsg
+    from tierlb.net.io_twin import accept4, copy, recv, recvmmsg, send, sendmmsg, shutdown
 
     in_c = False
 
 IN_C: Final = in_c
 
-__all__ = ["IN_C", "accept4", "copy", "recv", "recvmmsg", "send", "sendmmsg"]
+__all__ = ["IN_C", "accept4", "copy", "recv", "recvmmsg", "send", "sendmmsg", "shutdown"]

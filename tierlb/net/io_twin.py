@@ -10,6 +10,7 @@ import socket
 from collections.abc import Sequence
 from typing import TypeAlias
 
+from tierlb.net.asked import asked
 from tierlb.net.sockaddr import pack_sockaddr, unpack_sockaddr
 
 Datagram: TypeAlias = tuple[bytes, bytes]
@@ -55,6 +56,11 @@ def copy(fd: int, peer: int, most: int) -> Copied:
     except OSError as error:
         return len(data), data, error.errno or errno.EIO
     return sent if sent == len(data) else (len(data), data[sent:], 0)
+
+
+def shutdown(fd: int) -> None:
+    """No more will be sent. Raises OSError."""
+    asked(fd, lambda sock: sock.shutdown(socket.SHUT_WR))
 
 
 def accept4(listening: socket.socket) -> tuple[int, str, int] | None:

@@ -1,5 +1,6 @@
 """Listening sockets in the reactor: accept in batches, refuse strangers, stand back at the connection cap."""
 
+import os
 import socket
 from collections.abc import Callable
 
@@ -8,6 +9,7 @@ from tierlb.model.snapshot import Listener
 from tierlb.net.broker import Broker
 from tierlb.net.datagrams import open_datagram_socket
 from tierlb.net.descriptors import EXHAUSTED
+from tierlb.net.io import accept4
 from tierlb.net.networks import AcceptedNetworks
 from tierlb.net.peer_liveness import ask_when_quiet, is_here
 from tierlb.net.reactor import READ, Reactor
@@ -19,7 +21,8 @@ ACCEPTS_PER_EVENT = 64
 BACKLOG = 4096
 OUT_OF_DESCRIPTORS_S = 0.1
 
-Accepted = Callable[[socket.socket, tuple[str, int], Listener], None]
+Accepted = Callable[[int, tuple[str, int], Listener], None]
+"""Gets the descriptor of a connection, which is its own unless it raises."""
 Exhausted = Callable[[socket.socket], bool]
 
 
@@ -96,9 +99,8 @@ class Acceptor(Timed):
     def _ready(self, mask: int) -> None:
         for _ in range(min(ACCEPTS_PER_EVENT, self._room())):
             try:
-                self._accept(self.sock)
-            except BlockingIOError:
-                return
+                if not self._accept(self.sock):
+                    return
             except OSError as error:
                 if error.errno in EXHAUSTED:
                     if not self._on_exhausted(self.sock):
@@ -112,23 +114,28 @@ class Acceptor(Timed):
         """Take so many from the queue of another socket at this address, and no more than a turn's worth."""
         for _ in range(min(most, ACCEPTS_PER_EVENT, self._room())):
             try:
-                self._accept(other)
+                if not self._accept(other):
+                    return
             except OSError as error:
-                if isinstance(error, BlockingIOError) or error.errno in EXHAUSTED:
+                if error.errno in EXHAUSTED:
                     return
 
-    def _accept(self, listening: socket.socket) -> None:
-        sock, peer = listening.accept()
-        sock.setblocking(False)
-        if self._networks is not None and not self._networks.accept(peer[0]):
+    def _accept(self, listening: socket.socket) -> bool:
+        """Take one; false if none waits."""
+        accepted = accept4(listening)
+        if accepted is None:
+            return False
+        fd, host, port = accepted
+        if self._networks is not None and not self._networks.accept(host):
             self.strangers += 1
-            sock.close()
-            return
+            os.close(fd)
+            return True
         try:
-            self._on_accept(sock, peer[:2], self.listener)
+            self._on_accept(fd, (host, port), self.listener)
         except Exception as error:  # those behind it in the queue are to be taken all the same
-            sock.close()
+            self.reactor.close(fd)
             self.reactor.report(error)
+        return True
 
     def _stand_back(self, seconds: float) -> None:
         """Leave the queue to the kernel: for a while, or until `come_back`."""
@@ -152,9 +159,10 @@ class Acceptor(Timed):
         """Take what waits in the queue, which closing would reset, and close."""
         for _ in range(BACKLOG):
             try:
-                self._accept(self.sock)
+                if not self._accept(self.sock):
+                    break
             except OSError as error:
-                if isinstance(error, BlockingIOError) or error.errno in EXHAUSTED:
+                if error.errno in EXHAUSTED:
                     break
         self.close()
 

@@ -22,6 +22,7 @@ import errno
 import socket
 import struct
 
+from tierlb.net.asked import tcp_info
 from tierlb.net.wheel import NEVER
 
 LOOK_S = 10.0
@@ -52,10 +53,10 @@ def is_here(host: str) -> bool:
     return host.startswith("127.") or host == "::1"
 
 
-def next_look_s(sock: socket.socket) -> float:
+def next_look_s(fd: int) -> float:
     """When to look again at a connection. GONE if its host is, as far as one look can tell where we have written within
     LOOK_S; NEVER if nothing is on its way, for then keepalive asks."""
-    return judge(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO.size))
+    return judge(tcp_info(fd, _INFO.size))
 
 
 def judge(info: bytes) -> float:
@@ -85,11 +86,10 @@ def confirm(found_s: float, now: float, sent_at: float, doubted_at: float) -> tu
     return max(GONE, min(sent_at, doubted_at) + LOOK_S - now), doubted_at
 
 
-def has_answered(sock: socket.socket) -> bool:
+def has_answered(fd: int) -> bool:
     """Whether this side has sent since the other side sent last: of a connection on which one asks and the other
     answers, nothing is owed then."""
-    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_DATA.size)
-    sent_ms, received_ms = _LAST_DATA.unpack(info)
+    sent_ms, received_ms = _LAST_DATA.unpack(tcp_info(fd, _LAST_DATA.size))
     return bool(sent_ms <= received_ms)
 
 

@@ -19,8 +19,8 @@ would hand out again can never meet an event that was meant for its previous own
 Left out: io_uring (no maintained Python binding), threads (one process per core instead).
 """
 
+import os
 import select
-import socket
 import time
 from collections.abc import Callable
 
@@ -90,7 +90,7 @@ class Reactor:
         self._epoll = select.epoll()
         self._handlers: dict[int, Handler] = {}
         self._nested = NO_DESCRIPTOR
-        self._closing: list[socket.socket] = []
+        self._closing: set[int] = set()
         self._late: list[Callable[[], None]] = []
         self._late_at = NEVER
         self.report = on_crash
@@ -104,7 +104,7 @@ class Reactor:
         self._ending = False
         self.batches = 0
         self.events = 0
-        self.next_look_s: Callable[[socket.socket], float] = next_look_s
+        self.next_look_s: Callable[[int], float] = next_look_s
         self.tracks = False
         self.polled = False
         self.unserved: set[int] = set()
@@ -135,10 +135,11 @@ class Reactor:
         del self._handlers[fd]
         self._epoll.unregister(fd)
 
-    def close(self, sock: socket.socket) -> None:
-        """Forget the socket now, close it when the batch is over (closing takes it out of the epoll set)."""
-        self._handlers.pop(sock.fileno(), None)
-        self._closing.append(sock)
+    def close(self, fd: int) -> None:
+        """Forget the descriptor now, close it when the batch is over (closing takes it out of the epoll set). A second
+        call in the same batch does nothing, a later one would close what has the number then."""
+        self._handlers.pop(fd, None)
+        self._closing.add(fd)
 
     def later(self, call: Callable[[], None]) -> None:
         """Call it once when nothing else is to be done, or after STINT_S: for what may wait for company, such as one
@@ -253,9 +254,9 @@ class Reactor:
                 self.report(second)
 
     def _bury(self) -> None:
-        for sock in self._closing:
+        for fd in self._closing:
             try:  # noqa: SIM105 (a context manager takes half a microsecond)
-                sock.close()
+                os.close(fd)
             except OSError:
                 pass
         self._closing.clear()

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import trio
 
+from tierlb.model.address import Address
+
 RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 """Of both families."""
 USUAL_RANGE = (32768, 60999)
@@ -38,15 +40,12 @@ def reached_itself(sock: socket.socket | trio.socket.SocketType) -> bool:
         return False
 
 
-def connect_outcome(sock: socket.socket, port_at_risk: int) -> int:
-    """The errno of a connect that is over, 0 if the connection stands. One that reached itself counts as refused;
-    closing it then resets it, so that the port is free at once. `port_at_risk`: the port that was connected to, 0 if
-    the kernel does not choose it for connections."""
-    code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-    if code == 0 and port_at_risk and sock.getsockname()[1] == port_at_risk and reached_itself(sock):
-        abandon(sock)
-        return errno.ECONNREFUSED
-    return code
+def reaches_itself(sock: socket.socket, address: Address) -> bool:
+    """Whether this connect to the address is to itself, as soon as it has begun: its own end is known by then."""
+    host, port = sock.getsockname()[:2]
+    if port != address.port:
+        return False
+    return socket.inet_pton(sock.family, host) == socket.inet_pton(sock.family, address.host)
 
 
 def abandon(sock: socket.socket | trio.socket.SocketType) -> None:

@@ -19,11 +19,12 @@ from typing import Protocol
 from mypy_extensions import mypyc_attr
 
 from tierlb.model.address import Address
+from tierlb.net.asked import error_of, recv_peek, reset_at_close
 from tierlb.net.bulk import READ_BYTES
-from tierlb.net.io import recv, send
+from tierlb.net.io import recv, send, shutdown
 from tierlb.net.peer_liveness import ask_when_quiet, is_here
 from tierlb.net.reactor import ERROR, HANGUP, READ, WRITE, Reactor
-from tierlb.net.self_connect import LINGER_ZERO
+from tierlb.net.self_connect import abandon, reaches_itself
 from tierlb.net.shortage import has_route
 from tierlb.net.wheel import NEVER, Timed
 
@@ -44,14 +45,13 @@ class Stream(Timed):
         "reactor",
         "read_bytes",
         "shut",
-        "sock",
         "unread",
     )
 
-    def __init__(self, reactor: Reactor, sock: socket.socket) -> None:
+    def __init__(self, reactor: Reactor, fd: int) -> None:
+        """The descriptor is this stream's from here on; the reactor closes it."""
         self.reactor = reactor
-        self.sock = sock
-        self.fd = sock.fileno()
+        self.fd = fd
         self.mask = 0
         self.backlog: deque[bytes | memoryview] | None = None
         self.closed = False
@@ -146,7 +146,7 @@ class Stream(Timed):
     def has_unread(self) -> bool:
         """Whether bytes wait in the kernel."""
         try:
-            return bool(self.sock.recv(1, socket.MSG_PEEK))
+            return bool(recv_peek(self.fd, 1))
         except OSError:
             return False
 
@@ -154,7 +154,7 @@ class Stream(Timed):
         """Tell the peer that no more will come. Call it with no backlog."""
         self.shut = True
         try:
-            self.sock.shutdown(socket.SHUT_WR)
+            shutdown(self.fd)
         except OSError as error:
             if error.errno != errno.ENOTCONN:
                 raise
@@ -167,12 +167,12 @@ class Stream(Timed):
             self.unread = b""
             self.reactor.wheel.forget(self)
             self.reactor.bulk.forget(self)
-            self.reactor.close(self.sock)
+            self.reactor.close(self.fd)
 
     def reset(self) -> None:
         """Close so that the peer sees an error, not an end: what it has is not all there was to come."""
         if not self.closed:
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_ZERO)
+            reset_at_close(self.fd)
             self.close()
 
     def abort(self) -> None:
@@ -183,8 +183,8 @@ class Stream(Timed):
             finally:
                 self.close()
 
-    def detach(self) -> socket.socket:
-        """Give the socket away; the stream is over, the descriptor leaves the reactor."""
+    def detach(self) -> int:
+        """Give the descriptor away; the stream is over, the descriptor leaves the reactor."""
         if self.mask >= 0:
             self.reactor.remove(self.fd)
         self._end_backlog()
@@ -192,7 +192,7 @@ class Stream(Timed):
         self.queued = False
         self.reactor.wheel.forget(self)
         self.reactor.bulk.forget(self)
-        return self.sock
+        return self.fd
 
     def take_over(self, previous: "Stream") -> None:
         """Continue on the socket of a stream that ends here, reading; one system call less than detach and watch."""
@@ -269,7 +269,7 @@ class Stream(Timed):
 
     def _hung_up(self) -> None:
         """An error or a full hang-up while we were not reading. What the peer sent before stays readable."""
-        code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        code = error_of(self.fd)
         if code:
             self.on_broken(OSError(code, errno.errorcode.get(code, "?")))
         elif self.lost is not None:
@@ -332,25 +332,48 @@ class Stream(Timed):
 class Dial(Protocol):
     """As `dial`."""
 
-    def __call__(self, address: Address, *, speaks_first: bool = False) -> tuple[socket.socket, int]: ...
+    def __call__(self, address: Address, *, port_at_risk: int = 0, speaks_first: bool = False) -> tuple[int, int]: ...
 
 
-def dial(address: Address, *, speaks_first: bool = False) -> tuple[socket.socket, int]:
-    """Begin a TCP connection; returns the socket and 0 or the errno of an immediate refusal.
+def dial(address: Address, *, port_at_risk: int = 0, speaks_first: bool = False) -> tuple[int, int]:
+    """Begin a TCP connection; returns its descriptor, with 0 where it is made and EINPROGRESS where it is under way, or
+    -1 with the errno of a failure.
 
     Where our side `speaks_first`, the handshake's last ACK waits for the first bytes and travels with them: a packet
-    less (HAProxy does the same). It must not be used otherwise: the peer would wait 40 ms for that ACK. The connection
-    is made when the socket becomes writable and SO_ERROR is 0. Raises OSError (EMFILE…) where no socket can be made.
-    Keepalive notices that another machine is gone; loopback needs none, which saves the system calls.
+    less (HAProxy does the same). It must not be used otherwise: the peer would wait 40 ms for that ACK. A connection
+    under way is made when the socket becomes writable without an error. `port_at_risk`: the address's port if the
+    connection may reach itself (net/self_connect.py). Raises OSError (EMFILE…) where no socket can be made.
     """
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK, 0)
+    try:
+        code = _connect(sock, address, port_at_risk, speaks_first)
+    except BaseException:
+        sock.close()
+        raise
+    if code in (0, errno.EINPROGRESS):
+        return sock.detach(), code
+    sock.close()
+    return -1, code
+
+
+def _connect(sock: socket.socket, address: Address, port_at_risk: int, speaks_first: bool) -> int:
+    """Keepalive notices that another machine is gone; loopback needs none, which saves the system calls. There the
+    handshake is over when connect(2) returns, and a second call learns that."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if speaks_first:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
-    if not is_here(address.host):
+    here, there = is_here(address.host), address.sockaddr
+    if not here:
         ask_when_quiet(sock)
-    code = sock.connect_ex(address.sockaddr)
+    code = sock.connect_ex(there)
     if code == errno.EADDRNOTAVAIL and not has_route(address):
-        code = errno.EHOSTUNREACH
-    return sock, 0 if code == errno.EINPROGRESS else code
+        return errno.EHOSTUNREACH
+    if code == errno.EINPROGRESS and here:
+        code = sock.connect_ex(there)
+        if code == errno.EALREADY:
+            code = errno.EINPROGRESS
+    if port_at_risk and code in (0, errno.EINPROGRESS) and reaches_itself(sock, address):
+        abandon(sock)
+        return errno.ECONNREFUSED
+    return code

@@ -40,8 +40,7 @@ DRAINS: Final = b"D"
 
 _ENTRY: Final = struct.Struct("!QdHBBH")
 _NUMBER: Final = struct.Struct("!Q")
-_IPV6_SOCKET: Final = 1
-_LAST: Final = 2
+_LAST: Final = 1
 
 
 class BadMessage(ValueError):  # noqa: N818 (a verdict on the input, like BadHead)
@@ -54,10 +53,10 @@ class BadMessage(ValueError):  # noqa: N818 (a verdict on the input, like BadHea
 
 class Entry:
     """One connection. `source` is the client's address, `arrived` when it was accepted (CLOCK_MONOTONIC, which all
-    processes of a machine share). `is_ipv6`: the family of its socket. `is_last`: no other node has room, so that this
+    processes of a machine share). `is_last`: no other node has room, so that this
     one answers the client if it has none either. `tlvs`: what else is known of it. `raw`: the entry as it came."""
 
-    __slots__ = ("arrived", "is_ipv6", "is_last", "number", "raw", "source", "tlvs")
+    __slots__ = ("arrived", "is_last", "number", "raw", "source", "tlvs")
 
     def __init__(
         self,
@@ -67,7 +66,6 @@ class Entry:
         tlvs: Mapping[int, bytes],
         raw: bytes,
         *,
-        is_ipv6: bool = False,
         is_last: bool = False,
     ) -> None:
         self.number = number
@@ -75,19 +73,16 @@ class Entry:
         self.arrived = arrived
         self.tlvs = tlvs
         self.raw = raw
-        self.is_ipv6 = is_ipv6
         self.is_last = is_last
 
 
 NO_TLVS: Final[Mapping[int, bytes]] = {}
 
 
-def encode_entry(
-    number: int, source: tuple[str, int], arrived: float, tlvs: bytes, *, is_ipv6: bool = False, is_last: bool = False
-) -> bytes:
+def encode_entry(number: int, source: tuple[str, int], arrived: float, tlvs: bytes, *, is_last: bool = False) -> bytes:
     """One entry; several are simply joined. `tlvs` are encoded."""
     host = source[0].encode()
-    flags = (_IPV6_SOCKET if is_ipv6 else 0) | (_LAST if is_last else 0)
+    flags = _LAST if is_last else 0
     return _ENTRY.pack(number, arrived, source[1], flags, len(host), len(tlvs)) + host + tlvs
 
 
@@ -112,7 +107,6 @@ def decode_entries(message: bytes, position: int = 0) -> list[Entry]:
                 arrived,
                 tlvs,
                 message[begin:position],
-                is_ipv6=bool(flags & _IPV6_SOCKET),
                 is_last=bool(flags & _LAST),
             )
         )

@@ -1,6 +1,6 @@
 """The way to each host is chosen for it."""
 
-import socket
+import os
 from typing import Any
 
 from tests.dataplane.conftest import Lab, l4
@@ -14,12 +14,12 @@ class Choosy(Forwarder):
 
     def __init__(self, host: Host) -> None:
         self.host = host
-        self.given: list[socket.socket] = []
+        self.given: list[int] = []
 
     def reaches(self, host: Host) -> bool:
         return host is self.host
 
-    def begin(self, client: socket.socket, caller: Caller, host: Host, tried: tuple[Host, ...]) -> int:
+    def begin(self, client: int, caller: Caller, host: Host, tried: tuple[Host, ...]) -> int:
         self.given.append(client)
         return 0
 
@@ -36,4 +36,4 @@ async def test_the_best_way_that_reaches_a_host_is_taken(lab: Lab) -> None:
         await (await lab.connects()).says(b"hello")
     await (await far.accepts()).hears(b"hello")
     await lab.until(lambda: choosy.given)
-    choosy.given[0].close()
+    os.close(choosy.given[0])

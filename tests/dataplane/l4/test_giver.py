@@ -69,7 +69,7 @@ async def test_a_child_learns_who_hands_over_and_who_the_client_is(lab: Lab) -> 
     assert header.tlvs == {PARENT: b"node-1", DATA_KEY_TLV: DATA_KEY, PROCESS: b"boot-1"}
     client = await lab.connects()
     entry, voice = await child.takes()
-    assert (entry.source, dict(entry.tlvs), entry.is_last, entry.is_ipv6) == (client.name, {}, False, False)
+    assert (entry.source, dict(entry.tlvs), entry.is_last) == (client.name, {}, False)
     assert 0 <= lab.plane.reactor.look() - entry.arrived < 60
     await client.says(b"hello")
     await voice.hears(b"hello")

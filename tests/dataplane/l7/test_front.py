@@ -15,6 +15,7 @@ from tierlb.balance.kinds import KEPT_FROM, KIND_SWEEP_S
 from tierlb.dataplane.draining import DRAIN_CHECK_S
 from tierlb.model.snapshot import Rule
 from tierlb.model.topology import DRAIN_S, Admin, Match, Orca, Redirect, Respond, Timeouts
+from tierlb.net.asked import asked
 from tierlb.net.beat import BEAT_S
 from tierlb.net.peer_liveness import LOOK_S
 from tierlb.wire.orca import OrcaBook
@@ -316,8 +317,8 @@ async def test_kept_connections_of_a_drained_node_end_spread_and_a_moment_after_
     assert {each: each.lifetime.expires for each in lab.front.clients} == planned, "SIGTERM ends them no sooner"
     clock.now += ends[0] / 2
     assert "connection" not in await clients[0].asks(GET)
-    (asked,) = [each for each in planned if each.sock.getpeername() == clients[0].name]
-    assert asked.deadline == pytest.approx(asked.lifetime.expires + GRACE_S)
+    (asker,) = [each for each in planned if asked(each.fd, lambda sock: sock.getpeername()) == clients[0].name]
+    assert asker.deadline == pytest.approx(asker.lifetime.expires + GRACE_S)
     (first, *_) = sorted(lab.front.clients, key=lambda each: each.lifetime.expires)
     clock.now = first.lifetime.expires + 0.9 * GRACE_S
     await trio.sleep(6 * BEAT_S)

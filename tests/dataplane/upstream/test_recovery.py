@@ -1,7 +1,6 @@
 """Ejected endpoints are asked before traffic comes back: by a connect against real sockets, or by the pool's check."""
 
 import errno
-import socket
 from typing import Any
 
 import pytest
@@ -9,6 +8,7 @@ import trio
 import trio.testing
 
 from tests.dataplane.conftest import FakeEndpoint, Lab
+from tests.dataplane.lacking import looping_dial
 from tests.dataplane.registries import Harness
 from tests.sockets import plain
 from tierlb.balance import ejection
@@ -93,7 +93,7 @@ async def test_a_probe_may_take_as_long_as_a_connect_for_traffic(lab: Lab) -> No
 
 
 def no_socket(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
-    def dial(address: Address) -> Any:
+    def dial(address: Address, **how: Any) -> Any:
         raise OSError(code, "lack")
 
     monkeypatch.setattr(recovery, "dial", dial)
@@ -113,15 +113,10 @@ def test_a_probe_for_which_this_machine_has_no_socket_concludes_nothing_and_is_m
 
 
 async def test_a_probe_that_reached_itself_is_refused(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    def dial(address: Address) -> tuple[socket.socket, int]:
-        sock = socket.socket()
-        sock.bind(address.sockaddr)
-        sock.connect(address.sockaddr)
-        return sock, 0
-
-    monkeypatch.setattr(recovery, "dial", dial)
     monkeypatch.setattr(ejection, "FIRST_EJECTION_S", 0.01)
-    harness, host_set = await probing(lab, await lab.nobody(), await lab.endpoint())
+    nobody = await lab.nobody()
+    monkeypatch.setattr(recovery, "dial", looping_dial(nobody))
+    harness, host_set = await probing(lab, nobody, await lab.endpoint())
     dead = host_set.hosts[0]
     dead.reach.connect_failed(refused=True)
     await lab.until(lambda: dead.reach.ejection.times >= 2)

@@ -38,7 +38,7 @@ class Entrance(Timed):
     def close(self) -> None:
         self.place.remove(self._name, self._identity)
         self.takers.reactor.wheel.forget(self)
-        self.takers.reactor.close(self.sock)
+        self.takers.reactor.close(self.sock.detach())
 
     def on_deadline(self) -> None:
         self.takers.reactor.modify(self.sock.fileno(), READ)

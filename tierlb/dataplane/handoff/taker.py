@@ -12,6 +12,7 @@ When the parent's process is gone, this node reads the rest of its queue and ser
 its end of the queue and the parent takes back the rest. The ends of connections are reported together, once a stint.
 """
 
+import os
 import socket
 from collections.abc import Callable
 from typing import Any, Final, Protocol
@@ -93,7 +94,7 @@ class TakesHanded(Protocol):
 
     counters: Counters
 
-    def take(self, sock: socket.socket, introduced: Introduced, *, is_last: bool) -> bool:
+    def take(self, fd: int, introduced: Introduced, *, is_last: bool) -> bool:
         """Take a connection; false if there is no room for it, unless it is the last try."""
 
 
@@ -269,7 +270,7 @@ class Taker(Timed):
         self.unreported.clear()
         if control is not None:
             self.control = None
-            context.reactor.close(control)
+            context.reactor.close(control.detach())
             if self.parent:
                 context.log.info("handoff_ended", parent=self.parent)
         if self.queue is None:
@@ -312,27 +313,25 @@ class Taker(Timed):
     def _take(self, entries: list[Entry], descriptors: list[int]) -> None:
         for entry in entries[len(descriptors) :]:
             self.ended(entry.number)  # without its socket, which is lost
-        back: list[tuple[Entry, socket.socket]] = []
+        back: list[tuple[Entry, int]] = []
         node = self._context.node()
         for entry, descriptor in zip(entries, descriptors, strict=False):
-            family = socket.AF_INET6 if entry.is_ipv6 else socket.AF_INET
-            sock = socket.socket(family, socket.SOCK_STREAM, 0, descriptor)
             try:
-                if not node.take(sock, Introduced(entry, self), is_last=entry.is_last):
-                    back.append((entry, sock))
+                if not node.take(descriptor, Introduced(entry, self), is_last=entry.is_last):
+                    back.append((entry, descriptor))
             except Exception as error:  # those behind it are to be taken all the same
-                sock.close()
+                self._context.reactor.close(descriptor)
                 self.ended(entry.number)
                 self._context.reactor.report(error)
         if back:
             self._give_back(back)
 
-    def _give_back(self, back: list[tuple[Entry, socket.socket]]) -> None:
+    def _give_back(self, back: list[tuple[Entry, int]]) -> None:
         """There is no room. What the parent cannot be given is closed."""
         message = back_message(entry.raw for entry, _ in back)
-        said = self._say(message, tuple(sock.fileno() for _, sock in back))
-        for entry, sock in back:
-            sock.close()
+        said = self._say(message, tuple(descriptor for _, descriptor in back))
+        for entry, descriptor in back:
+            os.close(descriptor)
             if not said:
                 self.ended(entry.number)
 
@@ -356,6 +355,6 @@ class Taker(Timed):
             self.queue = None
             self._context.reactor.wheel.forget(self)
             self._context.reactor.remove(queue.fileno())
-            self._context.reactor.close(queue)
+            self._context.reactor.close(queue.detach())
             if self.control is None:
                 self._context.open.discard(self)

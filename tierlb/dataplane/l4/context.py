@@ -4,7 +4,6 @@ A connection comes, is introduced where a parent sends it, gets a host, and is r
 dropped, or until the pipe that relays it is over.
 """
 
-import socket
 from functools import partial
 from typing import Any
 
@@ -107,15 +106,23 @@ class L4Context:
         return None
 
     def join(
-        self, client: socket.socket, upstream: Stream, ticket: ConnectionTicket[Host], caller: Caller, first: bytes
+        self,
+        client: int,
+        upstream: int,
+        ticket: ConnectionTicket[Host],
+        caller: Caller,
+        first: bytes,
+        handshake: Stream | None = None,
     ) -> None:
-        """A host accepted: from here on bytes are copied both ways, and it is the pipe that is counted."""
-        pipe = Pipe(self.reactor, client, upstream.sock, self.config.idle_s, partial(self._relay_over, ticket, caller))
+        """A host accepted: from here on bytes are copied both ways, and it is the pipe that is counted. `handshake`:
+        what watches the host's side until now, if anything does."""
+        pipe = Pipe(self.reactor, client, upstream, self.config.idle_s, partial(self._relay_over, ticket, caller))
         caller.settle()
         self.connections.relayed[pipe] = ticket
         self.connections.watch.begin(pipe, ticket)
         try:
-            pipe.upstream.take_over(upstream)
+            if handshake is not None:
+                pipe.upstream.take_over(handshake)
             pipe.start(to_upstream=first)
             if self.ending:
                 pipe.end_soon()
@@ -149,7 +156,7 @@ class L4Context:
         if handed is not None:
             handed.over()
 
-    def give_up(self, client: socket.socket, caller: Caller, tried: tuple[Host, ...], reason: str) -> None:
+    def give_up(self, client: int, caller: Caller, tried: tuple[Host, ...], reason: str) -> None:
         """No host took the connection. It is closed, as TCP has no error answer. Without a `reason`, this node lacked a
         resource, which was logged already."""
         if reason:
@@ -157,12 +164,12 @@ class L4Context:
         self.counters.errors += 1
         self.drop(client, caller)
 
-    def drop(self, client: socket.socket, caller: Caller) -> None:
+    def drop(self, client: int, caller: Caller) -> None:
         """The connection is over before a host had it, and counts no more; also after an error half-way."""
         if not caller.settled:
             caller.settled = True
             self.counters.connections -= 1
-            client.close()
+            self.reactor.close(client)
             if caller.counted:
                 caller.tally.end(done=False)
                 caller.tally.close()

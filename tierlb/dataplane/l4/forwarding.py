@@ -9,7 +9,6 @@ it, and a line in the description of the key `forward` (topology/shapes.py). Val
 out are not accepted.
 """
 
-import socket
 from collections.abc import Iterable
 
 from mypy_extensions import mypyc_attr
@@ -39,13 +38,13 @@ class Forwarder:
         """What operators should know of hosts that it does not reach and that nothing else does, in sentences."""
         return ()
 
-    def begin(self, client: socket.socket, caller: Caller, host: Host, tried: tuple[Host, ...]) -> int:
+    def begin(self, client: int, caller: Caller, host: Host, tried: tuple[Host, ...]) -> int:
         """Begin to give the connection to `host`. Returns 0 if that has begun, else the errno of why not: then nothing
         is left of it here, and another host gets the connection. With EBUSY the host is not to blame. Raises OSError if
         this node lacks a descriptor or memory."""
         raise NotImplementedError
 
-    def turn_away(self, client: socket.socket, caller: Caller) -> bool:
+    def turn_away(self, client: int, caller: Caller) -> bool:
         """Have the host that had no room for the connection (`caller.full`) say that to the client, as no other host
         was of use; whether that could be done."""
         return False

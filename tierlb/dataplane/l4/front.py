@@ -1,7 +1,6 @@
 """An l4 node's side of the data plane: what it does with connections, snapshots and a drain."""
 
 import random
-import socket
 from collections.abc import Iterable
 from typing import Any
 
@@ -86,27 +85,27 @@ class L4Front(L4Context):
         self.kernel.look()
         return False
 
-    def accept(self, sock: socket.socket, peer: tuple[str, int], listener: Listener) -> None:
+    def accept(self, fd: int, peer: tuple[str, int], listener: Listener) -> None:
         """A connection arrived."""
         caller = Caller(peer, self.counters.tallies.outside, self.reactor.now)
         self.counters.connections += 1
         if listener.inner:
-            Introduction.begin(self, sock, caller, direct=listener.direct)
+            Introduction.begin(self, fd, caller, direct=listener.direct)
         else:
-            place(self, sock, caller)
+            place(self, fd, caller)
 
-    def take(self, sock: socket.socket, introduced: Introduced) -> None:
+    def take(self, fd: int, introduced: Introduced) -> None:
         """A parent handed over a connection."""
         self.counters.connections += 1
-        place(self, sock, Caller.introduced(introduced))
+        place(self, fd, Caller.introduced(introduced))
 
     def may_give_way(self) -> Iterable[Pipe]:
         """Connections that can be closed for new ones if they are idle."""
         return self.connections.may_give_way
 
-    def turn_away(self, sock: socket.socket, *, at_once: bool) -> None:
+    def turn_away(self, fd: int, *, at_once: bool) -> None:
         """The node is full. TCP has no way to tell the client, so the connection is closed."""
-        sock.close()
+        self.reactor.close(fd)
 
     def drain(self) -> None:
         """Connections under way run on until their host ends them or the node's deadline comes."""

@@ -2,7 +2,6 @@
 which they were handed over. That one has ended is known from the child's messages.
 """
 
-import socket
 from collections.abc import Iterable
 from typing import Final
 
@@ -25,7 +24,7 @@ class Waiting:
 
     def __init__(
         self,
-        client: socket.socket,
+        client: int,
         caller: Caller,
         ticket: ConnectionTicket[Host],
         tried: tuple[Host, ...],
@@ -77,13 +76,12 @@ class Given:
         entries: list[bytes] = []
         size = 0
         for number, each in enumerate(waiting, start=self.number):
-            caller, client = each.caller, each.client
+            caller = each.caller
             entry = encode_entry(
                 number,
                 caller.source,
                 caller.began,
                 caller.tlvs(),
-                is_ipv6=client.family == socket.AF_INET6,
                 is_last=each.is_last,
             )
             size += len(entry)
@@ -117,7 +115,7 @@ class Given:
             self.over(number)
         return bool(self._tickets)
 
-    def take_back(self, entry: Entry, client: socket.socket) -> Waiting | None:
+    def take_back(self, entry: Entry, client: int) -> Waiting | None:
         """One that the child did not take; None if it is none of these."""
         ticket = self._tickets.pop(entry.number, None)
         if ticket is None:

@@ -10,6 +10,7 @@ Which process has a connection never depends on a message that may be late: the 
 
 import enum
 import errno
+import os
 import socket
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -95,7 +96,7 @@ class Giver(Timed):
             context.reactor.add(self.queue.out.fileno(), 0, self._on_room)
             context.reactor.add(control.fileno(), READ, self._on_control)
         except OSError:
-            context.reactor.close(self.queue.out)
+            context.reactor.close(self.queue.out.detach())
             self.queue.copy.close()
             raise
         self.deadline = context.reactor.now + context.config.connect_s
@@ -108,7 +109,7 @@ class Giver(Timed):
             return False
         return self.state is OPEN or self.state is OPENING
 
-    def give(self, client: socket.socket, caller: Caller, tried: tuple[Host, ...], *, is_last: bool = False) -> int:
+    def give(self, client: int, caller: Caller, tried: tuple[Host, ...], *, is_last: bool = False) -> int:
         """Hand the connection over with the others of this turn; an errno if too many wait."""
         if len(self.waiting) >= MOST_UNSENT:
             return errno.EBUSY
@@ -180,7 +181,7 @@ class Giver(Timed):
         while waiting:
             batch, data = self.given.encoded(waiting)
             try:
-                self.queue.send(now, self.given.number, data, [each.client.fileno() for each in batch])
+                self.queue.send(now, self.given.number, data, [each.client for each in batch])
             except BlockingIOError:
                 context.reactor.modify(self.queue.out.fileno(), WRITE)
                 break
@@ -190,7 +191,7 @@ class Giver(Timed):
             for each in batch:
                 waiting.popleft()
                 self.given.begin(each)
-                each.client.close()
+                os.close(each.client)
         if self.deadline == NEVER:
             self._look_at(now + context.config.connect_s)
 
@@ -270,11 +271,9 @@ class Giver(Timed):
     def _came_back(self, entries: list[Entry], descriptors: list[int]) -> Iterator[Waiting]:
         now = self._context.reactor.now
         for entry, descriptor in zip(entries, descriptors, strict=False):
-            family = socket.AF_INET6 if entry.is_ipv6 else socket.AF_INET
-            client = socket.socket(family, socket.SOCK_STREAM, 0, descriptor)
-            each = self.given.take_back(entry, client)
+            each = self.given.take_back(entry, descriptor)
             if each is None:
-                client.close()
+                os.close(descriptor)
                 continue
             each.ticket.give_back(now)
             yield each
@@ -312,4 +311,4 @@ class Giver(Timed):
         reactor.wheel.forget(self)
         reactor.remove(self.queue.out.fileno())
         self.queue.close()
-        reactor.close(self._control)
+        reactor.close(self._control.detach())

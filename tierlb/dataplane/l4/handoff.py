@@ -9,7 +9,6 @@ What this node learns of a connection that it handed over is that it is over. It
 until then, but not to `limits.connections`, which is the child's to keep.
 """
 
-import socket
 from collections import deque
 from collections.abc import Iterable
 from typing import Final
@@ -75,10 +74,10 @@ class Handoff(Forwarder):
     def lacks(self) -> tuple[str, ...]:
         return tuple(self.why_not(host) for host in self._wanted if not self.reaches(host))
 
-    def begin(self, client: socket.socket, caller: Caller, host: Host, tried: tuple[Host, ...]) -> int:
+    def begin(self, client: int, caller: Caller, host: Host, tried: tuple[Host, ...]) -> int:
         return self.givers[host].give(client, caller, tried)
 
-    def turn_away(self, client: socket.socket, caller: Caller) -> bool:
+    def turn_away(self, client: int, caller: Caller) -> bool:
         """Have the host that had no room for it say that to the client; whether that could be done."""
         host = caller.full
         giver = self.givers.get(host) if isinstance(host, Host) else None

@@ -1,11 +1,11 @@
 """A node below another one at l4: the parent's PROXY header is read before the connection is placed."""
 
-import socket
-
 from tierlb.dataplane.l4.caller import Caller
 from tierlb.dataplane.l4.context import L4Context, Pending
 from tierlb.dataplane.l4.placing import place
 from tierlb.dataplane.parent_identity import processes_of
+from tierlb.net.asked import recv_peek, wake_at
+from tierlb.net.io import recv
 from tierlb.wire.proxy_protocol import EXPLAINED, MAX_HEADER_BYTES, BadProxyHeader, ProxyHeader, may_be_v2, parse_v2
 
 HEADER_S = 5.0
@@ -26,17 +26,17 @@ class Introduction(Pending):
     seen_bytes: int
 
     @classmethod
-    def begin(cls, context: L4Context, sock: socket.socket, caller: Caller, *, direct: bool = False) -> None:
+    def begin(cls, context: L4Context, fd: int, caller: Caller, *, direct: bool = False) -> None:
         """Wait for it."""
         try:
-            introduction = cls(context.reactor, sock)
+            introduction = cls(context.reactor, fd)
             introduction.context, introduction.caller, introduction.seen_bytes = context, caller, 0
             introduction.direct = direct
             introduction.watch()
             introduction.arm(SILENT_CLIENT_S if direct else HEADER_S)
             context.connections.pending.add(introduction)
         except Exception:
-            context.drop(sock, caller)
+            context.drop(fd, caller)
             raise
 
     def on_ready(self, mask: int) -> None:
@@ -44,7 +44,7 @@ class Introduction(Pending):
 
     def _read(self) -> None:
         try:
-            seen = self.sock.recv(MAX_HEADER_BYTES, socket.MSG_PEEK)
+            seen = recv_peek(self.fd, MAX_HEADER_BYTES)
         except BlockingIOError:
             return
         except OSError as error:
@@ -76,7 +76,7 @@ class Introduction(Pending):
         if parent is None:
             self._refuse("it does not know the key of this cluster")
             return
-        self.sock.recv(header.length)
+        recv(self.fd, header.length)
         self._wake_at(1)
         caller.source = header.source or caller.source
         caller.tally = context.counters.tallies.of(parent)
@@ -97,7 +97,7 @@ class Introduction(Pending):
 
     def _wake_at(self, count: int) -> None:
         """Bytes that were only peeked at keep the socket readable: ask to be woken for more than these, or the end."""
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
+        wake_at(self.fd, count)
 
     def _refuse(self, reason: str) -> None:
         self.context.counters.rejected += 1
@@ -118,4 +118,4 @@ class Introduction(Pending):
         self.close()
         if self in self.context.connections.pending:
             self.context.connections.pending.discard(self)
-            self.context.drop(self.sock, self.caller)
+            self.context.drop(self.fd, self.caller)

@@ -5,7 +5,6 @@ connection, CONNECTS at most.
 """
 
 import errno
-import socket
 from functools import partial
 
 from tierlb.dataplane.explanation import explain_choice
@@ -20,7 +19,7 @@ CONNECTS = 3
 
 def place(
     context: L4Context,
-    client: socket.socket,
+    client: int,
     caller: Caller,
     tried: tuple[Host, ...] = (),
     *,
@@ -35,7 +34,7 @@ def place(
         raise
 
 
-def _place(context: L4Context, client: socket.socket, caller: Caller, tried: tuple[Host, ...], *, short: bool) -> None:
+def _place(context: L4Context, client: int, caller: Caller, tried: tuple[Host, ...], *, short: bool) -> None:
     reason, unreached = "no host accepted it", ""
     while len(tried) < CONNECTS:
         config, hold = context.config, context.connections.hold

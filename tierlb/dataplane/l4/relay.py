@@ -5,9 +5,7 @@ host gets the connection. On the handshake's end the client's first bytes, mostl
 packet as the PROXY header.
 """
 
-import contextlib
 import errno
-import socket
 
 from tierlb.balance.ticket import ConnectionTicket
 from tierlb.dataplane.l4.caller import Caller
@@ -15,9 +13,10 @@ from tierlb.dataplane.l4.context import L4Context, Pending
 from tierlb.dataplane.l4.forwarding import Forwarder
 from tierlb.dataplane.l4.placing import place
 from tierlb.dataplane.upstream.host import Host
+from tierlb.net.asked import error_of, local_name
 from tierlb.net.bulk import READ_BYTES
-from tierlb.net.reactor import WRITE
-from tierlb.net.self_connect import connect_outcome
+from tierlb.net.io import recv
+from tierlb.net.reactor import ERROR, HANGUP, WRITE
 from tierlb.net.shortage import is_own
 from tierlb.wire.proxy_protocol import encode_v2
 
@@ -28,7 +27,7 @@ class Handshake(Pending):
     __slots__ = ("caller", "client", "context", "passed_on", "ticket", "tried")
 
     caller: Caller
-    client: socket.socket
+    client: int
     context: L4Context
     passed_on: bool
     ticket: ConnectionTicket[Host]
@@ -38,14 +37,14 @@ class Handshake(Pending):
     def begin(
         cls,
         context: L4Context,
-        sock: socket.socket,
-        client: socket.socket,
+        fd: int,
+        client: int,
         caller: Caller,
         host: Host,
         tried: tuple[Host, ...],
     ) -> None:
-        """The connect to `host` has begun on `sock`."""
-        handshake = cls(context.reactor, sock)
+        """The connect to `host` has begun."""
+        handshake = cls(context.reactor, fd)
         handshake.context, handshake.client, handshake.caller = context, client, caller
         handshake.ticket = host.begin_connection(context.reactor.now, caller.tally)
         handshake.passed_on = False
@@ -61,20 +60,15 @@ class Handshake(Pending):
             raise
 
     def on_ready(self, mask: int) -> None:
-        context, host, client = self.context, self.ticket.host, self.client
-        code = connect_outcome(self.sock, host.reach.port_at_risk)
+        context, host = self.context, self.ticket.host
+        code = error_of(self.fd) if mask & (ERROR | HANGUP) else 0
         if code:
             self.fail(code)
             return
         host.reach.connected()
-        first = b""
-        if host.spec.child:
-            tlvs = context.identity.credentials + self.caller.tlvs()
-            first = encode_v2(self.caller.source, client.getsockname()[:2], tlvs)
-        with contextlib.suppress(OSError):  # nothing yet, or broken: the pipe finds either
-            first += client.recv(READ_BYTES)
+        first = first_bytes(context, self.client, self.caller, host)
         context.connections.pending.discard(self)
-        context.join(client, self, self.ticket, self.caller, first)
+        context.join(self.client, self.fd, self.ticket, self.caller, first, self)
 
     def on_deadline(self) -> None:
         self.fail(errno.ETIMEDOUT)
@@ -116,14 +110,41 @@ class Relay(Forwarder):
     def __init__(self, context: L4Context) -> None:
         self._context = context
 
-    def begin(self, client: socket.socket, caller: Caller, host: Host, tried: tuple[Host, ...]) -> int:
-        sock, code = host.context.dial(host.spec.address, speaks_first=host.spec.child)
-        if code:
-            sock.close()
+    def begin(self, client: int, caller: Caller, host: Host, tried: tuple[Host, ...]) -> int:
+        fd, code = host.context.dial(
+            host.spec.address, port_at_risk=host.reach.port_at_risk, speaks_first=host.spec.child
+        )
+        if fd < 0:
             return code
         try:
-            Handshake.begin(self._context, sock, client, caller, host, tried)
+            if code:
+                Handshake.begin(self._context, fd, client, caller, host, tried)
+            else:
+                self._join(fd, client, caller, host)
         except Exception:
-            sock.close()
+            self._context.reactor.close(fd)
             raise
         return 0
+
+    def _join(self, fd: int, client: int, caller: Caller, host: Host) -> None:
+        """The connection is made already, as on loopback."""
+        context = self._context
+        host.reach.connected()
+        first = first_bytes(context, client, caller, host)
+        ticket = host.begin_connection(context.reactor.now, caller.tally)
+        try:
+            context.join(client, fd, ticket, caller, first)
+        except Exception:
+            ticket.give_back(context.reactor.now)
+            raise
+
+
+def first_bytes(context: L4Context, client: int, caller: Caller, host: Host) -> bytes:
+    """What a host gets first: who the client is, if it is a node, and what the client has sent so far."""
+    first = b""
+    if host.spec.child:
+        first = encode_v2(caller.source, local_name(client), context.identity.credentials + caller.tlvs())
+    try:
+        return first + (recv(client, READ_BYTES) or b"")
+    except OSError:
+        return first  # the pipe finds it broken

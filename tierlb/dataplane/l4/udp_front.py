@@ -1,7 +1,6 @@
 """An l4 node's side of the data plane over UDP: what it does with datagrams of new clients, snapshots and a drain."""
 
 import random
-import socket
 from collections.abc import Iterable
 from typing import Any
 
@@ -64,22 +63,22 @@ class UdpFront(UdpPlacing):
     def lacks(self) -> tuple[str, ...]:
         return self.kernel.lacks
 
-    def accept(self, sock: socket.socket, peer: tuple[str, int], listener: Listener) -> None:
+    def accept(self, fd: int, peer: tuple[str, int], listener: Listener) -> None:
         """There are no connections over UDP."""
-        sock.close()
+        self.reactor.close(fd)
 
-    def take(self, sock: socket.socket, introduced: Introduced) -> None:
+    def take(self, fd: int, introduced: Introduced) -> None:
         """There are no connections over UDP."""
-        sock.close()
+        self.reactor.close(fd)
         introduced.handed.over()
 
     def may_give_way(self) -> Iterable[PlacedSession]:
         """Sessions that can be ended for new ones if they are idle."""
         return list(self.sessions.placed)
 
-    def turn_away(self, sock: socket.socket, *, at_once: bool) -> None:
+    def turn_away(self, fd: int, *, at_once: bool) -> None:
         """There are no connections over UDP."""
-        sock.close()
+        self.reactor.close(fd)
 
     def drain(self) -> None:
         """Sessions under way run on until they are idle or the node's deadline comes."""

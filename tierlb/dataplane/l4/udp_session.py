@@ -306,7 +306,7 @@ class UdpSession(PlacedSession):
         del context.sessions.placed[self]
         context.sessions.watch.end(self)
         context.reactor.wheel.forget(self)
-        context.reactor.close(self.sock)
+        context.reactor.close(self.sock.detach())
         if self.answered > NEVER_MOVED:
             self.ticket.done(context.reactor.now)
         else:

@@ -6,7 +6,6 @@ the connection is one of `kept_stream`.
 """
 
 import errno
-import socket
 from collections.abc import Callable
 
 from tierlb.dataplane.l7.abort import has_left
@@ -40,7 +39,7 @@ class ClientConnection(KeptStream):
     def __init__(
         self,
         front: FrontState,
-        sock: socket.socket,
+        fd: int,
         identity: ClientIdentity,
         on_over: Callable[["ClientConnection"], None],
         *,
@@ -48,7 +47,7 @@ class ClientConnection(KeptStream):
         direct: bool = False,
     ) -> None:
         """`on_over` is called when it is closed, or its socket given away."""
-        super().__init__(front, sock)
+        super().__init__(front, fd)
         self.downstream = Http1Downstream(front, self, identity)
         self.introduced = introduced
         self.direct = direct
@@ -314,12 +313,12 @@ class ClientConnection(KeptStream):
             elif not is_answered:
                 self.reset()
 
-    def detach(self) -> socket.socket:
-        """The socket becomes a tunnel's."""
+    def detach(self) -> int:
+        """The descriptor becomes a tunnel's."""
         self.front.relocation.forget(self.lifetime)
-        sock = super().detach()
+        fd = super().detach()
         self._on_over(self)
-        return sock
+        return fd
 
     def close(self) -> None:
         if self.closed:

@@ -8,8 +8,6 @@ Backpressure goes both ways. `pause` and `resume` stop and continue the reading 
 `is_behind` could not write what it was given, and calls `Exchange.on_downstream_drained` when it has.
 """
 
-import socket
-
 from mypy_extensions import mypyc_attr
 
 from tierlb.dataplane.l7.client_identity import ClientIdentity
@@ -84,7 +82,7 @@ class Downstream:
         """The exchange ended by an internal error."""
         raise NotImplementedError
 
-    def detach(self) -> tuple[socket.socket, bytes, bytes, float]:
-        """Give the socket away for a tunnel: it, the bytes that were not sent yet, those that came behind the request,
+    def detach(self) -> tuple[int, bytes, bytes, float]:
+        """Give the descriptor away for a tunnel: it, the bytes not sent yet, those that came behind the request,
         and when the connection began. The request and the connection count on until the tunnel ends."""
         raise NotImplementedError

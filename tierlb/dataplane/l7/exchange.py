@@ -100,7 +100,7 @@ class Exchange(Attempts):
         elif now >= self.ends:
             self.fail(504, "took too long to answer")
         else:
-            again_s = self.front.reactor.next_look_s(connection.sock)
+            again_s = self.front.reactor.next_look_s(connection.fd)
             if request is not None and not request.is_sent:
                 again_s = request.confirm(again_s)
             left_s = min(again_s, self.ends - now)

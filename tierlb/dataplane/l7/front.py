@@ -1,7 +1,6 @@
 """An l7 node's side of the plane: client connections, and what they share (`front_state`)."""
 
 import random
-import socket
 from collections.abc import Collection, Iterable
 from typing import Any
 
@@ -95,7 +94,7 @@ class L7Front(FrontState):
             self.relocation.choose(now, movable)
         return self.relocation.closing.rate_per_s > 0
 
-    def accept(self, sock: socket.socket, peer: tuple[str, int], listener: Listener) -> None:
+    def accept(self, fd: int, peer: tuple[str, int], listener: Listener) -> None:
         """A connection arrived."""
         host = peer[0]
         identity = ClientIdentity(
@@ -106,11 +105,11 @@ class L7Front(FrontState):
         )
         introduced, direct = not listener.inner, listener.direct
         self.clients.add(
-            ClientConnection(self, sock, identity, self.clients.discard, introduced=introduced, direct=direct)
+            ClientConnection(self, fd, identity, self.clients.discard, introduced=introduced, direct=direct)
         )
         self.counters.connections += 1
 
-    def take(self, sock: socket.socket, introduced: Introduced) -> None:
+    def take(self, fd: int, introduced: Introduced) -> None:
         """A parent handed over a connection."""
         handed, address = introduced.handed, introduced.source[0]
         identity = ClientIdentity(
@@ -122,7 +121,7 @@ class L7Front(FrontState):
             explained=introduced.explained,
             handed=handed,
         )
-        client = ClientConnection(self, sock, identity, self.clients.discard, introduced=True)
+        client = ClientConnection(self, fd, identity, self.clients.discard, introduced=True)
         self.clients.add(client)
         self.counters.connections += 1
         placed(client, introduced.arrived)
@@ -131,12 +130,12 @@ class L7Front(FrontState):
         """Connections that can be closed for new ones if they are idle."""
         return self.clients
 
-    def turn_away(self, sock: socket.socket, *, at_once: bool) -> None:
+    def turn_away(self, fd: int, *, at_once: bool) -> None:
         """The node is full: 503."""
         if at_once:
-            self._refusals.refuse_at_once(sock)
+            self._refusals.refuse_at_once(fd)
         else:
-            self._refusals.refuse(sock)
+            self._refusals.refuse(fd)
 
     @property
     def tunnels(self) -> Collection[Pipe]:

@@ -4,8 +4,6 @@ A response that ends with the close of the host's connection is chunked for HTTP
 mistaken for an end.
 """
 
-import socket
-
 from tierlb.dataplane.l7.http1_requests import Http1Requests
 from tierlb.dataplane.l7.reply import Reply, frame_for, own_answer
 from tierlb.net.wheel import NEVER
@@ -124,9 +122,9 @@ class Http1Downstream(Http1Requests):
             self.drop()
             self._connection.finish(linger=False)
 
-    def detach(self) -> tuple[socket.socket, bytes, bytes, float]:
+    def detach(self) -> tuple[int, bytes, bytes, float]:
         connection = self._connection
         unsent, ahead = b"".join(connection.backlog or ()), connection.take_buffer()
-        sock = connection.detach()
+        fd = connection.detach()
         self.exchange = None  # its place in the tally is the tunnel's now
-        return sock, unsent, ahead, connection.lifetime.began
+        return fd, unsent, ahead, connection.lifetime.began

@@ -5,8 +5,6 @@ Closing with unread bytes would make the kernel reset the connection, and the an
 §9.6).
 """
 
-import socket
-
 from tierlb.dataplane.l7.front_state import FrontState
 from tierlb.dataplane.l7.lifetime import Lifetime
 from tierlb.net.bulk import READ_BYTES
@@ -23,8 +21,8 @@ class KeptStream(Stream):
 
     __slots__ = ("buffer", "front", "lifetime", "lingering")
 
-    def __init__(self, front: FrontState, sock: socket.socket) -> None:
-        super().__init__(front.reactor, sock)
+    def __init__(self, front: FrontState, fd: int) -> None:
+        super().__init__(front.reactor, fd)
         self.front = front
         self.buffer = b""
         self.lingering = False

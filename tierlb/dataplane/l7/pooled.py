@@ -8,7 +8,6 @@ connections are closed too, so that the next request has to connect.
 """
 
 import errno
-import socket
 from array import array
 from fcntl import ioctl
 from termios import FIONREAD
@@ -16,10 +15,10 @@ from termios import FIONREAD
 from tierlb.dataplane.l7.response_half import ResponseHalf
 from tierlb.dataplane.l7.states import AWAITED
 from tierlb.dataplane.upstream.host import Host
+from tierlb.net.asked import error_of, recv_peek
 from tierlb.net.bulk import READ_BYTES
 from tierlb.net.peer_liveness import SILENT
-from tierlb.net.reactor import READ, WRITE, Reactor
-from tierlb.net.self_connect import connect_outcome
+from tierlb.net.reactor import ERROR, HANGUP, READ, WRITE, Reactor
 from tierlb.net.stream import Stream
 
 IDLE_S = 60.0
@@ -75,8 +74,8 @@ class PooledConnection(Stream):
 
     __slots__ = ("connecting", "exchange", "host", "response", "uses")
 
-    def __init__(self, reactor: Reactor, sock: socket.socket, host: Host) -> None:
-        super().__init__(reactor, sock)
+    def __init__(self, reactor: Reactor, fd: int, host: Host) -> None:
+        super().__init__(reactor, fd)
         self.host = host
         self.exchange: Carried | None = None
         self.response = ResponseHalf()
@@ -85,24 +84,28 @@ class PooledConnection(Stream):
 
     @classmethod
     def open(cls, reactor: Reactor, host: Host, timeout_s: float) -> "PooledConnection | int":
-        """Begin to connect; an errno where that failed at once."""
+        """Begin to connect, which may be over at once; an errno where it failed."""
         try:
-            sock, code = host.context.dial(host.spec.address, speaks_first=True)
+            fd, code = host.context.dial(host.spec.address, port_at_risk=host.reach.port_at_risk, speaks_first=True)
         except OSError as error:
             return error.errno or errno.EIO
-        if code:
-            sock.close()
+        if fd < 0:
             return code
         try:
-            connection = cls(reactor, sock, host)
-            connection.mask = READ | WRITE
-            reactor.add(connection.fd, READ | WRITE, connection.on_connected)
-            connection.arm(timeout_s)
+            connection = cls(reactor, fd, host)
+            if code == 0:
+                connection.connecting = False
+                connection.watch()
+                host.reach.connected()
+            else:
+                connection.mask = READ | WRITE
+                reactor.add(fd, READ | WRITE, connection.on_connected)
+                connection.arm(timeout_s)
         except OSError as error:
-            reactor.close(sock)
+            reactor.close(fd)
             return error.errno or errno.EIO
         except Exception:
-            reactor.close(sock)
+            reactor.close(fd)
             raise
         return connection
 
@@ -138,7 +141,7 @@ class PooledConnection(Stream):
     def is_alive(self) -> bool:
         """Look (one system call) whether the host has closed it, for requests that must not be sent twice."""
         try:
-            self.sock.recv(1, socket.MSG_PEEK)
+            recv_peek(self.fd, 1)
         except BlockingIOError:
             return True
         except OSError:
@@ -157,7 +160,7 @@ class PooledConnection(Stream):
 
     def on_connected(self, mask: int) -> None:
         """The handshake is over, well or not; from here on the reactor calls `on_ready`."""
-        code = connect_outcome(self.sock, self.host.reach.port_at_risk)
+        code = error_of(self.fd) if mask & (ERROR | HANGUP) else 0
         if code:
             self._connect_failed(code)
             return
@@ -226,7 +229,7 @@ class PooledConnection(Stream):
         if not self.paused or self.is_unread():
             super()._hung_up()
             return
-        code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        code = error_of(self.fd)
         if code:
             self.lost = OSError(code, errno.errorcode.get(code, "?"))
         self.reactor.remove(self.fd)

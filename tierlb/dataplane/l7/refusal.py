@@ -4,9 +4,10 @@ Nothing of the request is read before the answer, and nothing is kept. Closing a
 and the reset may overtake the answer (RFC 9112 §9.6), so what the client sends is thrown away for a moment first.
 """
 
-import socket
+import os
 
 from tierlb.dataplane.l7.reply import own_answer
+from tierlb.net.io import recv, send, shutdown
 from tierlb.net.reactor import Reactor
 from tierlb.net.stream import Stream
 
@@ -20,8 +21,8 @@ class RefusedConnection(Stream):
 
     __slots__ = ("refusals",)
 
-    def __init__(self, reactor: Reactor, sock: socket.socket, answer: bytes, refusals: "Refusals") -> None:
-        super().__init__(reactor, sock)
+    def __init__(self, reactor: Reactor, fd: int, answer: bytes, refusals: "Refusals") -> None:
+        super().__init__(reactor, fd)
         self.refusals = refusals
         self.watch()
         self.arm(REFUSED_LINGER_S)
@@ -58,24 +59,24 @@ class Refusals:
         self._lingering: dict[RefusedConnection, None] = {}
         self._text = f"{name}: this node is full, try again in a moment\n".encode()
 
-    def refuse(self, sock: socket.socket) -> None:
-        """Answer and close; the socket is taken over."""
+    def refuse(self, fd: int) -> None:
+        """Answer and close."""
         while len(self._lingering) >= MOST_LINGERING:
             next(iter(self._lingering)).close()
-        refusal = RefusedConnection(self._reactor, sock, self._answer(), self)
+        refusal = RefusedConnection(self._reactor, fd, self._answer(), self)
         if not refusal.closed:
             self._lingering[refusal] = None
 
-    def refuse_at_once(self, sock: socket.socket) -> None:
+    def refuse_at_once(self, fd: int) -> None:
         """The same while there is no descriptor to spare: whether the answer arrives is up to the kernel."""
         try:
-            sock.send(self._answer())
-            sock.shutdown(socket.SHUT_WR)
-            sock.recv(65536)  # most requests have arrived by now; unread, they would make the close a reset
+            send(fd, self._answer())
+            shutdown(fd)
+            recv(fd, 65536)  # most requests have arrived by now; unread, they would make the close a reset
         except OSError:
             pass  # nothing was sent yet, or the client is gone
         finally:
-            sock.close()
+            os.close(fd)
 
     def _answer(self) -> bytes:
         return own_answer(503, self._text, keep_alive=False, extra=b"Retry-After: 1\r\n")

@@ -118,7 +118,9 @@ class Attempts(Carried):
             return
         connection.exchange = self
         self.connection = connection
-        if self.plan.body_bytes != 0:
+        if not connection.connecting:
+            self.on_connected()
+        elif self.plan.body_bytes != 0:
             self.downstream.pause()
 
     def on_connect_failed(self, code: int) -> None:

@@ -40,12 +40,12 @@ class Tunnels:
         """Join both sides behind this 101 response, which is passed on with whatever either side sent meanwhile."""
         identity, protocol = downstream.identity, reply.upgrade or b""
         to_host = b"".join(connection.backlog or ())
-        sock, unsent, ahead, began = downstream.detach()
+        fd, unsent, ahead, began = downstream.detach()
         try:
-            pipe = Pipe(self._reactor, sock, connection.detach(), idle_s, self._over)
+            pipe = Pipe(self._reactor, fd, connection.detach(), idle_s, self._over)
         except Exception:
-            sock.close()
-            connection.sock.close()
+            self._reactor.close(fd)
+            self._reactor.close(connection.fd)
             self._count_end(identity, began, done=False)
             raise
         ticket.stay_parked()

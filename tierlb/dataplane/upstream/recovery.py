@@ -21,8 +21,8 @@ from tierlb.dataplane.upstream.health import check_once
 from tierlb.model.address import Address, Transport
 from tierlb.model.snapshot import Snapshot
 from tierlb.model.topology import HealthCheck, Timeouts
-from tierlb.net.reactor import WRITE, Reactor
-from tierlb.net.self_connect import connect_outcome
+from tierlb.net.asked import error_of
+from tierlb.net.reactor import ERROR, HANGUP, WRITE, Reactor
 from tierlb.net.stream import Stream, dial
 from tierlb.telemetry.internal_errors import barrier
 
@@ -35,10 +35,9 @@ Answered = Callable[[int | None], object]
 class ConnectQuestion(Stream):
     """One connect to an ejected host, closed as soon as it is made."""
 
-    __slots__ = ("answered", "port_at_risk")
+    __slots__ = ("answered",)
 
     answered: Answered
-    port_at_risk: int
 
     @classmethod
     def ask(
@@ -46,24 +45,23 @@ class ConnectQuestion(Stream):
     ) -> "ConnectQuestion | int":
         """Begin to connect; an errno where that failed at once."""
         try:
-            sock, code = dial(address)
+            fd, code = dial(address, port_at_risk=port_at_risk)
         except OSError as error:
             return error.errno or errno.EIO
-        question = cls(reactor, sock)
-        question.answered, question.port_at_risk = answered, port_at_risk
-        if not code:
-            question.arm(timeout_s)
-            try:
-                question.watch(WRITE)
-            except OSError as error:
-                code = error.errno or errno.EIO
-        if code:
-            question.close()
+        if fd < 0:
             return code
+        question = cls(reactor, fd)
+        question.answered = answered
+        question.arm(timeout_s)
+        try:
+            question.watch(WRITE)
+        except OSError as error:
+            question.close()
+            return error.errno or errno.EIO
         return question
 
     def on_ready(self, mask: int) -> None:
-        self._finish(connect_outcome(self.sock, self.port_at_risk))
+        self._finish(error_of(self.fd) if mask & (ERROR | HANGUP) else 0)
 
     def on_deadline(self) -> None:
         self._finish(errno.ETIMEDOUT)
