@@ -221,15 +221,15 @@ async def test_a_connection_that_cannot_be_taken_is_closed_and_those_behind_it_a
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parent = await welcome(lab)
-    original, calls = lab.front.take, [0]
+    original, calls = lab.plane.serving.take, [0]
 
-    def fails_once(*what: Any) -> None:
+    def fails_once(*what: Any, is_last: bool) -> bool:
         calls[0] += 1
         if calls[0] == 1:
             raise RuntimeError("injected")
-        original(*what)
+        return original(*what, is_last=is_last)
 
-    monkeypatch.setattr(lab.front, "take", fails_once)
+    monkeypatch.setattr(lab.plane.serving, "take", fails_once)
     parent.gives(1, 2)
     assert (await parent.given[2].asks(ASKS)).body == b"ok"
     await parent.given[1].hears_end()
