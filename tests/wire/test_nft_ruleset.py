@@ -78,6 +78,28 @@ def test_a_whole_table() -> None:
     ]
 
 
+def test_over_udp_refusals_are_counted_for_each_host() -> None:
+    twin = attrs.evolve(FAR, number=7)
+    script = change(None, rules(FAR, FAR_V6, HERE, twin, protocol="udp", label=9)).split("\n")
+    own = "ct label 9 ct direction reply"
+    for hook in ("prerouting", "output"):
+        found = [line for line in script if line.startswith(f"add rule inet t refusals_{hook} ")]
+        assert found == [
+            f"add rule inet t refusals_{hook} icmp type destination-unreachable icmp code port-unreachable {own} "
+            "ip saddr . ct reply proto-src vmap { 10.0.0.1 . 80 : goto refused_7 }",
+            f"add rule inet t refusals_{hook} icmpv6 type destination-unreachable icmpv6 code port-unreachable {own} "
+            "ip6 saddr . ct reply proto-src vmap { 2001:db8::1 . 80 : goto refused_2 }",
+        ]
+    assert "refus" not in change(None, rules(FAR))
+    left = change(rules(FAR, FAR_V6, protocol="udp"), rules(FAR, protocol="udp")).split("\n")
+    assert left[-4:] == [
+        "delete counter inet t host_2",
+        "delete chain inet t refused_2",
+        "delete counter inet t refused_2",
+        "",
+    ]
+
+
 def test_a_change_touches_what_changed() -> None:
     stays, goes, comes = FAR, OWN, HostAt(7, "new", Address("10.0.0.7", 80))
     text = change(rules(stays, goes), rules(stays, comes))

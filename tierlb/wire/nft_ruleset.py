@@ -14,6 +14,9 @@ What a host can be reached from decides whether it is in a map (`View`):
 * `HostAt.here`: the host listens on this machine on every address that a client may have used. Only the port changes
   then, and all views reach it.
 
+Over UDP a host that died is known by its ICMP errors, which the rules count. The kernel passes them on to the clients
+whose datagrams they are about, and goes on to send these there.
+
 A script changes the table in one transaction. Names are made of what nft takes in names; others' text is in comments
 only, without what could end them.
 
@@ -80,6 +83,10 @@ class HostAt:
     @property
     def chain(self) -> str:
         return f"host_{self.number}"
+
+    @property
+    def refusals(self) -> str:
+        return f"refused_{self.number}"
 
     @property
     def family(self) -> Family:
@@ -164,11 +171,14 @@ def change(before: Ruleset | None, after: Ruleset) -> str:
         lines += [f"add chain {table} {name}", f"add rule {table} {name} {_lookup(hosts, after)}"]
     lines += _hook_lines(table, after, new_chains)
     lines += _own_client_lines(table, after)
+    lines += _refusal_lines(table, after)
     lines += [f"delete chain {table} {name}" for name in old_chains if name not in new_chains]
     staying = {host.number for host in after.hosts}
     for host in known.values():
         if host.number not in staying:
             lines += [f"delete chain {table} {host.chain}", f"delete counter {table} {host.chain}"]
+            if after.protocol == "udp":
+                lines += [f"delete chain {table} {host.refusals}", f"delete counter {table} {host.refusals}"]
     return "\n".join(lines) + "\n"
 
 
@@ -182,12 +192,20 @@ def _host_lines(ruleset: Ruleset, host: HostAt) -> list[str]:
     to = f"dnat to :{host.address.port}" if host.here else f"dnat {host.family.value} to {host.address}"
     match = f"meta nfproto {host.family.protocol} meta l4proto {ruleset.protocol}"
     act = f'counter name "{host.chain}" ct label set {ruleset.label} {to} comment "{_comment(host.name)}"'
-    return [
+    lines = [
         f"add counter {table} {host.chain}",
         f"add chain {table} {host.chain}",
         f"flush chain {table} {host.chain}",
         f"add rule {table} {host.chain} {match} {act}",
     ]
+    if ruleset.protocol == "udp":
+        lines += [
+            f"add counter {table} {host.refusals}",
+            f"add chain {table} {host.refusals}",
+            f"flush chain {table} {host.refusals}",
+            f'add rule {table} {host.refusals} counter name "{host.refusals}"',
+        ]
+    return lines
 
 
 def _comment(text: str) -> str:
@@ -259,6 +277,26 @@ def _own_client_lines(table: str, ruleset: Ruleset) -> list[str]:
             pairs = ", ".join(f"{host} . {host}" for host in hosts)
             match = f"ct label {ruleset.label} {family.value} saddr . {family.value} daddr {{ {pairs} }}"
             lines.append(f"add rule {table} postrouting {match} masquerade")
+    return lines
+
+
+def _refusal_lines(table: str, ruleset: Ruleset) -> list[str]:
+    """Of hosts elsewhere, and of those on this machine."""
+    lines = []
+    for hook in ("prerouting", "output") if ruleset.protocol == "udp" else ():
+        name = f"refusals_{hook}"
+        lines += [
+            f"add chain {table} {name} {{ type filter hook {hook} priority -150; policy accept; }}",
+            f"flush chain {table} {name}",
+        ]
+        for family, icmp in ((Family.IPV4, "icmp"), (Family.IPV6, "icmpv6")):
+            hosts = {host.address: host for host in ruleset.hosts if host.family is family and not host.here}
+            if hosts:
+                refused = f"{icmp} type destination-unreachable {icmp} code port-unreachable"
+                own = f"ct label {ruleset.label} ct direction reply"
+                to = ", ".join(f"{at.host} . {at.port} : goto {host.refusals}" for at, host in hosts.items())
+                key = f"{family.value} saddr . ct reply proto-src"
+                lines.append(f"add rule {table} {name} {refused} {own} {key} vmap {{ {to} }}")
     return lines
 
 

@@ -238,6 +238,24 @@ def test_udp_is_forwarded_and_sessions_move_when_their_host_leaves(edge: EdgeNod
     assert client.says(do="asks", name="one") == f"h2 {CLIENT}"
 
 
+@pytest.mark.parametrize("hosts", [["10.77.1.2:53", "10.77.2.2:53"], ["10.77.1.2:53", "10.77.0.1:54"]])
+def test_over_udp_sessions_leave_a_host_that_refuses(
+    edge: EdgeNode, net: Network, client: Talking, hosts: list[str]
+) -> None:
+    """The second one is on another machine, or on this one."""
+    dies = (
+        net.talks("edge", "tests.dataplane.l4.kernel.greeter", "own", "10.77.0.1:54/udp") if ":54" in hosts[1] else None
+    )
+    edge.serves({"h1": hosts[0], "h2": hosts[1]}, protocol="udp", listen=["0.0.0.0:53"], policy="round-robin")
+    at = "10.77.0.1:53"
+    begun = {name: client.says(do="begins", at=at, name=name, udp=True) for name in ("one", "two")}
+    (name,) = (name for name, greeting in begun.items() if not greeting.startswith("h1 "))
+    (dies or net.greeters[1]).ends(kill=True)
+    assert client.says(do="asks", name=name) == "ConnectionRefusedError"
+    until(lambda: client.says(do="asks", name=name) == f"h1 {CLIENT}", lambda: edge.rules())
+    assert edge.events("host_ejected")
+
+
 def test_a_tier_may_change_to_relay_and_back(edge: EdgeNode, client: Talking) -> None:
     edge.serves()
     assert client.says(do="begins", at=AT, name="early") in (f"h1 {CLIENT}", f"h2 {CLIENT}")

@@ -108,6 +108,17 @@ def test_over_udp_a_host_fails_that_answers_nobody_while_others_do() -> None:
     assert scene.a.availability is Availability.EJECTED
 
 
+def test_over_udp_a_host_fails_that_refuses() -> None:
+    scene = Scene()
+    scene.hosts.took(0.0, {"host_1": 2, "refused_1": 0, "host_2": 2, "refused_2": 0})
+    assert scene.a.availability is Availability.AVAILABLE
+    scene.hosts.took(0.0, {"host_1": 2, "refused_1": 3, "host_2": 2, "refused_2": 0})
+    assert (scene.a.availability, scene.b.availability) == (Availability.EJECTED, Availability.AVAILABLE)
+    scene.hosts.forget_counters()
+    scene.hosts.took(0.0, {"host_1": 0, "refused_1": 0, "host_2": 0, "refused_2": 1})
+    assert scene.b.reach.failures == 1
+
+
 def test_one_that_is_not_answered_is_forgiven_when_others_are() -> None:
     scene = Scene()
     for number in range(3 * FAILURES_TO_EJECT):

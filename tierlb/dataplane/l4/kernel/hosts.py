@@ -3,7 +3,8 @@
 nftables counts the connections that began, at the chain of each host. conntrack shows those that are open, and those
 that the host has not answered: one that two walks in a row find unanswered is a connect that failed. Over UDP a host
 may have nothing to answer, so that counts only at a host that has answered nobody while its siblings have. conntrack
-forgets a connection that is refused at once, so of that nothing is seen here (`suspects`).
+forgets a connection that is refused at once, so of that nothing is seen here (`suspects`), but over UDP the rules count
+the ICMP errors of each host.
 
 A host that is in no snapshot any more stays here until WALKS_AFTER walks in a row have found no connection to it.
 """
@@ -26,16 +27,17 @@ MOST_UNANSWERED = 8
 
 
 class KernelHost:
-    """`packets` is what its counter showed last. `fresh`: connections began since `suspects` was asked; `fed`: some
-    began since the last walk. `empty_walks`: so many have found no connection to it since it is in no snapshot."""
+    """`packets` and `refusals` are what its counters showed last. `fresh`: connections began since `suspects` was
+    asked; `fed`: some began since the last walk. `empty_walks`: so many have found no connection to it since it is in
+    no snapshot."""
 
-    __slots__ = ("at", "counted", "empty_walks", "fed", "fresh", "host", "packets")
+    __slots__ = ("at", "counted", "empty_walks", "fed", "fresh", "host", "packets", "refusals")
 
     def __init__(self, host: Host, at: HostAt, tally: Tally) -> None:
         self.host = host
         self.at = at
         self.counted = CountedConnections(host, tally)
-        self.packets = self.empty_walks = 0
+        self.packets = self.refusals = self.empty_walks = 0
         self.fresh = self.fed = False
 
 
@@ -91,6 +93,9 @@ class KernelHosts:
             shown = packets.get(each.at.chain, 0)
             began = shown - each.packets if shown >= each.packets else shown
             each.packets = shown
+            refused, each.refusals = each.refusals, packets.get(each.at.refusals, 0)
+            if each.refusals > refused:
+                each.host.reach.dial_failed(errno.ECONNREFUSED)
             if began:
                 each.fresh = each.fed = True
                 each.counted.begin(now, began)
@@ -100,7 +105,7 @@ class KernelHosts:
     def forget_counters(self) -> None:
         """The counters begin anew."""
         for each in self:
-            each.packets = 0
+            each.packets = each.refusals = 0
 
     def walked(self, now: float, flows: Mapping[Flow, int], opening: Mapping[bytes, Flow]) -> None:
         """All connections to ports of this node, as one walk found them."""
