@@ -168,14 +168,14 @@ OPTIONS = {
     "controller --state": "cli/test_controller.py::test_two_cannot_have_one_directory",
     "controller --token-file": "cli/test_controller.py::"
     "test_with_tls_and_a_user_a_second_controller_takes_over_what_the_first_one_stored",
-    "demo-backend --fixed": "cli/test_main.py::test_each_option_of_the_demo_backend_reaches_it",
-    "demo-backend --host": "cli/test_main.py::test_each_option_of_the_demo_backend_reaches_it",
-    "demo-backend --name": "cli/test_main.py::test_each_option_of_the_demo_backend_reaches_it",
-    "demo-backend --orca": "cli/test_main.py::test_each_option_of_the_demo_backend_reaches_it",
-    "demo-backend --port": "cli/test_main.py::test_each_option_of_the_demo_backend_reaches_it",
-    "demo-backend --seed": "cli/test_main.py::test_each_option_of_the_demo_backend_reaches_it",
-    "demo-backend --service": "cli/test_main.py::test_each_option_of_the_demo_backend_reaches_it",
-    "demo-backend --slots": "cli/test_main.py::test_each_option_of_the_demo_backend_reaches_it",
+    "demo-backend --fixed": "cli/test_commands.py::test_each_option_of_the_demo_backend_reaches_it",
+    "demo-backend --host": "cli/test_commands.py::test_each_option_of_the_demo_backend_reaches_it",
+    "demo-backend --name": "cli/test_commands.py::test_each_option_of_the_demo_backend_reaches_it",
+    "demo-backend --orca": "cli/test_commands.py::test_each_option_of_the_demo_backend_reaches_it",
+    "demo-backend --port": "cli/test_commands.py::test_each_option_of_the_demo_backend_reaches_it",
+    "demo-backend --seed": "cli/test_commands.py::test_each_option_of_the_demo_backend_reaches_it",
+    "demo-backend --service": "cli/test_commands.py::test_each_option_of_the_demo_backend_reaches_it",
+    "demo-backend --slots": "cli/test_commands.py::test_each_option_of_the_demo_backend_reaches_it",
     "down --state": "cli/test_detach.py::test_where_nothing_runs_down_says_so",
     "explain --ca": "cli/test_verbs.py::test_each_command_asks_with_the_files_that_were_named",
     "explain --token-file": "cli/test_verbs.py::test_each_command_asks_with_the_files_that_were_named",
@@ -283,7 +283,10 @@ def options_of_the_commands() -> Iterator[str]:
 
 def commands(command: click.Command, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], click.Command]]:
     if isinstance(command, click.Group):
-        for name, each in command.commands.items():
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            each = command.get_command(context, name)
+            assert each is not None
             yield from commands(each, (*path, name))
     else:
         yield path, command

@@ -7,13 +7,14 @@ import pytest
 
 HEAVY = ("asyncio", "hypercorn", "rich", "ruamel", "starlette", "structlog")
 CHANGING = ("tierlb.controller.changes", "tierlb.controller.store", "tierlb.admin", "tierlb.cli.client")
+KINDS = ("tierlb.dataplane.l4.front", "tierlb.dataplane.l4.udp_front", "tierlb.dataplane.l7.front")
 
 
 @pytest.mark.parametrize(
     ("modules", "never"),
     [
         (("tierlb.cli.main",), (*HEAVY, "trio", "cattrs", "msgpack")),
-        (("tierlb.cli.main", "tierlb.cli.node"), (*HEAVY, "prometheus_client", *CHANGING)),
+        (("tierlb.cli.main", "tierlb.cli.node"), (*HEAVY, *KINDS, "prometheus_client", "tierlb.cli.verbs", *CHANGING)),
         (("tierlb.cli.main", "tierlb.cli.change", "tierlb.cli.history"), ("asyncio", "hypercorn", "rich", "trio")),
         (
             ("tierlb.cli.main", "tierlb.demo.endpoint"),

@@ -33,7 +33,7 @@ def test_each_event_is_one_line_of_json_where_nobody_watches(capfd):
     assert (second["level"], second["reason"]) == ("error", "two\nlines")
 
 
-def test_structlog_is_imported_at_the_first_event_and_once():
+def test_its_writer_is_made_once():
     log = LazyLog()
     assert log.warm() is log.warm()
 

@@ -1,4 +1,4 @@
-"""The logger the control plane writes events to: structlog's, or anything with its three methods."""
+"""The logger the control plane writes events to: anything with these three methods."""
 
 from typing import Any, Protocol
 

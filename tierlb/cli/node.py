@@ -75,7 +75,7 @@ def start_node(options: NodeOptions) -> None:
     pinning = Pinning(number_of(name) if broker is not None else None, log)
     configuration = Configuration(plane, Refused, log, errors, placement, pin=pinning.apply)
     node = Node(identity, plane, configuration, log, rng, tls, options.state)
-    log.warm()  # it takes a tenth of a second, which would delay traffic later
+    log.warm()  # on a terminal it takes a tenth of a second, which would delay traffic later
     gc.freeze()  # these objects stay: the collector need not visit them again
     trio.run(run_node, node)
 

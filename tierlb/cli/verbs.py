@@ -1,6 +1,7 @@
 """The commands that change a running cluster, and those that show what was changed: their options and exit codes.
 
-Parsing only, like main.py, and imported with it: what a command runs is imported when it runs.
+Parsing only, like main.py, which imports this when one of them is asked for: what a command runs is imported when it
+runs.
 """
 
 import functools
@@ -11,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tierlb.cli.paths import TopologyPath
+
 if TYPE_CHECKING:
     from tierlb.cli.change import ChangeOptions
     from tierlb.cli.client import Client
 
 DEFAULT_ADMIN_URL = "http://127.0.0.1:7900"
 CA_HELP = "Certificate of the authority that signed the API's, with https.  [default: those that the machine trusts]"
-TopologyPath = click.Path(exists=True, dir_okay=False, path_type=Path)
 CommandFunction = Callable[..., None]
 KINDS = ("l4", "l7")
 POLICIES = (

@@ -14,9 +14,6 @@ from tierlb.balance.drain import BELOW_S, DrainState, Remainder
 from tierlb.dataplane.connection_cap import CappedFront, ConnectionCap
 from tierlb.dataplane.counters import Counters
 from tierlb.dataplane.handoff.taker import Introduced
-from tierlb.dataplane.l4.front import L4Front
-from tierlb.dataplane.l4.udp_front import UdpFront
-from tierlb.dataplane.l7.front import L7Front
 from tierlb.dataplane.maintenance import Maintenance
 from tierlb.dataplane.parent_identity import ParentIdentity
 from tierlb.dataplane.pipe import Pipe
@@ -161,12 +158,16 @@ class Runtime(Serving):
         meeting_place: MeetingPlace | None,
     ) -> None:
         front = _front_class(snapshot)
-        more = {"meeting_place": meeting_place} if front is L4Front else {}
+        over_tcp = snapshot.kind is Kind.L4 and not _is_over_udp(snapshot)
+        more = {"meeting_place": meeting_place} if over_tcp else {}
         self.front: Front = front(identity.name, reactor, rng, log, identity, **more)
         super().__init__(identity.name, errors, self.front.counters)
         self.snapshot = snapshot
         self.upkeep = Upkeep(self.front, reactor, rng, log, errors)
-        if isinstance(self.front, UdpFront):
+        if _is_over_udp(snapshot):
+            from tierlb.dataplane.l4.udp_front import UdpFront
+
+            assert isinstance(self.front, UdpFront)
             self.cap = self.front.cap = ConnectionCap(self.front, log, descriptors, DESCRIPTORS_PER_SESSION)
             self.newcomer = self.front.newcomer
         else:
@@ -296,10 +297,23 @@ class Runtime(Serving):
         return self.upkeep.announce_drain(self._reactor.look())
 
 
-def _front_class(snapshot: Snapshot) -> Callable[..., L4Front | UdpFront | L7Front]:
+def _front_class(snapshot: Snapshot) -> Callable[..., Front]:
+    """A node imports only what it serves with. A kind takes about 1 MiB."""
     if snapshot.kind is Kind.L7:
+        from tierlb.dataplane.l7.front import L7Front
+
         return L7Front
-    return UdpFront if snapshot.protocol is Transport.UDP else L4Front
+    if _is_over_udp(snapshot):
+        from tierlb.dataplane.l4.udp_front import UdpFront
+
+        return UdpFront
+    from tierlb.dataplane.l4.front import L4Front
+
+    return L4Front
+
+
+def _is_over_udp(snapshot: Snapshot) -> bool:
+    return snapshot.kind is Kind.L4 and snapshot.protocol is Transport.UDP
 
 
 def _drain_s(snapshot: Snapshot) -> float:
