@@ -20,11 +20,13 @@ from tierlb.balance.concurrency import (
     DECISIVE,
     MOST_IN_FLIGHT,
     MOST_LOSS,
+    MOST_SLOTS,
     SLOT_HYPOTHESES,
     WINDOW_LOSS,
     Concurrency,
     binned,
     judged,
+    nearest_hypothesis,
 )
 
 TICK_S = 0.05
@@ -509,3 +511,9 @@ def test_whatever_comes_the_figures_can_be_used(ticks: list[tuple[float, list[tu
             assert endpoint.at_least <= endpoint.slots * 1.000001 < math.inf
         assert not endpoint.known or endpoint.slots is not None
     assert len(BINS) == MOST_IN_FLIGHT + 1
+
+
+@given(st.floats(0.25, MOST_SLOTS))
+def test_the_nearest_hypothesis_differs_by_the_smallest_factor(slots: float) -> None:
+    distances = [abs(math.log(each / slots)) for each in SLOT_HYPOTHESES]
+    assert distances[nearest_hypothesis(slots)] == pytest.approx(min(distances), abs=1e-12)

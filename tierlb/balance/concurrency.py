@@ -25,7 +25,9 @@ learns about half of the slots (simulated: 5 or 6 of 12, 2 or 3 of 4), which is 
 With the mean number of the others' items added to n (`LoadEstimate.learn_slots`) each learns nearly all of them.
 """
 
+import itertools
 import math
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
 import attrs
@@ -37,6 +39,8 @@ SLOT_HYPOTHESES = (
     math.inf,
 )
 """The hypotheses. The result may lie between them: those that fit about as well are averaged."""
+_BETWEEN_HYPOTHESES = [math.sqrt(one * next_one) for one, next_one in itertools.pairwise(SLOT_HYPOTHESES)]
+"""Between two neighbours, the number that is as many times the one as the other is it."""
 MOST_SLOTS = SLOT_HYPOTHESES[-2]
 """The largest number among them. An infinite capacity could be neither compared nor reported."""
 MOST_IN_FLIGHT = 1024
@@ -98,6 +102,11 @@ COSTS = [
 ]
 """For every bin the corrections by the hypotheses with fewer slots: without the wait a time is this part shorter, and
 its logarithm so much lower. The other hypotheses correct nothing."""
+
+
+def nearest_hypothesis(slots: float) -> int:
+    """The place of the hypothesis that differs from so many slots by the smallest factor."""
+    return bisect_left(_BETWEEN_HYPOTHESES, slots)
 
 
 @attrs.define(slots=True)
@@ -170,8 +179,7 @@ class Concurrency:
         window."""
         if not math.isfinite(self._doubt):
             return None
-        nearest = min(range(len(SLOT_HYPOTHESES)), key=lambda index: abs(math.log(SLOT_HYPOTHESES[index] / slots)))
-        return math.exp(self._levels[nearest])
+        return math.exp(self._levels[nearest_hypothesis(slots)])
 
     @property
     def losses(self) -> Sequence[float]:
