@@ -239,14 +239,17 @@ def _envoy_address(text: str) -> dict[str, object]:
     return {"address": {"socket_address": {"address": host, "port_value": int(port)}}}
 
 
-def tierlb(shape: str, listen: str, admin: str, endpoints: Sequence[str], balance: str = "round-robin") -> str:
-    """A topology file: `l7` or `l4` alone, or an l4 edge over two l7 nodes (`stacked`). JSON is YAML."""
+def tierlb(
+    shape: str, listen: str, admin: str, endpoints: Sequence[str], balance: str = "round-robin", forward: str = "auto"
+) -> str:
+    """A topology file: `l7` or `l4` alone, or an l4 edge over two l7 nodes (`stacked`), to which connections get by
+    `forward`. JSON is YAML."""
     front = {"listen": listen, "balance": balance}
     tiers = {
         "l7": {"web": {"kind": "l7", **front, "to": "app"}},
         "l4": {"edge": {"kind": "l4", **front, "to": "app"}},
         "stacked": {
-            "edge": {"kind": "l4", **front, "to": "web"},
+            "edge": {"kind": "l4", **front, "forward": forward, "to": "web"},
             "web": {"kind": "l7", "replicas": 2, "balance": balance, "to": "app"},
         },
     }[shape]

@@ -126,13 +126,15 @@ class Installed:
 
 @attrs.frozen
 class Tierlb:
-    """tierlb as a user starts it: one topology file, `tierlb up`. Without `balance` the file does not name a policy."""
+    """tierlb as a user starts it: one topology file, `tierlb up`. Without `balance` the file does not name a policy.
+    `forward`: how the edge gets connections to nodes."""
 
     balance: str | None = None
     name: str = "tierlb"
     orca: bool = False
     python: str = sys.executable
     """That of a checkout's environment."""
+    forward: str = "auto"
 
     def missing(self) -> str | None:
         return None
@@ -142,7 +144,7 @@ class Tierlb:
         """One cluster for the whole fleet, until the whole tree serves."""
         admin, *listens = free_addresses(1 + (1 if fleet.edge else len(fleet.groups)))
         topology = directory / "topology.yaml"
-        topology.write_text(tierlb_topology(fleet, admin, listens, self.balance))
+        topology.write_text(tierlb_topology(fleet, admin, listens, self.balance, self.forward))
         up = [self.python, "-m", "tierlb", "up", str(topology), "--state", str(directory / "state")]
         command = ["env", "PYTHONSAFEPATH=1", *up]  # else the tierlb of the working directory would be imported
         async with running(command, directory / "log") as cluster:
@@ -153,14 +155,16 @@ class Tierlb:
             yield Fronts(tuple(listens), pids, admin)
 
 
-def tierlb_topology(fleet: Fleet, admin: str, listens: Sequence[str], balance: str | None) -> str:
+def tierlb_topology(
+    fleet: Fleet, admin: str, listens: Sequence[str], balance: str | None, forward: str = "auto"
+) -> str:
     """A tier of one node per group, a pool per different group, and the edge over all tiers. JSON is YAML."""
     policy = {"balance": balance} if balance else {}
     names = {group: f"app-{number + 1}" for number, group in enumerate(dict.fromkeys(fleet.groups))}
     tiers: dict[str, dict[str, object]] = {}
     if fleet.edge:
         webs = [f"web-{number + 1}" for number in range(len(fleet.groups))]
-        tiers["edge"] = {"kind": "l4", "listen": listens[0], "to": webs, **policy}
+        tiers["edge"] = {"kind": "l4", "listen": listens[0], "to": webs, "forward": forward, **policy}
     for number, group in enumerate(fleet.groups):
         public = {} if fleet.edge else {"listen": listens[number]}
         tiers[f"web-{number + 1}"] = {"kind": "l7", **public, "to": names[group], **policy}

@@ -52,17 +52,24 @@ MEASURES = (
     Measure("l4-idle", "L4 idle connection", Shape.L4, None),
     Measure("stacked", "L4 → 2 L7 request", Shape.STACKED, ()),
     Measure("stacked-close", "L4 → 2 L7 connection", Shape.STACKED, CLOSE),
+    Measure("stacked-idle", "L4 → 2 L7 idle connection", Shape.STACKED, None),
 )
+STACKED_PEERS = ("nginx", "haproxy")
 TARGETS = (
     Target("L7 request", "CPU µs", "nginx", 1.1),
     Target("L7 request", "CPU µs", "tierlb-rr", 1.1),
     Target("L7 varied request", "CPU µs", "nginx", 1.1),
     Target("L4 request", "CPU µs", "haproxy", 1.1),
     Target("L4 connection", "CPU µs", "haproxy", 1.1),
+    *(Target("L4 → 2 L7 request", "CPU µs", peer, 0.7) for peer in STACKED_PEERS),
+    *(Target("L4 → 2 L7 connection", "CPU µs", peer, 0.6) for peer in STACKED_PEERS),
+    *(Target("L4 → 2 L7 idle connection", "KiB", peer, 1.0) for peer in STACKED_PEERS),
 )
 BEFORE = "before"
 LEVEL = 1.02
 """What a change that is said to cost nothing may cost."""
+WAYS = ("auto", "handoff", "relay")
+BOTH = "both"
 NAMES = [*(peer.name for peer in PEERS), *(measure.name for measure in MEASURES)]
 
 
@@ -82,14 +89,24 @@ def _names(context: click.Context, parameter: click.Parameter, value: str) -> fr
     "--only", callback=_names, default="", metavar="NAME,...", help=f"Peers and measures: {', '.join(NAMES)}."
 )
 @click.option(
+    "--forward",
+    type=click.Choice([*WAYS, BOTH]),
+    default=WAYS[0],
+    show_default=True,
+    help="How tierlb's edge gets connections to its nodes; both: by handoff, and by relay as `tierlb-relay`.",
+)
+@click.option(
     "--before",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="A checkout of another state, with its .venv: takes part as `before`, with the policy of `tierlb`.",
 )
-def main(rounds: int, seconds: int, only: frozenset[str], before: Path | None) -> None:
+def main(rounds: int, seconds: int, only: frozenset[str], forward: str, before: Path | None) -> None:
     """Measure, print, write JSON and PNG; exit code 1 if a cell is invalid."""
     need("nginx", "wrk")
     peers = present([peer for peer in PEERS if _chosen(peer.name, only, [p.name for p in PEERS])])
+    peers = [attrs.evolve(peer, forward=way_of(forward)) if isinstance(peer, Tierlb) else peer for peer in peers]
+    if forward == BOTH:
+        peers.append(Tierlb("tierlb-relay", "load-aware", frozenset({Shape.STACKED}), forward="relay"))
     if before is not None:
         peers.append(_of_checkout(before))
     measures = [each for each in MEASURES if _chosen(each.name, only, [m.name for m in MEASURES])]
@@ -102,6 +119,11 @@ def main(rounds: int, seconds: int, only: frozenset[str], before: Path | None) -
     ]
     verdicts = table.target_lines(targets, lines)
     sys.exit(finish("cost", subtitle, samples, table.markdown(lines), verdicts))
+
+
+def way_of(forward: str) -> str:
+    """The one by which `tierlb` itself forwards."""
+    return "handoff" if forward == BOTH else forward
 
 
 def _of_checkout(checkout: Path) -> Tierlb:

@@ -95,13 +95,15 @@ def hops_of(shape: Shape, endpoints: Sequence[str]) -> list[tuple[Shape, Hop]]:
 @attrs.frozen
 class Tierlb:
     """tierlb by its public interface: a topology file, `tierlb up`, and the admin API's list of nodes. `python` is
-    that of a checkout's environment, `binary` the tierlb command of an environment, which is used instead."""
+    that of a checkout's environment, `binary` the tierlb command of an environment, which is used instead. `forward`:
+    how an edge gets connections to nodes."""
 
     name: str = "tierlb"
     balance: str = "round-robin"
     shapes: frozenset[Shape] = frozenset(Shape)
     python: str = sys.executable
     binary: str | None = None
+    forward: str = "auto"
 
     def missing(self) -> str | None:
         return None
@@ -111,7 +113,7 @@ class Tierlb:
         """`tierlb up` on a file of its own, until the whole tree serves."""
         listen, admin = free_addresses(2)
         topology = directory / "topology.yaml"
-        topology.write_text(configs.tierlb(shape.value, listen, admin, endpoints, self.balance))
+        topology.write_text(configs.tierlb(shape.value, listen, admin, endpoints, self.balance, self.forward))
         program = [self.python, "-m", "tierlb"] if self.binary is None else [self.binary]
         up = [*program, "up", str(topology), "--state", str(directory / "state")]
         command = ["env", "PYTHONSAFEPATH=1", *up]  # else the tierlb of the working directory would be imported
