@@ -3,7 +3,9 @@
 One engine, one image and one cluster for all tests here, each of which leaves the cluster as it found it.
 """
 
+import contextlib
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +15,7 @@ import attrs
 import pytest
 import trio
 
+from scripts.benchmarks.lost import WHO
 from tests import dockerd
 from tests.cluster.traffic import Traffic
 from tierlb.deploy.project import Project, lay_out
@@ -21,6 +24,8 @@ from tierlb.topology.load import load_text
 DEADLINE_S = 300.0
 HEALTHY_S = 180.0
 LISTEN, ADMIN = "127.0.0.1:8080", "127.0.0.1:7900"
+LESS_THAN_IDLE_S = 60.0
+"""After 75 s nodes close idle connections anyway."""
 TOPOLOGY = f"""\
 cluster: shop
 admin: {{listen: "{ADMIN}"}}
@@ -291,3 +296,54 @@ async def test_of_a_killed_container_only_what_it_had_in_flight_fails(site: Site
     assert all(request.begun_s < died_s for request in failed), traffic.failures
     assert len(failed) <= 8, "each of the eight clients has one request in flight"
     assert site.started(victim) > before, "it was really killed"
+
+
+# Connections are handed over between containers, but their sockets belong to the network of the edge's container.
+
+
+def open_to_edge(site: Site, stack: contextlib.ExitStack) -> list[socket.socket]:
+    """Clients that have been answered by a node and stay."""
+    host, _, port = LISTEN.rpartition(":")
+    socks = [stack.enter_context(socket.create_connection((host, int(port)), DEADLINE_S)) for _ in range(6)]
+    for sock in socks:
+        sock.sendall(WHO)
+        assert sock.recv(4096).startswith(b"HTTP/1.1 404 ")
+    return socks
+
+
+async def connections_at_web(site: Site) -> int:
+    """As their nodes report them."""
+    token = f"--token-file={site.directory / 'secrets' / 'admin-token'}"
+    argv = (sys.executable, "-m", "tierlb", "status", "--json", f"--admin=http://{ADMIN}", token)
+    status = json.loads((await site.docker.arun(*argv)).stdout)
+    return sum(node["load"]["connections"] for node in status["tiers"]["web"]["nodes"] if node["load"])
+
+
+async def test_no_byte_passes_the_edge_and_connections_end_with_its_container(site: Site) -> None:
+    (edge,) = site.containers("edge")
+    with trio.fail_after(DEADLINE_S), contextlib.ExitStack() as stack:
+        open_to_edge(site, stack)
+        rows = site.docker.run("docker", "exec", edge, "cat", "/proc/net/tcp").stdout.splitlines()[1:]
+        established = [row.split()[1:3] for row in rows if row.split()[3] == "01"]
+        assert sum(local.endswith(f":{8080:04X}") for local, _ in established) == 6
+        assert not [remote for _, remote in established if remote.endswith(f":{7945:04X}")]
+        await site.docker.arun("docker", "kill", edge)
+        stack.callback(site.docker.run, "docker", "start", edge)
+        with trio.fail_after(LESS_THAN_IDLE_S):
+            while await connections_at_web(site):  # noqa: ASYNC110 (another process is waited for)
+                await trio.sleep(0.2)
+    await site.until_healthy()
+
+
+async def test_a_stopped_edge_waits_for_what_other_containers_answer(site: Site) -> None:
+    (edge,) = site.containers("edge")
+    with trio.fail_after(DEADLINE_S), contextlib.ExitStack() as stack:
+        client = open_to_edge(site, stack)[0]
+        stack.callback(site.docker.run, "docker", "start", edge)
+        client.sendall(b"GET /work?delay=4s HTTP/1.1\r\nHost: shop\r\n\r\n")
+        await trio.sleep(0.5)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(site.docker.arun, "docker", "stop", "--time=60", edge)
+            answer = await trio.to_thread.run_sync(client.recv, 4096)
+        assert answer.startswith(b"HTTP/1.1 200 ")
+    await site.until_healthy()

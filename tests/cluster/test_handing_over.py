@@ -87,6 +87,11 @@ class Site:
         """The connections that edges have handed over and that are not over, as far as they know."""
         return sum(row["load"]["connections"] for row in self.cluster.nodes("edge").values())
 
+    def placed(self, web: str) -> int:
+        """The connections that edges count as in flight at this node."""
+        members = [each for row in self.cluster.nodes("edge").values() for each in row["load"]["members"]]
+        return sum(each["in_flight"] for each in members if each["name"] == web)
+
     def stalled(self) -> int:
         """How many connections were taken back from web-2 because it did not read."""
         lines = self.cluster.log.read_text().splitlines()
@@ -212,12 +217,17 @@ async def test_what_a_stopped_node_does_not_read_goes_to_others_in_bounded_time(
     traffic, taken_back = site.traffic, site.stalled()
     async with traffic.flowing():
         await traffic.until_used("web-2")
+        pid = site.pid("web-2")
         with contextlib.ExitStack() as stack:
-            stack.enter_context(frozen(site.pid("web-2")))
+            stack.enter_context(frozen(pid))
             crowd = Crowd(site, stack)
             await site.until("all of a burst are answered", lambda: crowd.hear() == 0)
             assert "web-2" not in crowd.at.values()
             await site.until("some were taken back", lambda: site.stalled() > taken_back)
+            await site.until("nothing waits there", lambda: site.placed("web-2") == site.clients_at(pid))
+            taken_back, later = site.stalled(), Crowd(site, stack)
+            await site.until("all of another burst are answered", lambda: later.hear() == 0)
+            assert site.stalled() == taken_back, "nothing new went there"
         await traffic.until_used("web-2")
     assert traffic.failures == []
     await site.until_nothing_is_left(descriptors)

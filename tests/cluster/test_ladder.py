@@ -23,7 +23,7 @@ TOPOLOGY = """\
 cluster: ladder
 admin: {{listen: {admin}}}
 tiers:
-  edge: {{kind: l4, listen: "{listen}", to: web}}
+  edge: {{kind: l4, listen: "{listen}", to: web, forward: relay}}   # test_handing_over.py is about the other way
   web:
     kind: l7
     replicas: 3

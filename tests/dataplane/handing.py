@@ -10,8 +10,26 @@ from tierlb.model.address import Address
 from tierlb.model.snapshot import HostSpec
 from tierlb.net.meeting_place import MeetingPlace
 from tierlb.net.packets import Packet, receive_packet, send_packet
-from tierlb.wire.handoff import ENDED, WELCOME, Entry, decode_entries, encode_entry, ended_messages, read_numbers
-from tierlb.wire.proxy_protocol import DATA_KEY_TLV, PARENT, PROCESS, ProxyHeader, encode_local, encode_tlv, parse_v2
+from tierlb.wire.handoff import (
+    ENDED,
+    WELCOME,
+    WELCOME_APART,
+    Entry,
+    decode_entries,
+    encode_entry,
+    ended_messages,
+    read_numbers,
+)
+from tierlb.wire.proxy_protocol import (
+    DATA_KEY_TLV,
+    NETWORK,
+    PARENT,
+    PROCESS,
+    ProxyHeader,
+    encode_local,
+    encode_tlv,
+    parse_v2,
+)
 
 
 async def packet_from(sock: socket.socket) -> Packet:
@@ -116,13 +134,18 @@ class FakeParent:
         lab.others.append(parent)
         return parent
 
-    def introduces_itself(self, *, name: str = "edge-1", key: bytes = DATA_KEY, boot_id: str = "boot") -> None:
-        tlvs = encode_tlv(PARENT, name.encode()) + encode_tlv(DATA_KEY_TLV, key) + encode_tlv(PROCESS, boot_id.encode())
+    def introduces_itself(
+        self, *, name: str = "edge-1", key: bytes = DATA_KEY, boot_id: str = "boot", network: bytes = b""
+    ) -> None:
+        tlvs = encode_tlv(NETWORK, network) if network else b""
+        tlvs += (
+            encode_tlv(PARENT, name.encode()) + encode_tlv(DATA_KEY_TLV, key) + encode_tlv(PROCESS, boot_id.encode())
+        )
         self.says(encode_local(tlvs), self.copy.fileno())
 
-    async def is_welcome(self) -> "FakeParent":
-        self.introduces_itself()
-        assert (await self.hears()).data == WELCOME
+    async def is_welcome(self, network: bytes = b"") -> "FakeParent":
+        self.introduces_itself(network=network)
+        assert (await self.hears()).data == (WELCOME_APART if network else WELCOME)
         return self
 
     def says(self, message: bytes, *descriptors: int) -> None:

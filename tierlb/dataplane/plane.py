@@ -68,7 +68,14 @@ class Plane:
         descriptors = limit() if descriptors is None else descriptors
         self._parts = (self.reactor, random.Random(seed), log, self._identity, self.errors, descriptors, meeting_place)
         self._discovery = Discovery(self._serve, log, ask, self.errors)
-        takers = Takers(self.reactor, self._identity, lambda: self.serving, log, descriptors)
+        takers = Takers(
+            self.reactor,
+            self._identity,
+            lambda: self.serving,
+            log,
+            descriptors,
+            meeting_place.network if meeting_place else b"",
+        )
         self.listening = Listening(
             self.reactor,
             broker,

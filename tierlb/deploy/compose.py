@@ -1,6 +1,7 @@
 """A topology as a compose file: one service per tier, one per pool with `run`, and the controller.
 
-Which services share a network, and so reach each other, is decided in `compose_network.py`.
+Which services share a network, and so reach each other, is decided in `compose_network.py`, and in which containers
+connections are handed over in `compose_handoff.py`.
 
 The result uses only what both docker-compose 1.29 and the Compose Specification have. Left out: several machines (use
 Kubernetes, or `tierlb node` by hand), and endpoints without `run`, which compose does not start.
@@ -17,6 +18,7 @@ from typing import Any
 import attrs
 
 from tierlb.balance.stop_times import stop_whole_s
+from tierlb.deploy.compose_handoff import HANDOFF, handoff_directory, handoff_volume
 from tierlb.deploy.compose_network import (
     CONTROLLER_SERVICE,
     WAY_OUT,
@@ -146,7 +148,7 @@ def compose_document(rendering: Rendering) -> Document:
             name: service | {"networks": joined_networks(all_networks, name)} for name, service in services.items()
         },
         "networks": {name: _service_network(topology, name) for name in all_networks},
-        "volumes": {"state": {}},
+        "volumes": {"state": {}, **handoff_volume(topology)},
         "secrets": {name: {"file": f"./secrets/{name}"} for name in _secrets(rendering)},
     }
 
@@ -255,7 +257,15 @@ def _controller_service(rendering: Rendering) -> Document:
 def _tier_services(rendering: Rendering, tier: Tier) -> Document:
     topology = rendering.topology
     token = f"{NODE_TOKEN}{tier.name}"
-    command = node_command(tier.name, _join_url(rendering, tier.name), tier.name, _compose_secret(token), state=None)
+    handoff = handoff_directory(topology, tier)
+    command = node_command(
+        tier.name,
+        _join_url(rendering, tier.name),
+        tier.name,
+        _compose_secret(token),
+        state=None,
+        handoff=handoff,
+    )
     ports = {"ports": list(map(_published_port, published(tier)))} if published(tier) else {}
     return {
         "image": rendering.image,
@@ -263,6 +273,7 @@ def _tier_services(rendering: Rendering, tier: Tier) -> Document:
         **_scale(tier.replicas),
         **ports,
         "depends_on": _conditions(topology, tier),
+        **({"volumes": [f"{HANDOFF}:{handoff}"]} if handoff else {}),
         "secrets": [token, *(TLS_SECRETS if rendering.tls else ())],
         "healthcheck": _health(
             f"{NODE_CONTROL_PORT}/readyz", *map(_compose_secret, TLS_SECRETS if rendering.tls else ())

@@ -42,6 +42,8 @@ STATE_DIRECTORY = "/var/lib/tierlb"
 VOLUME_STATE = f"{STATE_DIRECTORY}/state"
 """On a volume of Kubernetes. Many of those are writable for every user, so tierlb makes a directory of its own there.
 """
+HANDOFF_DIRECTORY = "/run/tierlb"
+"""Where nodes of one machine meet, in a volume that their containers share."""
 STORE_FILES = {"certificate": "tls.crt", "key": "tls.key", "ca": "ca.crt", "password_file": "password"}
 """The names of the files of `store` as secrets, by their keys."""
 PYTHON = ("/opt/tierlb/bin/python", "-I", "-S")
@@ -57,9 +59,10 @@ def node_command(
     control_name: str,
     token_file: str = MOUNTED_NODE_TOKEN,
     state: str | None = STATE_DIRECTORY,
+    handoff: str | None = None,
 ) -> ContainerCommand:
     """A node of `tier`, named after its container. `control_name` is a DNS name of all nodes of the tier, by which its
-    children find it. `state` must outlive the process, else None."""
+    children find it. `state` must outlive the process, else None. `handoff`: where it meets nodes of its machine."""
     return (
         *("tierlb", "node", "--tier", tier, "--join", join_url, "--token-file", token_file),
         *(
@@ -72,6 +75,7 @@ def node_command(
         ),
         *("--control-name", f"{control_name}:{NODE_CONTROL_PORT}"),
         *(("--state", state) if state else ()),
+        *(("--handoff", handoff) if handoff else ()),
     )
 
 

@@ -21,10 +21,11 @@ _CREDENTIALS = struct.Struct("3i")
 
 
 class MeetingPlace:
-    """One `directory`. Raises OSError with a reason if other users may write to it."""
+    """One `directory`. Raises OSError with a reason if other users may write to it. `network`: that of this process."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self.network = network_here()
         self._fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             _check_private(directory, os.fstat(self._fd))
@@ -90,6 +91,15 @@ def check_peer(sock: socket.socket) -> None:
     user = _CREDENTIALS.unpack(credentials)[1]
     if user not in (0, os.geteuid()):
         raise PermissionError(errno.EPERM, f"the process at the other end is that of user {user}")
+
+
+def network_here() -> bytes:
+    """Which network namespace the sockets of this process belong to; empty where it is not known."""
+    try:
+        found = os.stat("/proc/self/ns/net")
+    except OSError:
+        return b""
+    return f"{found.st_dev}:{found.st_ino}".encode()
 
 
 def _packet_socket() -> socket.socket:

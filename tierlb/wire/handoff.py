@@ -7,6 +7,7 @@ else. The socket of a connection travels beside its entry as a descriptor (SCM_R
     control, parent to child:      the PROXY header (LOCAL) with which a parent identifies itself, and a descriptor of
                                    the child's end of the other socket
     control, child to parent:      W  it takes connections from now on
+                                   V  likewise, and its network is another one: what it has ends with the parent
                                    N reason  it does not
                                    E number…  these connections have ended
                                    B entry…  it has no room for these, and gives their descriptors back
@@ -32,6 +33,7 @@ MAX_NUMBERS: Final = 1024
 """Ends of connections in one message."""
 
 WELCOME: Final = b"W"
+WELCOME_APART: Final = b"V"
 UNWELCOME: Final = b"N"
 ENDED: Final = b"E"
 BACK: Final = b"B"

@@ -44,6 +44,8 @@ VIA = 0xE4
 """TLV: the processes above the sending node through which the connection came, one per line."""
 EXPLAINED = 0xE2
 """TLV: how the sending node chose, as text."""
+NETWORK = 0xE7
+"""TLV: the sending process's network namespace. Only where connections are handed over."""
 
 KNOWN_TLV = 0xE5
 """TLV of a child over UDP: it has a session for what the parent sent."""

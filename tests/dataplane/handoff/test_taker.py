@@ -10,7 +10,8 @@ from tests.dataplane.handing import FakeParent, no_packet_from, voice_of
 from tierlb.dataplane.handoff import taker
 from tierlb.dataplane.handoff.taker import INTRODUCTION_S
 from tierlb.model.topology import Limits
-from tierlb.wire.handoff import BACK, DRAINS, MAX_ENTRIES, SHORTAGE, UNWELCOME, decode_entries
+from tierlb.net.meeting_place import network_here
+from tierlb.wire.handoff import BACK, DRAINS, MAX_ENTRIES, SHORTAGE, UNWELCOME, WELCOME, decode_entries
 from tierlb.wire.proxy_protocol import EXPLAINED, VIA, encode_tlv
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -42,6 +43,27 @@ async def test_what_is_handed_over_is_served_and_its_end_reported(lab: Lab) -> N
     await parent.given[7].leaves()
     assert await parent.hears_ends() == (7,)
     assert lab.plane.echo("edge-1").connections == 0
+
+
+async def test_what_a_parent_in_another_network_handed_over_ends_with_it(lab: Lab) -> None:
+    await child(lab)
+    parents = [await FakeParent.of(lab).is_welcome(network) for network in (b"", b"that of another container")]
+    for parent in parents:
+        parent.gives(1, 2)
+        for client in parent.given.values():
+            assert (await client.asks(ASKS)).body == b"ok"
+        await parent.given[2].leaves()
+        assert await parent.hears_ends() == (2,)
+        parent.dies()
+    await parents[1].given[1].hears_end()
+    assert (await parents[0].given[1].asks(ASKS)).body == b"ok"
+
+
+async def test_a_parent_learns_whether_it_is_in_the_same_network(lab: Lab) -> None:
+    await child(lab)
+    here = FakeParent.of(lab)
+    here.introduces_itself(network=network_here())
+    assert (await here.hears()).data == WELCOME
 
 
 async def test_ends_of_one_turn_are_reported_together(lab: Lab) -> None:

@@ -14,8 +14,17 @@ from tierlb.dataplane.l4.giver import GONE, OPEN
 from tierlb.model.snapshot import Destination, Rule, Send
 from tierlb.model.topology import Forwarding, Match, Policy, Timeouts
 from tierlb.net.meeting_place import MeetingPlace
-from tierlb.wire.handoff import DRAINS, MAX_ENTRIES, SHORTAGE, UNWELCOME, back_message, encode_entry
-from tierlb.wire.proxy_protocol import DATA_KEY_TLV, PARENT, PROCESS
+from tierlb.wire.handoff import (
+    DRAINS,
+    MAX_ENTRIES,
+    SHORTAGE,
+    UNWELCOME,
+    WELCOME,
+    WELCOME_APART,
+    back_message,
+    encode_entry,
+)
+from tierlb.wire.proxy_protocol import DATA_KEY_TLV, NETWORK, PARENT, PROCESS
 
 HOLDS_OUT = Timeouts(connect=60.0)
 GIVES_UP = Timeouts(connect=0.1)
@@ -66,7 +75,8 @@ async def test_a_child_learns_who_hands_over_and_who_the_client_is(lab: Lab) -> 
     await edge(lab, child)
     header = await child.meets()
     assert header.source is None
-    assert header.tlvs == {PARENT: b"node-1", DATA_KEY_TLV: DATA_KEY, PROCESS: b"boot-1"}
+    network = child.place.network
+    assert header.tlvs == {PARENT: b"node-1", DATA_KEY_TLV: DATA_KEY, PROCESS: b"boot-1", NETWORK: network}
     client = await lab.connects()
     entry, voice = await child.takes()
     assert (entry.source, dict(entry.tlvs), entry.is_last) == (client.name, {}, False)
@@ -96,6 +106,23 @@ async def test_connections_count_until_the_child_says_that_they_are_over(lab: La
     assert (lab.plane.load().in_flight, host_load(lab)) == (0, (0, 3, 0))
     assert lab.front.counters.ended == lab.front.counters.timed == 3
     assert len(clients) == 3
+
+
+@pytest.mark.parametrize("apart", [False, True])
+async def test_a_drain_waits_for_what_a_child_in_another_network_has(lab: Lab, apart: bool) -> None:
+    """Its sockets belong to the network of this node, which ends with the container."""
+    child = child_of(lab)
+    await edge(lab, child)
+    await child.meets(WELCOME_APART if apart else WELCOME)
+    await lab.until(lambda: lab.log.count("handoff_began") == 1)
+    client = await lab.connects()
+    await lab.until(lambda: lab.front.counters.handed == 1)
+    assert (lab.front.drained, lab.front.remainder().connections) == ((False, 1) if apart else (True, 0))
+    lab.front.cut()
+    assert lab.front.drained
+    await child.takes()
+    assert (giver(lab, child).state is GONE) is apart
+    assert client.name
 
 
 async def test_what_waits_until_the_child_answers_is_handed_over_then(lab: Lab) -> None:

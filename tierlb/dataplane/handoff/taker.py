@@ -19,6 +19,7 @@ from typing import Any, Final, Protocol
 
 from tierlb.dataplane.connection_cap import held
 from tierlb.dataplane.counters import Counters
+from tierlb.dataplane.handoff.lent import Lent
 from tierlb.dataplane.parent_identity import ParentIdentity, process_of, processes_of
 from tierlb.net.packets import close_all, has_room_for, receive_packet, send_packet
 from tierlb.net.reactor import READ, WRITE, Reactor
@@ -30,13 +31,14 @@ from tierlb.wire.handoff import (
     SHORTAGE,
     UNWELCOME,
     WELCOME,
+    WELCOME_APART,
     BadMessage,
     Entry,
     back_message,
     decode_entries,
     ended_messages,
 )
-from tierlb.wire.proxy_protocol import EXPLAINED, VIA, BadProxyHeader, ProxyHeader, parse_v2
+from tierlb.wire.proxy_protocol import EXPLAINED, NETWORK, VIA, BadProxyHeader, ProxyHeader, parse_v2
 
 INTRODUCTION_S: Final = 5.0
 """How long a parent may take to identify itself, which it does at once."""
@@ -100,7 +102,8 @@ class TakesHanded(Protocol):
 
 class Takers:
     """What the ends of all parents share. `node` is the data plane that there is then. `descriptors`: how many this
-    process may hold. With fewer than `roomy_below` clients these cannot run out with the next message."""
+    process may hold. With fewer than `roomy_below` clients these cannot run out with the next message. `network`: the
+    namespace of this process, empty if it is not known."""
 
     def __init__(
         self,
@@ -109,11 +112,13 @@ class Takers:
         node: Callable[[], TakesHanded],
         log: Any,
         descriptors: int,
+        network: bytes,
     ) -> None:
         self.reactor = reactor
         self.identity = identity
         self.node = node
         self.log = log
+        self.network = network
         self.open: set[Taker] = set()
         self.roomy_below = descriptors // ROOMY_PART
 
@@ -125,14 +130,16 @@ class Takers:
 
 class Taker(Timed):
     """One parent. `control` is None when the parent is gone, `queue` before it has identified itself and after the last
-    message. `unreported`: connections whose end is to be reported."""
+    message. `unreported`: connections whose end is to be reported. `lent`: those of a parent whose network is another
+    one."""
 
-    __slots__ = ("_context", "control", "parent", "processes", "queue", "tally", "unreported")
+    __slots__ = ("_context", "control", "lent", "parent", "processes", "queue", "tally", "unreported")
 
     def __init__(self, context: Takers, control: socket.socket) -> None:
         self._context = context
         self.control: socket.socket | None = control
         self.queue: socket.socket | None = None
+        self.lent: Lent | None = None
         self.parent = ""
         self.processes: tuple[str, ...] = ()
         self.tally = Tally()
@@ -145,6 +152,8 @@ class Taker(Timed):
 
     def ended(self, number: int) -> None:
         """One of its connections has ended here."""
+        if self.lent is not None:
+            self.lent.over(number)
         if self.control is None:
             return
         if not self.unreported:
@@ -212,11 +221,11 @@ class Taker(Timed):
         except BlockingIOError:
             return
         except OSError:
-            self._part()
+            self._lose()
             return
         if not packet.data or self.parent:
             close_all(packet.descriptors)
-            self._part()
+            self._lose()
             return
         try:
             self._introduce(packet.data, packet.descriptors)
@@ -250,7 +259,11 @@ class Taker(Timed):
         queue.setblocking(False)
         self.queue = queue
         context.reactor.add(descriptor, READ, self._on_queue)
-        self._say(WELCOME)
+        if header.tlvs.get(NETWORK, context.network) == context.network:
+            self._say(WELCOME)
+        else:
+            self.lent = Lent()
+            self._say(WELCOME_APART)
         context.log.info("handoff_began", parent=parent, process=process_of(parent, header))
 
     def _say(self, message: bytes, descriptors: tuple[int, ...] = ()) -> bool:
@@ -262,6 +275,12 @@ class Taker(Timed):
         except OSError:
             return False
         return True
+
+    def _lose(self) -> None:
+        """The parent is gone."""
+        self._part()
+        if self.lent is not None:
+            self.lent.end()
 
     def _part(self) -> None:
         """The parent is gone, or is to begin anew. What it handed over goes on."""
@@ -316,6 +335,8 @@ class Taker(Timed):
         back: list[tuple[Entry, int]] = []
         node = self._context.node()
         for entry, descriptor in zip(entries, descriptors, strict=False):
+            if self.lent is not None:
+                self.lent.begin(entry.number, descriptor)
             try:
                 if not node.take(descriptor, Introduced(entry, self), is_last=entry.is_last):
                     back.append((entry, descriptor))
@@ -332,6 +353,8 @@ class Taker(Timed):
         said = self._say(message, tuple(descriptor for _, descriptor in back))
         for entry, descriptor in back:
             os.close(descriptor)
+            if self.lent is not None:
+                self.lent.over(entry.number)
             if not said:
                 self.ended(entry.number)
 

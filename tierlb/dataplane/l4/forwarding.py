@@ -10,6 +10,7 @@ out are not accepted.
 """
 
 from collections.abc import Iterable
+from typing import ClassVar
 
 from mypy_extensions import mypyc_attr
 
@@ -20,7 +21,9 @@ from tierlb.model.snapshot import Snapshot
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Forwarder:
-    """One way to hosts. All methods but `begin` may be left as they are."""
+    """One way to hosts. All methods but `begin` may be left as they are. `way`: its name, for operators."""
+
+    way: ClassVar[str] = ""
 
     def follow(self, snapshot: Snapshot, hosts: Iterable[Host]) -> None:
         """A new snapshot, and the hosts of all its destinations. Called before its first connection is placed."""
@@ -51,7 +54,8 @@ class Forwarder:
 
     @property
     def waiting(self) -> int:
-        """Connections that are still here, without those that `L4Connections` holds. A drain waits for them."""
+        """Connections that are still here or end with this process, without those that `L4Connections` holds. A drain
+        waits for them."""
         return 0
 
     def cut(self) -> None:

@@ -57,15 +57,22 @@ def tally_of(ticket: ConnectionTicket[Host]) -> Tally:
 
 
 class Given:
-    """`number`: that of the next connection."""
+    """`number`: that of the next connection. `apart`: the child's network is another one, so that these connections end
+    with this process."""
 
-    __slots__ = ("_beside", "_context", "_tickets", "number")
+    __slots__ = ("_beside", "_context", "_tickets", "apart", "number")
 
     def __init__(self, context: L4Context) -> None:
         self._context = context
         self._tickets: dict[int, ConnectionTicket[Host]] = {}
         self._beside: dict[int, Beside] = {}
         self.number = 0
+        self.apart = False
+
+    @property
+    def to_outlive(self) -> int:
+        """Connections that this process has to outlive, so that they are not cut."""
+        return len(self._tickets) if self.apart else 0
 
     def __len__(self) -> int:
         return len(self._tickets)

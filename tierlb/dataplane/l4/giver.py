@@ -32,12 +32,13 @@ from tierlb.wire.handoff import (
     SHORTAGE,
     UNWELCOME,
     WELCOME,
+    WELCOME_APART,
     BadMessage,
     Entry,
     decode_entries,
     read_numbers,
 )
-from tierlb.wire.proxy_protocol import encode_local
+from tierlb.wire.proxy_protocol import NETWORK, encode_local, encode_tlv
 
 MOST_UNSENT: Final = 1024
 """Connections that wait here because the queue is full. More go to other hosts."""
@@ -78,8 +79,11 @@ class Giver(Timed):
         "waiting",
     )
 
-    def __init__(self, context: L4Context, host: Host, control: socket.socket, on_back: GivenBack) -> None:
-        """`control` is connected to the child. Raises OSError if it breaks off at once."""
+    def __init__(
+        self, context: L4Context, host: Host, control: socket.socket, on_back: GivenBack, network: bytes
+    ) -> None:
+        """`control` is connected to the child. `network`: the namespace of this process. Raises OSError if the child
+        breaks off at once."""
         self._context = context
         self.host = host
         self._control = control
@@ -92,7 +96,10 @@ class Giver(Timed):
         self.filed = NEVER
         self.queue = SharedQueue()
         try:
-            send_packet(control, encode_local(context.identity.credentials), (self.queue.copy.fileno(),))
+            introduction = encode_local(
+                context.identity.credentials + (encode_tlv(NETWORK, network) if network else b"")
+            )
+            send_packet(control, introduction, (self.queue.copy.fileno(),))
             context.reactor.add(self.queue.out.fileno(), 0, self._on_room)
             context.reactor.add(control.fileno(), READ, self._on_control)
         except OSError:
@@ -169,6 +176,7 @@ class Giver(Timed):
         if self.state is OPEN:
             self._send()
         self.state = GONE
+        self.given.apart = False
         self.cut()
         self._hang_up()
 
@@ -235,8 +243,9 @@ class Giver(Timed):
                 self.given.over(number)
             if self.state is ENDING and not len(self.given):
                 self.close()
-        elif kind == WELCOME:
+        elif kind in (WELCOME, WELCOME_APART):
             self.state = OPEN
+            self.given.apart = kind == WELCOME_APART
             self._context.log.info("handoff_began", host=self.host.name)
             self._send()
         elif kind == BACK:

@@ -11,7 +11,7 @@ until then, but not to `limits.connections`, which is the child's to keep.
 
 from collections import deque
 from collections.abc import Iterable
-from typing import Final
+from typing import ClassVar, Final
 
 from tierlb.dataplane.handoff.listener import name_of
 from tierlb.dataplane.l4.caller import Caller
@@ -34,6 +34,8 @@ PLACED_PER_TURN: Final = 64
 class Handoff(Forwarder):
     """`givers`: the ends towards children that were met. `_not_before`: when hosts are looked for again that were not
     found. `_wanted`: those that are reached in this way or not at all."""
+
+    way: ClassVar[str] = "handoff"
 
     def __init__(self, context: L4Context, meeting_place: MeetingPlace | None) -> None:
         self._context = context
@@ -85,10 +87,13 @@ class Handoff(Forwarder):
 
     @property
     def waiting(self) -> int:
-        return len(self._back) + sum(len(giver.waiting) for giver in self.givers.values())
+        givers = self.givers.values()
+        return len(self._back) + sum(len(giver.waiting) + giver.given.to_outlive for giver in givers)
 
     def cut(self) -> None:
         for giver in self.givers.values():
+            if giver.given.to_outlive:
+                giver.close()
             giver.cut()
         while self._back:
             each, _ = self._back.popleft()
@@ -129,7 +134,7 @@ class Handoff(Forwarder):
         except OSError:
             return False
         try:
-            self.givers[host] = Giver(self._context, host, control, self._came_back)
+            self.givers[host] = Giver(self._context, host, control, self._came_back, place.network)
         except OSError:
             control.close()
             return False
