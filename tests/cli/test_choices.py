@@ -69,6 +69,13 @@ def test_the_way_is_followed_from_the_entry_down(entry, lines, nodes, endpoint, 
     assert (nodes_of(way), way.endpoint, way.missing, way.by) == (nodes, endpoint, missing, by)
 
 
+def test_how_a_connection_gets_to_the_chosen_node_is_told():
+    trace = trace_of(STATUS, "edge", [line("edge-1", "web-2", way="handoff"), WEB])
+    assert [choice.way for choice in trace.choices] == ["handoff", ""]
+    assert "edge-1 · edge l4 · load-aware · handoff" in shown(trace)
+    assert trace_of(STATUS, "edge", [line("edge-1", "web-2", way=7)]).choices == ()
+
+
 def test_an_l4_node_below_l7_may_have_chosen_before_somebody_asked():
     deep = line("deep-1", ENDPOINT)
     first = [EDGE, line("web-2", "inner-1")]

@@ -119,6 +119,15 @@ def test_top_tiers_have_no_share():
     assert (total.share, rows["edge-1"].share) == (None, None)
 
 
+def test_the_ways_of_all_parents_to_a_node_are_named_once():
+    ways = {"edge-1": "handoff", "edge-2": "relay", "edge-3": "handoff", "edge-4": ""}
+    edge = [
+        node(name, port, attrs.evolve(host("web-1", 1.0), way=way)) for port, (name, way) in enumerate(ways.items(), 1)
+    ]
+    _, rows = groups({"edge": edge, "web": [node("web-1", 5), node("web-2", 6)]})["web"]
+    assert (rows["web-1"].way, rows["web-2"].way) == ("handoff, relay", "")
+
+
 def test_a_total_adds_up_and_merges_latencies():
     subtree = [SubtreeLoad(3000.0, utilisation=0.9, in_flight=3), SubtreeLoad(1000.0, utilisation=0.5, in_flight=4)]
     fast, slow = sketch_of(*[0.001] * 98), sketch_of(1.0, 1.0)

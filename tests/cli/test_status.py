@@ -24,7 +24,7 @@ def test_the_table_has_a_row_for_each_node_and_endpoint(serve):
 
 def test_into_a_file_go_all_columns(serve):
     heading = words(status(serve(answer(shop()))).stdout)[1]
-    columns = "node state pid address conns in flight parked rate capacity use p50 p99 age share errors build"
+    columns = "node state pid address conns in flight parked rate capacity use p50 p99 age share errors way build"
     assert " ".join(heading) == columns
 
 

@@ -58,7 +58,7 @@ class ConsideredHost:
 @attrs.frozen
 class TracedChoice:
     """One node's decision: it `chose` a host (None: there was none), or `answered` itself with this status. `more`: the
-    number of further hosts."""
+    number of further hosts. `way`: how an l4 node gets the connection there."""
 
     node: str
     tier: str
@@ -68,6 +68,7 @@ class TracedChoice:
     hosts: tuple[ConsideredHost, ...] = attrs.field(default=(), metadata={JSON_KEY: "members"})
     more: int = 0
     answered: int | None = None
+    way: str = ""
 
 
 @attrs.frozen
@@ -179,7 +180,8 @@ def _choice(plain: Json, tier: str, kind: str) -> TracedChoice:
         return TracedChoice(node, tier, kind, "", None, answered=int(plain["answered"]))
     chose = None if plain["chose"] is None else _required_text(plain["chose"])
     hosts = tuple(_considered(each) for each in plain["members"])
-    return TracedChoice(node, tier, kind, _required_text(plain["policy"]), chose, hosts, int(plain.get("more", 0)))
+    policy, way, more = _required_text(plain["policy"]), _required_text(plain.get("way", "")), int(plain.get("more", 0))
+    return TracedChoice(node, tier, kind, policy, chose, hosts, more, way=way)
 
 
 def _considered(plain: Json) -> ConsideredHost:
@@ -204,7 +206,7 @@ def _optional_float(plain: Json, key: str) -> float | None:
 
 
 def _add(table: Table, indent: str, choice: TracedChoice, *, again: bool) -> None:
-    words = [choice.node, f"{choice.tier} {choice.kind}", choice.policy]
+    words = [choice.node, f"{choice.tier} {choice.kind}", choice.policy, choice.way]
     if choice.answered is not None:
         words.append(f"answered itself with {choice.answered}")
     elif choice.chose is None:

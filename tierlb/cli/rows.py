@@ -31,7 +31,8 @@ class StatusRow:
     """One row. `by_connection`: its items are connections. `counts`: it is part of the capacity of its group, that is,
     it serves and not all of its parents avoid it. `parked`: of those in flight. `capacity_age_s`: the age of what the
     capacity was learnt from. `unlearnt`: the capacity is not known yet. `guessed`: it depends on a guess of the
-    endpoints' slots. `problem`: what most of the nodes that check an endpoint find, or what a node lacks."""
+    endpoints' slots. `way`: how connections of l4 nodes get there. `problem`: what most of the nodes that check an
+    endpoint find, or what a node lacks."""
 
     name: str
     state: str = ""
@@ -53,6 +54,7 @@ class StatusRow:
     share: float | None = None
     errors: int | None = None
     build: str = ""
+    way: str = ""
     problem: str = ""
 
     def quantile_s(self, q: float) -> float | None:
@@ -86,6 +88,7 @@ class ParentView:
     by_connection: bool
     age_s: float | None
     problem: str
+    way: str
 
 
 def groups_of(status: Json) -> tuple[StatusGroup, ...]:
@@ -201,6 +204,7 @@ def _parent_view(parent: Json, host: Json, part: float | None, weight: float) ->
         by_connection=parent["by_connection"],
         age_s=host["report_age_s"],
         problem=host.get("problem", ""),
+        way=host.get("way", ""),
     )
 
 
@@ -232,6 +236,7 @@ def _node_row(node: Json, by_connection: bool, timed: bool, views: Sequence[Pare
         share=_share(views),
         errors=load.get("errors"),
         build=node.get("build", ""),
+        way=_ways(views),
         problem="; ".join(load.get("shortages", ())) if live else "",
     )
 
@@ -266,6 +271,7 @@ def _endpoint_row(endpoint: Json, agent: Json | None, views: Sequence[ParentView
         age_s=agent["report_age_s"] if agent else min(ages, default=None),
         share=_share(views),
         errors=sum(view.failed for view in views) if views else None,
+        way=_ways(views),
         problem=_most_common(view.problem for view in views),
     )
 
@@ -274,6 +280,11 @@ def _most_common(problems: Iterable[str]) -> str:
     """The problem that most nodes find; several may find different ones."""
     found = Counter(filter(None, problems)).most_common(1)
     return found[0][0] if found else ""
+
+
+def _ways(views: Iterable[ParentView]) -> str:
+    """How connections of its parents get there; parents on other machines may do that in another way."""
+    return ", ".join(sorted({view.way for view in views} - {""}))
 
 
 def _in_capacity(state: str, views: Sequence[ParentView]) -> bool:

@@ -10,7 +10,7 @@ from tierlb.cli.client import Where, exchange, no_cluster, parsed
 
 STATUS_ORDER = (
     *("node", "state", "address", "pid", "rate", "in flight", "parked", "connections", "errors"),
-    *("share", "use", "capacity", "p99", "p50", "age", "build"),
+    *("share", "use", "capacity", "p99", "p50", "age", "way", "build"),
 )
 """The columns, the most important first: what runs where comes before its figures."""
 ALWAYS = frozenset({"cluster", "revision", "serving", "waiting", "tiers", "pools"})

@@ -175,6 +175,7 @@ STATUS_COLUMNS = {
     "age": Column("age", lambda row: age_text(row.age_s), least=6, style=_age_style),
     "share": Column("share", lambda row: percent_text(row.share), least=5),
     "errors": Column("errors", lambda row: count_text(row.errors)),
+    "way": Column("way", lambda row: row.way, justify="left"),
     "build": Column("build", lambda row: row.build, justify="left"),
 }
 """The columns in the order of display."""

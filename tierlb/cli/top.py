@@ -32,7 +32,7 @@ from tierlb.topology.units import parse_duration_s
 
 TOP_ORDER = (
     *("node", "state", "rate", "in flight", "use", "share", "p99", "capacity"),
-    *("p50", "age", "errors", "parked", "connections", "address", "pid", "build"),
+    *("p50", "age", "errors", "parked", "connections", "address", "pid", "way", "build"),
 )
 """The columns, the most important first."""
 REDRAW_S = 0.5

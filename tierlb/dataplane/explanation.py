@@ -76,8 +76,8 @@ def answered(node: str, status: int, reason: str = "") -> bytes:
     return json.dumps(told, separators=(",", ":")).encode()
 
 
-def explain_choice(node: str, policy: Policy, hosts: tuple[Host, ...], chosen: Host | None) -> bytes:
-    """One line of JSON, in ASCII."""
+def explain_choice(node: str, policy: Policy, hosts: tuple[Host, ...], chosen: Host | None, way: str = "") -> bytes:
+    """One line of JSON, in ASCII. `way`: how the connection gets there."""
     score = SCORES.get(policy)
     order = sorted(hosts, key=lambda each: (each is not chosen, score(each) if score else 0.0))
     told: dict[str, object] = {
@@ -86,6 +86,8 @@ def explain_choice(node: str, policy: Policy, hosts: tuple[Host, ...], chosen: H
         "chose": chosen.name if chosen is not None else None,
         "members": [_member(each, score) for each in order[:MOST_HOSTS]],
     }
+    if way:
+        told["way"] = way
     if len(order) > MOST_HOSTS:
         told["more"] = len(order) - MOST_HOSTS
     return json.dumps(told, separators=(",", ":")).encode()

@@ -50,6 +50,7 @@ class Front(Served, CappedFront, Protocol):
     def listen(self, addresses: tuple[Address, ...]) -> None: ...
     @property
     def lacks(self) -> tuple[str, ...]: ...
+    def way_to(self, host: Host) -> str: ...
 
 
 DESCRIPTORS_PER_SESSION = 1
@@ -253,7 +254,7 @@ class Runtime(Serving):
             counters.bytes_in,
             counters.bytes_out,
             self.upkeep.account.busy,
-            self.upkeep.checks.with_problems(registry.loads()),
+            self.upkeep.checks.with_problems(registry.loads(self.front.way_to)),
             counters.turned_away,
             counters.gave_way,
             (*self.cap.shortages(), *shortages.current(), *self.front.lacks),

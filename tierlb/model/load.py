@@ -22,7 +22,8 @@ class HostLoad:
     `capacity` is in items per second as used for choosing (0: unknown). `share` is the part (0..1) of this node's
     recent items that the host got. `report_age_s` is None for hosts without reports. `problem`: the result of the last
     health check of an unhealthy endpoint. `parked`: how many of those in flight are no queue there, tunnels included
-    (balance/parking.py). `capacity_age_s`: the age of what the capacity was learnt from (None: unknown).
+    (balance/parking.py). `capacity_age_s`: the age of what the capacity was learnt from (None: unknown). `way`: how an
+    l4 node gets connections there: handoff, relay or nftables, empty if it cannot.
     """
 
     name: str
@@ -36,6 +37,7 @@ class HostLoad:
     problem: str = ""
     parked: int = 0
     capacity_age_s: float | None = None
+    way: str = ""
 
 
 @attrs.frozen

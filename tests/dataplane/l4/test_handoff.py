@@ -69,6 +69,7 @@ async def test_the_tier_says_how_connections_get_to_a_host(lab: Lab, forward: Fo
     assert (await client.asks(ASKS)).body == b"ok"
     relayed = len(lab.front.connections.relayed)
     assert (relayed, lab.front.counters.handed) == ((1, 0) if forward is Forwarding.RELAY else (0, 1))
+    assert [host.way for host in lab.plane.load().hosts] == ["relay" if forward is Forwarding.RELAY else "handoff"]
 
 
 async def test_a_tier_that_is_to_relay_from_now_on_keeps_what_it_handed_over(lab: Lab) -> None:
@@ -104,6 +105,7 @@ async def test_where_nothing_else_is_wanted_such_a_child_gets_none_and_the_log_s
     assert lab.log.events[-1] == ("connection_dropped", {"reason": reason, "tried": ["node-1"]})
     assert lab.plane.load().hosts[0].availability == "available"
     assert lab.plane.load().shortages == (reason,)
+    assert lab.plane.load().hosts[0].way == ""
 
 
 async def test_a_child_that_can_be_met_later_is_found(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,6 +187,7 @@ async def test_an_explanation_reaches_the_client(lab: Lab) -> None:
     client = await lab.connects()
     answer = await client.asks(ASKS[:-2] + b"X-Tierlb-Explain: once\r\n\r\n")
     lines = answer.all("x-tierlb-explain")
+    assert ['"way":"handoff"' in line for line in lines] == [True, False]
     assert ['"node":"node-2"' in lines[0], '"node":"node-1"' in lines[1]] == [True, True]
 
 

@@ -15,6 +15,7 @@ from tierlb.dataplane.hold import Hold
 from tierlb.dataplane.l4.caller import Caller
 from tierlb.dataplane.l4.config import L4Config
 from tierlb.dataplane.l4.forwarding import Forwarder
+from tierlb.dataplane.l4.kernel.seat import KernelSeat
 from tierlb.dataplane.l4.watch import UseWatch
 from tierlb.dataplane.parent_identity import ParentIdentity
 from tierlb.dataplane.pipe import Pipe
@@ -90,6 +91,7 @@ class L4Context:
         self.latencies = Sketch()
         self.explaining = Explaining()
         self.connections = L4Connections(Hold(reactor, log), watch)
+        self.kernel = KernelSeat(self)
         self.load_field = b""
         self.full = self.ending = False
 
@@ -104,6 +106,13 @@ class L4Context:
             if forwarder.reaches(host):
                 return forwarder
         return None
+
+    def way_to(self, host: Host) -> str:
+        """How the next connection gets to this host, in a word; empty if in none."""
+        if self.kernel.forwards:
+            return "nftables"
+        forwarder = self.forwarder_to(host)
+        return "" if forwarder is None else forwarder.way
 
     def join(
         self,

@@ -12,7 +12,6 @@ from tierlb.dataplane.l4.context import L4Context
 from tierlb.dataplane.l4.forwarding import Forwarder
 from tierlb.dataplane.l4.handoff import Handoff
 from tierlb.dataplane.l4.introduction import Introduction
-from tierlb.dataplane.l4.kernel.seat import KernelSeat
 from tierlb.dataplane.l4.placing import place
 from tierlb.dataplane.l4.relay import Relay
 from tierlb.dataplane.l4.watch import UseWatch
@@ -46,7 +45,6 @@ class L4Front(L4Context):
         watch = UseWatch(rng)
         registry = HostRegistry(reactor, rng, self._host_changed, Shortages(log.warning), watch.tick)
         super().__init__(name, reactor, log, identity, registry, watch)
-        self.kernel = KernelSeat(self)
         relay, handoff = Relay(self), Handoff(self, meeting_place)
         self._ways: dict[Forwarding, tuple[Forwarder, ...]] = {
             Forwarding.AUTO: (handoff, relay),

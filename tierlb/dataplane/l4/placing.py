@@ -43,12 +43,13 @@ def _place(context: L4Context, client: int, caller: Caller, tried: tuple[Host, .
         if host is None and not tried and hold.applies(host_set.destination, caller.began):
             hold.add(host_set.destination, caller.began, partial(place, context, client, caller), client)
             return
+        forwarder = None if host is None else context.forwarder_to(host)
         if context.explaining.active(context.reactor.now):
-            caller.explained += explain_choice(context.name, config.balance, host_set.hosts, host) + b"\n"
+            way = "" if forwarder is None else forwarder.way
+            caller.explained += explain_choice(context.name, config.balance, host_set.hosts, host, way) + b"\n"
         if host is None:
             reason = host_set.why_none()
             break
-        forwarder = context.forwarder_to(host)
         if forwarder is None:
             unreached, tried = context.forwarders[0].why_not(host), (*tried, host)
             continue

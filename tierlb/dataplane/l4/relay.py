@@ -6,6 +6,7 @@ packet as the PROXY header.
 """
 
 import errno
+from typing import ClassVar
 
 from tierlb.balance.ticket import ConnectionTicket
 from tierlb.dataplane.l4.caller import Caller
@@ -106,6 +107,8 @@ class Handshake(Pending):
 
 class Relay(Forwarder):
     """The way to any host that can be connected to."""
+
+    way: ClassVar[str] = "relay"
 
     def __init__(self, context: L4Context) -> None:
         self._context = context

@@ -12,6 +12,7 @@ from tierlb.dataplane.counters import Counters
 from tierlb.dataplane.explanation import Explaining
 from tierlb.dataplane.hold import Hold
 from tierlb.dataplane.l4.config import L4Config
+from tierlb.dataplane.l4.kernel.seat import KernelSeat
 from tierlb.dataplane.l4.watch import UseWatch
 from tierlb.dataplane.parent_identity import ParentIdentity
 from tierlb.dataplane.upstream.host import Host
@@ -127,8 +128,18 @@ class UdpContext:
         self.latencies = Sketch()
         self.explaining = Explaining()
         self.sessions = UdpSessions(Hold(reactor, log), watch)
+        self.kernel = KernelSeat(self)
         self.load_field = b""
         self.full = self.ending = False
+
+    @property
+    def draining(self) -> bool:
+        """Whether it takes no new clients."""
+        return self.ending or self.config.draining
+
+    def way_to(self, host: Host) -> str:
+        """How the datagrams of new clients get to this host, in a word."""
+        return "nftables" if self.kernel.forwards else "relay"
 
     def moves_from(self, host: Host) -> bool:
         """Whether what clients send next is to go to another host than this one, which is not available."""

@@ -7,7 +7,6 @@ from typing import Any
 from tierlb.balance.drain import Remainder
 from tierlb.dataplane.handoff.taker import Introduced
 from tierlb.dataplane.l4.config import L4Config
-from tierlb.dataplane.l4.kernel.seat import KernelSeat
 from tierlb.dataplane.l4.udp_context import PlacedSession
 from tierlb.dataplane.l4.udp_placing import UdpPlacing
 from tierlb.dataplane.l4.watch import UseWatch
@@ -31,7 +30,6 @@ class UdpFront(UdpPlacing):
         watch = UseWatch(rng)
         registry = HostRegistry(reactor, rng, self._host_changed, Shortages(log.warning), watch.tick)
         super().__init__(name, reactor, log, identity, registry, watch)
-        self.kernel = KernelSeat(self)
 
     def apply(self, snapshot: Snapshot) -> None:
         """Swap the configuration for that of this snapshot; existing sessions stay where they are."""
@@ -85,10 +83,6 @@ class UdpFront(UdpPlacing):
         self.ending = True
         for session in self.sessions.placed:
             session.end_soon()
-
-    @property
-    def draining(self) -> bool:
-        return self.ending or self.config.draining
 
     @property
     def tunnels(self) -> tuple[Pipe, ...]:

@@ -10,6 +10,7 @@ from tierlb.dataplane.l7.config import FrontConfig
 from tierlb.dataplane.l7.relocation import Relocation
 from tierlb.dataplane.l7.request_id import RequestIds
 from tierlb.dataplane.l7.tunnels import Tunnels
+from tierlb.dataplane.upstream.host import Host
 from tierlb.dataplane.upstream.registry import HostRegistry
 from tierlb.model.address import Address
 from tierlb.net.reactor import Reactor
@@ -56,6 +57,10 @@ class FrontState:
 
     async def run(self) -> None:
         """Beside the reactor. Nothing to do."""
+
+    def way_to(self, host: Host) -> str:
+        """How requests get to a host: there is only one way."""
+        return ""
 
     @property
     def lacks(self) -> tuple[str, ...]:

@@ -237,7 +237,7 @@ class Host(JudgedHost):
                 connection.close()
 
 
-def load_of(host: Host, now: float, share: float = 0.0) -> HostLoad:
+def load_of(host: Host, now: float, share: float = 0.0, way: str = "") -> HostLoad:
     """Its row of this node's report. `share`: its part of the items of the last second."""
     estimate = host.estimate
     return HostLoad(
@@ -252,6 +252,7 @@ def load_of(host: Host, now: float, share: float = 0.0) -> HostLoad:
         host.standing.reason if host.standing.ejected else "",
         host.parked,
         estimate.capacity_age_s(now),
+        way,
     )
 
 

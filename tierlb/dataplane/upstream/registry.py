@@ -92,6 +92,10 @@ class RecentShares:
         return self._parts.get(host, 0.0)
 
 
+def _no_way(host: Host) -> str:
+    return ""
+
+
 def _given_to(host: Host) -> int:
     """Items that it was given in all: requests, as far as it reports that it counts them."""
     received = host.estimate.received
@@ -276,7 +280,7 @@ class HostRegistry:
             host.retire()
         self._hosts, self._by_name, self._sets_of = {}, {}, {}
 
-    def loads(self) -> tuple[HostLoad, ...]:
-        """The rows of this node's report."""
+    def loads(self, way_to: Callable[[Host], str] = _no_way) -> tuple[HostLoad, ...]:
+        """The rows of this node's report. `way_to`: how items get to a host."""
         now = self.context.reactor.now
-        return tuple(load_of(host, now, self._shares.of(host)) for host in self.hosts)
+        return tuple(load_of(host, now, self._shares.of(host), way_to(host)) for host in self.hosts)

@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+from unittest.mock import Mock
 
 import pytest
 import trio
 
 from tests.dataplane.conftest import Lab, l4
 from tierlb.dataplane import plane
+from tierlb.dataplane.l4.kernel.seat import KernelSeat
 from tierlb.dataplane.plane import Refused
 from tierlb.model.topology import Forwarding
 
@@ -26,6 +28,25 @@ async def test_without_the_key_it_is_idle_and_complete(lab: Lab) -> None:
     seat.look()
     seat.cut()
     seat.listen(())
+
+
+@pytest.mark.parametrize(
+    ("forward", "lacks", "way"),
+    [
+        (Forwarding.NFTABLES, (), "nftables"),
+        (Forwarding.NFTABLES, ("net.ipv4.ip_forward is 0",), "relay"),
+        (Forwarding.RELAY, (), "relay"),
+    ],
+)
+async def test_the_way_to_a_host_is_by_the_kernel_unless_something_is_lacking(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, forward: Forwarding, lacks: tuple[str, ...], way: str
+) -> None:
+    endpoint = await lab.endpoint()
+    monkeypatch.setattr(KernelSeat, "_taken", lambda seat: Mock(lacks=lacks, is_idle=True))
+    monkeypatch.setattr(KernelSeat, "lacks", lacks)
+    monkeypatch.setattr(plane, "why_not", lambda: "")
+    await lab.serves(l4(endpoint, forward=forward))
+    assert [host.way for host in lab.plane.load().hosts] == [way]
 
 
 def test_what_is_not_needed_is_not_imported() -> None:

@@ -22,10 +22,12 @@ class KernelSeat:
         self._context = context
         self._forwarding: KernelForwarding | None = None
         self._wanted = trio.Event()
+        self._is_wanted = False
 
     def follow(self, snapshot: Snapshot, hosts: Iterable[Host]) -> None:
         """A new snapshot, and the hosts of all its destinations."""
-        if snapshot.forward is Forwarding.NFTABLES:
+        self._is_wanted = snapshot.forward is Forwarding.NFTABLES
+        if self._is_wanted:
             self._taken().follow(snapshot, hosts)
         elif self._forwarding is not None:
             self._forwarding.leave()
@@ -57,6 +59,11 @@ class KernelSeat:
     def lacks(self) -> tuple[str, ...]:
         """What keeps the kernel from forwarding, in sentences for an operator."""
         return () if self._forwarding is None else self._forwarding.lacks
+
+    @property
+    def forwards(self) -> bool:
+        """Whether the kernel takes new connections, as the tier wants it."""
+        return self._is_wanted and not self.lacks
 
     def cut_from(self, host: Host) -> int:
         """End what the kernel forwards to one host; how many connections that were."""
