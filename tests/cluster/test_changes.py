@@ -34,7 +34,7 @@ END_S = 30.0
 TEXT = """\
 cluster: changing
 tiers:
-  edge: {{kind: l4, listen: "{listen}", to: web}}
+  edge: {{kind: l4, listen: "{listen}", to: web, forward: {forward}}}
   web: {{kind: l7, replicas: {web}, to: demo}}
 pools:
   demo: {{run: {{command: "{demo}"}}}}
@@ -42,13 +42,16 @@ pools:
 MID = AddTier("mid", "l7", between=("edge", "web"))
 
 
-def topology_and_load(web: int = 1) -> tuple[str, Load]:
+def topology_and_load(web: int = 1, forward: str = "auto") -> tuple[str, Load]:
     listen = parse_address(free_address())
-    return TEXT.format(listen=listen, web=web, demo=DEMO), Load((listen.host, listen.port))
+    return TEXT.format(listen=listen, web=web, demo=DEMO, forward=forward), Load((listen.host, listen.port))
 
 
-async def test_no_request_fails_while_tiers_come_and_go_and_processes_are_replaced(tmp_path: Path) -> None:
-    text, load = topology_and_load()
+@pytest.mark.parametrize("forward", ["handoff", "relay"])
+async def test_no_request_fails_while_tiers_come_and_go_and_processes_are_replaced(
+    tmp_path: Path, forward: str
+) -> None:
+    text, load = topology_and_load(forward=forward)
     with trio.fail_after(DEADLINE_S):
         async with running_site(text, tmp_path) as site, load.flowing():
             changes, request = site.changes, site.request
@@ -163,7 +166,7 @@ async def test_a_killed_cluster_starts_again_as_before_the_change_or_as_after_it
     """Stage 0: as soon as a process of the change runs; 2: while traffic moves; 3: with the last stage, which may be
     over before the kill comes. Which of the two it was is what the dead controller has stored."""
     up = Up(tmp_path, free_address(), free_address())
-    text = TEXT.format(listen=up.listen, web=1, demo=DEMO) + f'admin: {{listen: "{up.admin}"}}\n'
+    text = TEXT.format(listen=up.listen, web=1, demo=DEMO, forward="auto") + f'admin: {{listen: "{up.admin}"}}\n'
     up.file.write_text(text)
     with trio.fail_after(DEADLINE_S):
         with up.running() as process:

@@ -164,18 +164,22 @@ async def test_what_is_handed_over_does_not_count_to_the_limit_here(lab: Lab) ->
     assert (load.connections, load.turned_away, load.gave_way) == (5, 0, 0)
 
 
-async def test_what_a_node_was_handed_it_hands_on(lab: Lab) -> None:
+@pytest.mark.parametrize("forward", [Forwarding.HANDOFF, Forwarding.RELAY])
+async def test_what_comes_from_a_node_above_is_handed_on(lab: Lab, forward: Forwarding) -> None:
+    """As a socket, or behind a PROXY header."""
     (web,) = await webs(lab, 1)
     at = await lab.serves(l4(web, listener=INNER))
-    await lab.serves(l4(below(at, "node-2")))
-    await lab.until(lambda: lab.log.count("handoff_began") == 4)
+    await lab.serves(l4(below(at, "node-2"), forward=forward))
+    handed = forward is Forwarding.HANDOFF
+    await lab.until(lambda: lab.log.count("handoff_began") == 2 + 2 * handed)
     client = await lab.connects()
-    assert (await client.asks(ASKS)).body == b"ok"
+    for _ in range(2):
+        assert (await client.asks(ASKS)).body == b"ok"
     assert [plane.load().connections for plane in lab.planes] == [1, 1, 1]
     (served,) = lab.planes[0].serving.front.clients  # type: ignore[attr-defined]
     assert served.downstream.identity.processes == ("node-2/boot-2", "node-3/boot-3")
     assert served.downstream.identity.address.decode() == client.name[0]
-    assert [plane.serving.front.counters.handed for plane in lab.planes[1:]] == [1, 1]  # type: ignore[attr-defined]
+    assert [plane.serving.front.counters.handed for plane in lab.planes[1:]] == [1, handed]  # type: ignore[attr-defined]
     await client.leaves()
     await lab.until(lambda: [plane.load().connections for plane in lab.planes] == [0, 0, 0])
 
