@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-HEAVY = ("asyncio", "hypercorn", "rich", "ruamel", "starlette", "structlog")
+HEAVY = ("asyncio", "hypercorn", "rich", "ruamel", "starlette", "statistics", "structlog")
 CHANGING = ("tierlb.controller.changes", "tierlb.controller.store", "tierlb.admin", "tierlb.cli.client")
 KINDS = ("tierlb.dataplane.l4.front", "tierlb.dataplane.l4.udp_front", "tierlb.dataplane.l7.front")
 

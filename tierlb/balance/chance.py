@@ -20,11 +20,11 @@ requests is then avoided later: p99 in the second after that is 58 to 85 ms inst
 
 import math
 from collections.abc import Iterable
-from statistics import median_low
 
 import attrs
 
 from tierlb.balance.capacity import ALIKE
+from tierlb.balance.medians import median_low
 
 TICK_MEMORY_S = 3.0
 FEW_TICKS = 5.0

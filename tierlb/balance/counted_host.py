@@ -7,7 +7,6 @@ their tickets count (balance/ticket.py).
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from statistics import median, median_low
 
 from mypy_extensions import mypyc_attr
 
@@ -15,6 +14,7 @@ from tierlb.balance.chance import alike_within
 from tierlb.balance.interference import Seen
 from tierlb.balance.kinds import Kinds
 from tierlb.balance.load_estimate import NO_ANSWERS, LoadEstimate, usual_leaf_slots
+from tierlb.balance.medians import median, median_low
 from tierlb.balance.parking import StuckProbe
 from tierlb.balance.slowness_probe import Siblings
 from tierlb.balance.ticket import ItemCounts

@@ -4,13 +4,13 @@ The data plane's host sets and the nodes of the simulator both do this, before t
 """
 
 from collections.abc import Sequence
-from statistics import median
 
 from tierlb.balance.activity import in_whole
 from tierlb.balance.capacity import settle
 from tierlb.balance.cost import Cost, comparable
 from tierlb.balance.counted_host import CountedHost
 from tierlb.balance.draws import relative
+from tierlb.balance.medians import median
 
 
 def refresh_costs(

@@ -13,7 +13,6 @@ The data plane and the simulator both use it. Left out: the choice between hosts
 """
 
 from collections.abc import Sequence
-from statistics import median_low
 
 import attrs
 
@@ -24,6 +23,7 @@ from tierlb.balance.guidance import GuidedChild
 from tierlb.balance.kinds import Answers
 from tierlb.balance.learnt_speed import LearntSpeed
 from tierlb.balance.mean_in_flight import MeanInFlight
+from tierlb.balance.medians import median_low
 from tierlb.balance.pool_slots import GUESSED_SLOTS, HostSlots
 from tierlb.balance.received_reports import ReceivedReports
 from tierlb.balance.recovery_probe import RecoveryProbe

@@ -13,12 +13,12 @@ turn, so that windows are longer where there are hundreds of hosts.
 """
 
 from collections.abc import Sequence
-from statistics import median
 
 import attrs
 
 from tierlb.balance.capacity import ALIKE
 from tierlb.balance.concurrency import Concurrency, believed
+from tierlb.balance.medians import median
 
 GUESSED_SLOTS = 8.0
 """The guess before anything is known. A round number: most servers that limit themselves use a few times this."""
