@@ -63,7 +63,7 @@ REMIND_EVERY_S = 4.0
 """Guidance that the child has already is repeated only this often, because each message wakes an idle child."""
 LITTLE = 0.05
 """Changes below this part make no difference to a child."""
-LITTLE_USE = 0.02
+LITTLE_USE = 0.01
 """Nor do smaller changes of the target: the use of an idle node varies by that much."""
 
 
