@@ -1,11 +1,13 @@
 """The connections that a child was given: what is said of them, and how they end or come back."""
 
 import os
+import socket
 from typing import Any
 
 import pytest
 
 from tests.dataplane.conftest import Lab, l4
+from tierlb.dataplane.handoff.taker import Handed, Taker
 from tierlb.dataplane.l4.caller import Caller
 from tierlb.dataplane.l4.given import ENDS_PER_TURN, Given, Waiting
 from tierlb.wire.handoff import MAX_ENTRIES, decode_entries
@@ -63,10 +65,13 @@ async def test_an_end_counts_once(lab: Lab) -> None:
 
 async def test_what_comes_back_is_as_it_was_and_counts_as_one_item(lab: Lab) -> None:
     front = await front_of(lab)
-    given, each, handed = Given(front), waiting(front), object()
+    given, each = Given(front), waiting(front)
+    control, parents_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    parents_end.close()
+    handed = Handed(Taker(lab.plane.listening.handoffs.takers, control), 7)
     each.tried = (each.ticket.host,)
     each.caller.explained, each.caller.processes = b"line\n", b"top-1/a"
-    each.caller.handed = handed  # type: ignore[assignment]
+    each.caller.handed = handed
     _, data = given.encoded([each])
     given.begin(each)
     (entry,) = decode_entries(data)

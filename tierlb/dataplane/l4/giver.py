@@ -40,7 +40,7 @@ from tierlb.wire.handoff import (
 )
 from tierlb.wire.proxy_protocol import NETWORK, encode_local, encode_tlv
 
-MOST_UNSENT: Final = 1024
+MOST_UNSENT = 1024
 """Connections that wait here because the queue is full. More go to other hosts."""
 SPARED_S: Final = 0.5
 """How long a child that had no descriptor free is given nothing."""

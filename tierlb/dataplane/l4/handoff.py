@@ -25,7 +25,7 @@ from tierlb.model.snapshot import Snapshot
 from tierlb.model.topology import Forwarding
 from tierlb.net.meeting_place import MeetingPlace
 
-LOOK_AGAIN_S: Final = 1.0
+LOOK_AGAIN_S = 1.0
 """After a child was not found in the meeting place. A look takes some 10 µs."""
 PLACED_PER_TURN: Final = 64
 """Connections that came back, as many as are accepted in a turn."""
