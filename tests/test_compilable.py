@@ -100,6 +100,24 @@ def test_its_floats_are_compared_by_value(module: str) -> None:
             assert not NO_IDENTITY & {ast.unparse(each) for each in node.comparators}, ast.unparse(node)
 
 
+def jumps_in(body: list[ast.stmt]) -> Iterator[int]:
+    """The lines of `break` and `continue` that belong to a loop around these statements."""
+    for node in body:
+        if isinstance(node, ast.Break | ast.Continue):
+            yield node.lineno
+        elif not isinstance(node, ast.For | ast.While | ast.FunctionDef | ast.ClassDef):
+            for part in ("body", "orelse", "handlers", "finalbody"):
+                yield from jumps_in(getattr(node, part, []))
+
+
+@pytest.mark.parametrize("module", COMPILED)
+def test_it_leaves_no_block_with_a_clean_up_by_break_or_continue(module: str) -> None:
+    """mypyc has not got that; `return` is possible."""
+    for node in ast.walk(tree_of(file_of(module))):
+        if isinstance(node, ast.With) or (isinstance(node, ast.Try) and node.finalbody):
+            assert list(jumps_in(node.body)) == [], f"{module}:{node.lineno}"
+
+
 def interpreted_subclasses() -> Iterator[tuple[str, str]]:
     """The places of classes in Python, and the compiled classes that they extend."""
     compiled = {file_of(module) for module in COMPILED}

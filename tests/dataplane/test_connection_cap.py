@@ -174,7 +174,7 @@ def test_a_burst_is_logged_once_with_its_counts(cap: ConnectionCap, front: Playe
         front.holds(NEVER)
         for number in range(50):
             assert not cap.admit(10.0 + number / 10)
-            cap.turn_away(sock, 10.0 + number / 10)
+            cap.turn_away(sock.fileno(), 10.0 + number / 10)
             cap.tick(10.0 + number / 10)
     assert log.count("connections_full") == 1
     assert front.full

@@ -17,22 +17,23 @@ connection goes, although it is no evidence about either host.
 
 import math
 from collections.abc import Sequence
+from typing import Final
 
-RECENT_S = 1.0
+RECENT_S: Final = 1.0
 """A connection is in use if a byte moved within this time. Connections with a message a second or more then differ only
 by how much they wait."""
-ACTIVITY_WAITS = 3.0
+ACTIVITY_WAITS: Final = 3.0
 """Added for a connection whose host owes an answer."""
-LEAST_ACTIVITY = 5 / 64
+LEAST_ACTIVITY: Final = 5 / 64
 """Above zero, so that one host does not get all connections that are never used. Thirteen of them count as one in use.
 """
-ACTIVITY_MEMORY_S = 5.0
-QUIET_CONNECTION_S = 2.0
+ACTIVITY_MEMORY_S: Final = 5.0
+QUIET_CONNECTION_S: Final = 2.0
 """A connection is parked after so long without a byte."""
-LATER_S = 1.0
+LATER_S: Final = 1.0
 """A request is overtaken when one that came so much later is answered (balance/parking.py)."""
-NEVER_MOVED = 0.0
-GRAIN = 1024
+NEVER_MOVED: Final = 0.0
+GRAIN: Final = 1024
 """A weight is a multiple of 1/GRAIN, so that sums of weights are exact and return to 0."""
 
 

@@ -7,6 +7,7 @@ their tickets count (balance/ticket.py).
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Final
 
 from mypy_extensions import mypyc_attr
 
@@ -20,9 +21,9 @@ from tierlb.balance.slowness_probe import Siblings
 from tierlb.balance.ticket import ItemCounts
 from tierlb.balance.under_way import look
 
-SAMPLES_PER_TICK = 4
+SAMPLES_PER_TICK: Final = 4
 """Items of a host per tick from whose times its slots are learnt. A window needs some 50 of a second."""
-MOST_SAMPLED = 32
+MOST_SAMPLED: Final = 32
 """Of them, those that wait for their answers."""
 
 

@@ -8,8 +8,9 @@ import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import Final
 
-EVEN_DRAW = (1e-6, 1e9)
+EVEN_DRAW: Final = (1e-6, 1e9)
 """While the heaviest is within this range weights are used as they are, so that whole numbers stay exact. Others are
 divided by the heaviest, because sums of huge ones overflow and quotients of tiny ones lose their digits."""
 

@@ -6,20 +6,22 @@ owner probes an ejected host when its time is over, and only a successful probe 
 is risked. How many may be ejected at once is decided in availability.py.
 """
 
-import attrs
+from typing import Final
 
-FAILURES_TO_EJECT = 5
+FAILURES_TO_EJECT: Final = 5
 FIRST_EJECTION_S = 1.0
-LONGEST_CONNECT_EJECTION_S = 30.0
+LONGEST_CONNECT_EJECTION_S: Final = 30.0
 
 
-@attrs.define
 class Ejection:
     """One host's record. `until` is 0 while it is not ejected."""
 
-    failures: int = 0
-    times: int = 0
-    until: float = 0.0
+    __slots__ = ("failures", "times", "until")
+
+    def __init__(self) -> None:
+        self.failures = 0
+        self.times = 0
+        self.until = 0.0
 
     @property
     def ejected(self) -> bool:

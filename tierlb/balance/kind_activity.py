@@ -4,9 +4,11 @@ A kind is long if more than half of its items are parked (balance/parking.py), s
 are halved at every sweep, so that they follow the traffic of the last seconds.
 """
 
+from typing import Final
+
 from tierlb.balance.kind_places import ANSWER_FORMS, KIND_NUMBERS
 
-MOST_WAITING = 0.25
+MOST_WAITING: Final = 0.25
 """Of the answers of a kind. Even a slow host among equals makes no more of them late and is still recognised."""
 
 

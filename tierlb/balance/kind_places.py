@@ -5,15 +5,16 @@ traffic loses its place while others wait for one.
 """
 
 from collections.abc import Callable, Hashable
+from typing import Final
 
 from tierlb.balance.hashing import stable_hash
 from tierlb.balance.kind_counts import REST
 
-MOST_KINDS = 64
-ANSWER_FORMS = 2
+MOST_KINDS: Final = 64
+ANSWER_FORMS: Final = 2
 """Numbers per kind: one for answers of known length, the next for streams."""
-KIND_NUMBERS = MOST_KINDS * ANSWER_FORMS
-OTHER_KINDS = 0
+KIND_NUMBERS: Final = MOST_KINDS * ANSWER_FORMS
+OTHER_KINDS: Final = 0
 """The number of all requests that have no kind of their own."""
 
 

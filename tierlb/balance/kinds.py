@@ -9,6 +9,7 @@ slow request.
 
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Final
 
 import attrs
 
@@ -18,8 +19,8 @@ from tierlb.balance.kind_places import ANSWER_FORMS, OTHER_KINDS, KindPlace, Kin
 from tierlb.balance.usual_times import UsualTimes
 from tierlb.model.load import KindTimes
 
-KIND_SWEEP_S = 10.0
-KEPT_FROM = 8
+KIND_SWEEP_S: Final = 10.0
+KEPT_FROM: Final = 8
 """Items within a sweep that a kind needs to keep its place while others wait for one."""
 
 

@@ -14,17 +14,17 @@ import math
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import cycle
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from tierlb.balance.draws import Draws, alike, relative
 from tierlb.balance.least import Counting
 from tierlb.balance.weighted import SmoothTurns, handicap
 
-SCAN_AT_MOST = 32
-SCAN_FROM_SHARE = 0.2
+SCAN_AT_MOST: Final = 32
+SCAN_FROM_SHARE: Final = 0.2
 """A parent that sends this part of its hosts' traffic sees most of their queue itself."""
 
-NO_FIGURE = (1e300, 1e300)
+NO_FIGURE: Final = (1e300, 1e300)
 """The cost of a host whose own is not finite: worse than all others, and finite, so that the lowest exists."""
 
 

@@ -11,17 +11,17 @@ on to the next slot. Weight changes below 5 % do not change the table, because j
 import math
 from collections.abc import Sequence
 from itertools import count
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from tierlb.balance.draws import relative, usable
 from tierlb.balance.hashing import stable_hash
 from tierlb.balance.least import Counted
 from tierlb.balance.weighted import Weighed
 
-TABLE = 65537
-BOUND = 1.25
-WEIGHT_DEADBAND = 0.05
-LONGEST_WALK = 512
+TABLE: Final = 65537
+BOUND: Final = 1.25
+WEIGHT_DEADBAND: Final = 0.05
+LONGEST_WALK: Final = 512
 """Slots that are tried for one key: enough to meet any of a hundred hosts with near certainty."""
 
 

@@ -14,15 +14,17 @@ A host where all items are old is avoided, and where no item begins none can ove
 a host one item at a time, as long as those before were answered.
 """
 
+from typing import Final
+
 import attrs
 
-PARKED_AFTER_S = 0.5
+PARKED_AFTER_S: Final = 0.5
 """Shorter items are over before their effect could be measured."""
-USUAL_TIMES = 4.0
+USUAL_TIMES: Final = 4.0
 """An item is parked after so many times of what items take at its host at the earliest: 2 % of exponential times exceed
 that."""
-OVERTAKEN_BY = 8
-LONGEST_STUCK_REST_S = 60.0
+OVERTAKEN_BY: Final = 8
+LONGEST_STUCK_REST_S: Final = 60.0
 
 
 def parks_after_s(usual_s: float) -> float:

@@ -11,17 +11,17 @@ weights.
 import math
 import random
 from collections.abc import Sequence
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from tierlb.balance.draws import Draws, alike, relative
 from tierlb.balance.least import Counting, two_of
 from tierlb.balance.weighted import SmoothTurns, handicap
 
-PEAK_DECAY_S = 10.0
-PEAK_MARGIN = 2.0
+PEAK_DECAY_S: Final = 10.0
+PEAK_MARGIN: Final = 2.0
 """Another host takes the turn only if it would finish so many times sooner: response times of equal hosts differ as
 much by chance."""
-UNKNOWN_S = 1e6
+UNKNOWN_S: Final = 1e6
 """The cost of a host that has items in flight and no answer yet: above all that answered, and ordered by its queue."""
 
 

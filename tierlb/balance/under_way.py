@@ -7,6 +7,7 @@ A look at every tick is enough, because parking happens after half a second or m
 from bisect import bisect_left
 from collections.abc import Iterable
 from itertools import islice
+from typing import Final
 
 import attrs
 
@@ -14,8 +15,8 @@ from tierlb.balance.kinds import Kinds
 from tierlb.balance.parking import OVERTAKEN_BY, is_overtaken, parks_after_s
 from tierlb.balance.ticket import ItemCounts, Ticket
 
-MOST_LOOKED_AT = 64
-LATE_FROM = 2.0
+MOST_LOOKED_AT: Final = 64
+LATE_FROM: Final = 2.0
 """An item that waits is late after so many times of what its kind usually takes."""
 
 
@@ -29,7 +30,7 @@ class Look:
     stuck: int = 0
 
 
-NOTHING = Look()
+NOTHING: Final = Look()
 
 
 def look(

@@ -14,23 +14,23 @@ The shortage is logged when it begins and when it is over, with counts, and neve
 import socket
 from collections import deque
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from tierlb.dataplane.counters import Counters
 from tierlb.net.descriptors import DESCRIPTORS_PER_CONNECTION, Spare, connections_for
 from tierlb.net.io import accept4
 from tierlb.net.wheel import NEVER
 
-WALK_S_PER_CONNECTION = 1e-5
+WALK_S_PER_CONNECTION: Final = 1e-5
 """A walk takes about 0.5 µs for each connection, so walks use at most about 5 % of the time."""
-CLOSE_AFTER_S = 2.0
+CLOSE_AFTER_S: Final = 2.0
 """For so long after a connection came that found no free place, answers end with `Connection: close`. Not if most
 connections are silent and too new to count as idle: closing those that ask would leave the node to the others."""
-USED_LATELY_S = 2.0
+USED_LATELY_S: Final = 2.0
 """Where most connections have asked nothing yet, one that was used this lately does not give way to more of them."""
-OVER_AFTER_S = 5.0
+OVER_AFTER_S: Final = 5.0
 """A shortage of which there was no sign for so long is over."""
-TURNED_AWAY_PER_EVENT = 16
+TURNED_AWAY_PER_EVENT: Final = 16
 
 
 def held(counters: Counters) -> int:
@@ -114,20 +114,24 @@ class ConnectionCap:
         if self._make_room(now):
             return True
         turned_away = 0
-        while turned_away < TURNED_AWAY_PER_EVENT:
-            with self._spare.lent() as had:
-                if not had:
-                    break
-                try:
-                    accepted = accept4(listening)
-                except OSError:
-                    break
-                if accepted is None:
-                    break
-                self._refused(now, "descriptors")
-                self._front.turn_away(accepted[0], at_once=True)
+        while turned_away < TURNED_AWAY_PER_EVENT and self._turn_one_away(listening, now):
             turned_away += 1
         return turned_away > 0
+
+    def _turn_one_away(self, listening: socket.socket, now: float) -> bool:
+        """With the spare descriptor; false if that is not there, or no connection waits."""
+        with self._spare.lent() as had:
+            if not had:
+                return False
+            try:
+                accepted = accept4(listening)
+            except OSError:
+                return False
+            if accepted is None:
+                return False
+            self._refused(now, "descriptors")
+            self._front.turn_away(accepted[0], at_once=True)
+            return True
 
     def tick(self, now: float) -> float:
         """Notice that a shortage is over. Returns when to call it again at the latest."""

@@ -9,7 +9,7 @@ Left out: hosts that exist and cannot be reached, which is for ejection and retr
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Final
 
 from tierlb.model.snapshot import Destination
 from tierlb.net.reactor import Reactor
@@ -17,9 +17,9 @@ from tierlb.net.wheel import NEVER, Timed
 
 HOLD_S = 5.0
 """How long one connection or request waits. Clients such as browsers and probes wait longer than this."""
-STARTING_S = 30.0
+STARTING_S: Final = 30.0
 """From the first snapshot that names the destination: the time that `tierlb up` gives a cluster to serve."""
-RESUME_EVERY_S = 0.0001
+RESUME_EVERY_S: Final = 0.0001
 """Between two that go on: 10,000 that were held come back within a second, not in one turn."""
 
 

@@ -10,6 +10,7 @@ were. Bytes from the other end do not count: to a host that is gone they only ad
 
 import os
 from collections.abc import Callable
+from typing import Final
 
 from tierlb.net import peer_liveness
 from tierlb.net.bulk import BULK_READ_BYTES, READ_BYTES
@@ -18,10 +19,10 @@ from tierlb.net.reactor import READ, WRITE, Reactor
 from tierlb.net.stream import Stream
 from tierlb.net.wheel import NEVER, Timed
 
-SPLICE_BYTES = 1024 * 1024
-SPLICE_AFTER_FULL_READS = 4
-SPLICES_PER_EVENT = 4
-SPARE_PIPES = 32
+SPLICE_BYTES: Final = 1024 * 1024
+SPLICE_AFTER_FULL_READS: Final = 4
+SPLICES_PER_EVENT: Final = 4
+SPARE_PIPES: Final = 32
 QUIET_S = 2.0
 """A connection on which something moved this lately counts as in use."""
 UNUSED_S = 10.0

@@ -195,7 +195,7 @@ class Redirect:
 Action = Forward | Respond | Redirect
 
 
-@attrs.frozen
+@attrs.frozen(cache_hash=True)  # l7 nodes hash it for every head that is new to them
 class Match:
     """Conditions on a request that must all hold; an empty match holds for every request.
 

@@ -7,11 +7,12 @@ what the work computes must be the same after one long step as after many short 
 """
 
 from collections.abc import Callable
+from typing import Final
 
 from tierlb.net.wheel import NEVER
 
-BEAT_S = 0.05
-LONGEST_PAUSE_S = 2.0
+BEAT_S: Final = 0.05
+LONGEST_PAUSE_S: Final = 2.0
 """Each time wakes the process, which costs up to a millisecond."""
 
 Regular = Callable[[float], float]

@@ -12,19 +12,19 @@ import ctypes
 import gc
 import math
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
-READ_BYTES = 16 * 1024
+READ_BYTES: Final = 16 * 1024
 """One read of an ordinary message. A stream that fills it reads BULK_READ_BYTES next, if it may."""
-BULK_READ_BYTES = 256 * 1024
-MOST_BACKLOGS = 64
+BULK_READ_BYTES: Final = 256 * 1024
+MOST_BACKLOGS: Final = 64
 """These keep 16 MiB at most. Each one beyond keeps 16 KiB, as a buffer of HAProxy does."""
 
-MANY_BACKLOGS = 16
+MANY_BACKLOGS: Final = 16
 """These may have kept 4 MiB, which is worth giving back."""
-CALM_S = 0.5
+CALM_S: Final = 0.5
 """So long after most of them are gone, for their connections may still be about to end."""
-GIVE_BACK_EVERY_S = 5.0
+GIVE_BACK_EVERY_S: Final = 5.0
 """It takes a millisecond or two for a thousand connections, and what is given back has to be asked for again."""
 
 

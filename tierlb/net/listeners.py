@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import Callable
+from typing import Final
 
 from tierlb.model.address import Address, ListenAddress, Transport
 from tierlb.model.snapshot import Listener
@@ -15,11 +16,11 @@ from tierlb.net.peer_liveness import ask_when_quiet, is_here
 from tierlb.net.reactor import READ, Reactor
 from tierlb.net.wheel import NEVER, Timed
 
-ACCEPTS_PER_EVENT = 64
+ACCEPTS_PER_EVENT: Final = 64
 """Then other connections get their turn; the rest waits in the kernel's queue. At l4 that is a turn of 4 to 6 ms. With
 16 a connection cost 8 % more where 64 came at once."""
-BACKLOG = 4096
-OUT_OF_DESCRIPTORS_S = 0.1
+BACKLOG: Final = 4096
+OUT_OF_DESCRIPTORS_S: Final = 0.1
 
 Accepted = Callable[[int, tuple[str, int], Listener], None]
 """Gets the descriptor of a connection, which is its own unless it raises."""

@@ -21,6 +21,7 @@ it sends there again.
 import errno
 import socket
 import struct
+from typing import Final
 
 from tierlb.net.asked import tcp_info
 from tierlb.net.wheel import NEVER
@@ -28,15 +29,15 @@ from tierlb.net.wheel import NEVER
 LOOK_S = 10.0
 """A connection that was quiet for so long is worth a look, because a peer that is silent for so long may be gone."""
 ASK_EVERY_S = 2
-ASK_TIMES = 3
-UNANSWERED = 3
+ASK_TIMES: Final = 3
+UNANSWERED: Final = 3
 """Attempts in a row. Each waits twice as long as the one before, so a long way or a lost packet is no reason."""
-GONE = 0.0
-SILENT = frozenset((errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH))
+GONE: Final = 0.0
+SILENT: Final = frozenset((errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH))
 """Errors of a connection whose peer does not answer, whether we or the kernel found out."""
 
-_INFO = struct.Struct("=2xBB20xI28xI84xI80xI")
-_LAST_DATA = struct.Struct("=44xI4xI")
+_INFO: Final = struct.Struct("=2xBB20xI28xI84xI80xI")
+_LAST_DATA: Final = struct.Struct("=44xI4xI")
 """Milliseconds since data was last sent and last received."""
 
 

@@ -23,6 +23,7 @@ import os
 import select
 import time
 from collections.abc import Callable
+from typing import Final
 
 import trio
 
@@ -33,18 +34,18 @@ from tierlb.net.ready import ReadyQueue
 from tierlb.net.turns import turns_of
 from tierlb.net.wheel import NEVER, Wheel
 
-READ = select.EPOLLIN
-WRITE = select.EPOLLOUT
-ERROR = select.EPOLLERR
-HANGUP = select.EPOLLHUP
+READ: Final = select.EPOLLIN
+WRITE: Final = select.EPOLLOUT
+ERROR: Final = select.EPOLLERR
+HANGUP: Final = select.EPOLLHUP
 
 BATCH_EVENTS = 256
-STINT_S = 0.005
+STINT_S: Final = 0.005
 """While tasks can run, or one of trio's deadlines has come, a stint ends after this at the latest."""
-POLL_S = 5e-6
+POLL_S: Final = 5e-6
 """What a poll that finds something costs: work, not waiting."""
 
-NO_DESCRIPTOR = -1
+NO_DESCRIPTOR: Final = -1
 Handler = Callable[[int], None]
 
 

@@ -11,9 +11,9 @@ Left out: weights, and an order by what was used so far. Every turn is about as 
 
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
-READY_S = 0.001
+READY_S: Final = 0.001
 """The longest time that one pass takes, plus one turn: the price of one batch of fresh events on a busy node."""
 
 

@@ -11,6 +11,7 @@ import os
 import socket
 import struct
 from pathlib import Path
+from typing import Final
 
 import trio
 
@@ -18,8 +19,8 @@ from tierlb.model.address import Address
 
 RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 """Of both families."""
-USUAL_RANGE = (32768, 60999)
-LINGER_ZERO = struct.pack("ii", 1, 0)
+USUAL_RANGE: Final = (32768, 60999)
+LINGER_ZERO: Final = struct.pack("ii", 1, 0)
 """SO_LINGER on, 0 seconds: `close` sends a reset."""
 
 

@@ -11,13 +11,14 @@ the kernel's range holds is not done: it could take the port of a service that i
 import errno
 import socket
 from collections.abc import Callable
+from typing import Final
 
 import attrs
 
 from tierlb.model.address import Address
 from tierlb.net.wheel import NEVER
 
-BURST_S = 10.0
+BURST_S: Final = 10.0
 """Failures closer together than this are one burst: the beginning and the end are logged, nothing between."""
 
 
@@ -29,8 +30,8 @@ class Resource:
     advice: str
 
 
-_PORTS = Resource("local ports", "widen net.ipv4.ip_local_port_range, or add endpoints or nodes")
-_MEMORY = Resource("kernel memory for sockets", "raise the memory limit, or net.ipv4.tcp_mem")
+_PORTS: Final = Resource("local ports", "widen net.ipv4.ip_local_port_range, or add endpoints or nodes")
+_MEMORY: Final = Resource("kernel memory for sockets", "raise the memory limit, or net.ipv4.tcp_mem")
 
 RESOURCES: dict[int, Resource] = {
     errno.EMFILE: Resource("descriptors of this process", "raise the hard limit of open files (ulimit -Hn)"),

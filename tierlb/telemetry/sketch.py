@@ -15,21 +15,22 @@ Left out: a sum beside the counts (one more write per value). Mean and sum are d
 import math
 from bisect import bisect_left
 from itertools import accumulate
+from typing import Final
 
-ACCURACY = 0.02
-GAMMA = (1 + ACCURACY) / (1 - ACCURACY)
-LEAST_S = 1e-6
-MOST_S = 1e3
-BOUNDS_S = tuple(LEAST_S * GAMMA**index for index in range(math.ceil(math.log(MOST_S / LEAST_S, GAMMA))))
+ACCURACY: Final = 0.02
+GAMMA: Final = (1 + ACCURACY) / (1 - ACCURACY)
+LEAST_S: Final = 1e-6
+MOST_S: Final = 1e3
+BOUNDS_S: Final = tuple(LEAST_S * GAMMA**index for index in range(math.ceil(math.log(MOST_S / LEAST_S, GAMMA))))
 """Upper bounds of all buckets but the last, which has none."""
-SKETCH_BUCKETS = len(BOUNDS_S) + 1
-MIDDLES_S = (LEAST_S, *(2 * bound / (GAMMA + 1) for bound in BOUNDS_S[1:]), MOST_S)
+SKETCH_BUCKETS: Final = len(BOUNDS_S) + 1
+MIDDLES_S: Final = (LEAST_S, *(2 * bound / (GAMMA + 1) for bound in BOUNDS_S[1:]), MOST_S)
 """The value that stands for a bucket: within ACCURACY of each of its values."""
 
-SKETCH_FORMAT = 1
-LONGEST_VARINT = 9
-MOST_ENCODED_BYTES = 1 + SKETCH_BUCKETS * (2 + LONGEST_VARINT)
-HALF_S = 5.0
+SKETCH_FORMAT: Final = 1
+LONGEST_VARINT: Final = 9
+MOST_ENCODED_BYTES: Final = 1 + SKETCH_BUCKETS * (2 + LONGEST_VARINT)
+HALF_S: Final = 5.0
 
 
 class Sketch:

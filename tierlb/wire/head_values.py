@@ -4,7 +4,7 @@ from typing import Final
 
 from tierlb.wire.http_fields import FIELD_BYTES, Header, HeaderField
 
-BLOCK_BYTES = 1000
+BLOCK_BYTES: Final = 1000
 """The memory of a block's objects besides its fields and their characters (CPython 3.11)."""
 
 

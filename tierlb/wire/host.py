@@ -10,15 +10,16 @@ first would read another host.
 
 import ipaddress
 import re
+from typing import Final
 from urllib.parse import unquote_to_bytes
 
-MAX_HOST_BYTES = 512
+MAX_HOST_BYTES: Final = 512
 """DNS names have at most 253 bytes, each of which may be escaped."""
 
-_ORDINARY_HOST = re.compile(rb"([a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?)(?::([0-9]{0,5}))?").fullmatch
-_REGISTERED = re.compile(rb"((?:[0-9A-Za-z._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+)(?::([0-9]{0,5}))?").fullmatch
-_BRACKETED = re.compile(rb"\[([0-9A-Fa-f:.]{2,45})\](?::([0-9]{0,5}))?").fullmatch
-_NOT_IN_NAME = re.compile(rb"[\x00-\x20\x7f/\\?#@:%\[\]]").search
+_ORDINARY_HOST: Final = re.compile(rb"([a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?)(?::([0-9]{0,5}))?").fullmatch
+_REGISTERED: Final = re.compile(rb"((?:[0-9A-Za-z._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+)(?::([0-9]{0,5}))?").fullmatch
+_BRACKETED: Final = re.compile(rb"\[([0-9A-Fa-f:.]{2,45})\](?::([0-9]{0,5}))?").fullmatch
+_NOT_IN_NAME: Final = re.compile(rb"[\x00-\x20\x7f/\\?#@:%\[\]]").search
 
 
 def host_name(value: bytes) -> bytes | None:

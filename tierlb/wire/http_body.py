@@ -10,40 +10,41 @@ Left out: content codings, and bodies framed by length or by the end of the conn
 
 import enum
 import re
+from typing import Final
 
 from tierlb.wire.http_fields import BadHead, Header, HeaderField, read_field
 from tierlb.wire.identity import is_identity
 
-CHUNK_LINE_LIMIT_BYTES = 1024
-EXTENSIONS_LIMIT_BYTES = 16 * 1024
+CHUNK_LINE_LIMIT_BYTES: Final = 1024
+EXTENSIONS_LIMIT_BYTES: Final = 16 * 1024
 """The most bytes of extensions in one message, beyond one byte for each byte of the body in those chunks: more would
 make a proxy read for nothing. Servers that write sizes of fixed width send a few blanks with every chunk, however long
 the body is."""
-TRAILERS_LIMIT_BYTES = 16 * 1024
-TRAILERS_LIMIT = 64
-SIZE_LIMIT = 2**63 - 1
-CHUNKS_A_CALL = 256
+TRAILERS_LIMIT_BYTES: Final = 16 * 1024
+TRAILERS_LIMIT: Final = 64
+SIZE_LIMIT: Final = 2**63 - 1
+CHUNKS_A_CALL: Final = 256
 """The chunks that one call of `feed` reads: about 0.2 ms, in which other connections wait."""
-SLOW_CHUNK = 8
+SLOW_CHUNK: Final = 8
 """A chunk that is not plain (an extension, blanks, cut in two) takes as long as so many plain ones."""
-STRETCH_CHUNKS = 8192
-LEAST_AVERAGE_BYTES = 16
-LEAST_STRETCH_S = 8.0
+STRETCH_CHUNKS: Final = 8192
+LEAST_AVERAGE_BYTES: Final = 16
+LEAST_STRETCH_S: Final = 8.0
 """A stretch of chunks that hold less than this on average, and came faster than 1024 a second, is refused: reading them
 costs more than sending them. Events and log lines are longer, and text that is typed or generated token by token is
 slower. HTTP libraries write chunks of some KiB."""
 
-_PLAIN_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}(?=\r\n)")
-_NEVER_A_LINE = re.compile(rb"[^\t\r -~\x80-\xff]|\r.", re.DOTALL)  # whatever comes after it
-_EXTENSION_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'
-_SIZE = re.compile(rb"[0-9A-Fa-f]{1,16}(?![0-9A-Fa-f])")
-_EXTENSIONS = re.compile(
+_PLAIN_SIZE: Final = re.compile(rb"[0-9A-Fa-f]{1,15}(?=\r\n)")
+_NEVER_A_LINE: Final = re.compile(rb"[^\t\r -~\x80-\xff]|\r.", re.DOTALL)  # whatever comes after it
+_EXTENSION_TOKEN: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_QUOTED: Final = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'
+_SIZE: Final = re.compile(rb"[0-9A-Fa-f]{1,16}(?![0-9A-Fa-f])")
+_EXTENSIONS: Final = re.compile(
     rb"(?:[ \t]*;[ \t]*%b(?:[ \t]*=[ \t]*(?:%b|%b))?)*[ \t]*" % (_EXTENSION_TOKEN, _EXTENSION_TOKEN, _QUOTED)
 )
 """RFC 9112 §7.1.1, and blanks before the end of the line, which servers that write sizes of fixed width send."""
 
-FORBIDDEN_TRAILERS = frozenset(
+FORBIDDEN_TRAILERS: Final = frozenset(
     b"""
     connection content-length host keep-alive proxy-connection te trailer transfer-encoding upgrade
     authorization cookie proxy-authenticate proxy-authorization set-cookie www-authenticate

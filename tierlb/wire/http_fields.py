@@ -13,36 +13,38 @@ carry the identity of a client (`identity.py`).
 
 import re
 from collections.abc import Iterable
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from tierlb.wire.identity import is_identity
 from tierlb.wire.memo import Memo
 
 Header: TypeAlias = tuple[bytes, bytes]
 
-MEMO_LINE_BYTES = 256
+MEMO_LINE_BYTES: Final = 256
 """The longest line that is kept."""
-LINES_BUDGET_BYTES = 1024 * 1024
-NAMES_BUDGET_BYTES = 128 * 1024
-NAME_BYTES = 140
+LINES_BUDGET_BYTES: Final = 1024 * 1024
+NAMES_BUDGET_BYTES: Final = 128 * 1024
+NAME_BYTES: Final = 140
 """The memory of a name's objects besides their characters: a tuple and a bytes object."""
-FIELD_BYTES = 330
+FIELD_BYTES: Final = 330
 """The memory of the objects besides their characters (CPython 3.11: a tuple of five and four bytes objects)."""
 
-HOP_BY_HOP = frozenset(
+HOP_BY_HOP: Final = frozenset(
     {b"connection", b"proxy-connection", b"keep-alive", b"te", b"transfer-encoding", b"upgrade"}
 )  # RFC 9110 §7.6.1
 
-_TOKEN = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-NOT_IN_VALUE = re.compile(rb"[^\t -~\x80-\xff]")
+_TOKEN: Final = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+NOT_IN_VALUE: Final = re.compile(rb"[^\t -~\x80-\xff]")
 """Characters that neither a field value nor a reason phrase may hold (RFC 9110 §5.5, RFC 9112 §4)."""
 
-_MEANINGFUL = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade", b"te"})
-_OF_THIS_HOP = HOP_BY_HOP | _MEANINGFUL | {b"x-request-id"}
-_PLAIN_NAME = b"abcdefghijklmnopqrstuvwxyz0123456789-"
-_NOT_ALPHANUMERIC = re.compile(rb"[^a-z0-9]")
-_LISTS = frozenset({b"connection", b"upgrade", b"expect", b"te"})  # several lines mean one list, RFC 9110 §5.2
-_SECRET = frozenset({b"authorization", b"cookie", b"proxy-authorization", b"set-cookie"})
+_MEANINGFUL: Final = frozenset(
+    {b"host", b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade", b"te"}
+)
+_OF_THIS_HOP: Final = HOP_BY_HOP | _MEANINGFUL | {b"x-request-id"}
+_PLAIN_NAME: Final = b"abcdefghijklmnopqrstuvwxyz0123456789-"
+_NOT_ALPHANUMERIC: Final = re.compile(rb"[^a-z0-9]")
+_LISTS: Final = frozenset({b"connection", b"upgrade", b"expect", b"te"})  # several lines mean one list, RFC 9110 §5.2
+_SECRET: Final = frozenset({b"authorization", b"cookie", b"proxy-authorization", b"set-cookie"})
 
 
 class BadHead(ValueError):  # noqa: N818 (a verdict on the input, as in "raise BadHead")

@@ -16,6 +16,7 @@ caller knows.
 """
 
 import re
+from typing import Final
 
 from tierlb.wire.head_values import Block, RequestHead, ResponseHead
 from tierlb.wire.host import host_name
@@ -29,21 +30,21 @@ from tierlb.wire.http_fields import (
 )
 from tierlb.wire.memo import Memo
 
-LENGTH_LIMIT = 2**63 - 1  # what other implementations keep in a signed 64-bit integer
-OPTIONS_LIMIT = 32  # of Connection; browsers and proxies send one or two
-BLOCKS_BUDGET_BYTES = 1024 * 1024
-SMALL_BUDGET_BYTES = 128 * 1024
+LENGTH_LIMIT: Final = 2**63 - 1  # what other implementations keep in a signed 64-bit integer
+OPTIONS_LIMIT: Final = 32  # of Connection; browsers and proxies send one or two
+BLOCKS_BUDGET_BYTES: Final = 1024 * 1024
+SMALL_BUDGET_BYTES: Final = 128 * 1024
 """The budget of hosts, status lines and Connection fields each: a few hundred of the usual ones."""
 
-_NOT_IN_TARGET = re.compile(rb"[^!\"$-~]")
-_ORDINARY_LINE = re.compile(
+_NOT_IN_TARGET: Final = re.compile(rb"[^!\"$-~]")
+_ORDINARY_LINE: Final = re.compile(
     rb"(GET|HEAD|POST|PUT|DELETE|OPTIONS|PATCH) (/[!\"$-~]*) HTTP/1\.([01])"
 ).fullmatch  # decides most request lines at once; the others are read piece by piece, with a reason
-_VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
-_STATUS = re.compile(rb"[1-9][0-9][0-9]")
-_ABSOLUTE = re.compile(rb"https?://([^/?]*)(.*)", re.IGNORECASE)
+_VERSION: Final = re.compile(rb"HTTP/[0-9]\.[0-9]")
+_STATUS: Final = re.compile(rb"[1-9][0-9][0-9]")
+_ABSOLUTE: Final = re.compile(rb"https?://([^/?]*)(.*)", re.IGNORECASE)
 
-_NEVER_HOP_BY_HOP = frozenset({b"host", b"content-length"})
+_NEVER_HOP_BY_HOP: Final = frozenset({b"host", b"content-length"})
 
 
 def find_head_end(buffer: bytes, start: int = 0) -> int:

@@ -15,38 +15,39 @@ Left out: case, because paths are case-sensitive (RFC 3986 §6.2.2.1), and the q
 import re
 import unicodedata
 from collections.abc import Iterator
+from typing import Final
 from urllib.parse import unquote_to_bytes
 
-READINGS_LIMIT_BYTES = 1024
-MOST_TEXTS = 32
+READINGS_LIMIT_BYTES: Final = 1024
+MOST_TEXTS: Final = 32
 """A path that may have several readings is refused when longer, or when it may have more of them: checking all of them
 would take longer than 2 ms, in which other connections wait."""
-DECODINGS = 3
+DECODINGS: Final = 3
 """How often escapes of escapes are decoded. Servers decode once, and once more by mistake or in a proxy between."""
 
-_UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")  # RFC 3986 §2.3
-_DELIMITERS = frozenset(b"/\\%;?#")
-_SEGMENT = rb"[A-Za-z0-9_~!$&'()*+,=:@-](?>[A-Za-z0-9_~!$&'()*+,=:@.-]*)(?<!\.)"
-_DIGITS = "0123456789ABCDEFabcdef"
-_ESCAPES = {(high + low).encode(): int(high + low, 16) for high in _DIGITS for low in _DIGITS}
-_NORMAL = {
+_UNRESERVED: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")  # RFC 3986 §2.3
+_DELIMITERS: Final = frozenset(b"/\\%;?#")
+_SEGMENT: Final = rb"[A-Za-z0-9_~!$&'()*+,=:@-](?>[A-Za-z0-9_~!$&'()*+,=:@.-]*)(?<!\.)"
+_DIGITS: Final = "0123456789ABCDEFabcdef"
+_ESCAPES: Final = {(high + low).encode(): int(high + low, 16) for high in _DIGITS for low in _DIGITS}
+_NORMAL: Final = {
     digits: bytes((byte,)) if byte in _UNRESERVED else b"%" + digits.upper() for digits, byte in _ESCAPES.items()
 }
-_COMPARED = {
+_COMPARED: Final = {
     digits: b"%" + digits if byte in _DELIMITERS or byte < 0x20 or byte == 0x7F else bytes((byte,))
     for digits, byte in _ESCAPES.items()
 }
 """Each escape, by its two digits: in the normal form, and in the key."""
-_PLAIN = re.compile(rb"(?>(?:/%b)*)/?(?:\?|\Z)" % _SEGMENT).match
-_SLASHES = re.compile(rb"/{2,}")
-_DOTS = re.compile(rb"/\.{1,2}(?:/|\Z)").search
-_PARAMETERS = re.compile(rb";[^/]*")
-_AMBIGUOUS = re.compile(rb"[%\\\x7f]|[. ](?:[/;]|\Z)").search
-_UNICODE_ESCAPE = re.compile(rb"%u([0-9A-Fa-f]{4})")
-_CONTROLS = re.compile(rb"[\x00-\x1f\x7f]")
-_OVERLONG = re.compile(rb"[\xc0\xc1][\x80-\xbf]|\xe0[\x80-\x9f][\x80-\xbf]|\xf0[\x80-\x8f][\x80-\xbf]{2}")
+_PLAIN: Final = re.compile(rb"(?>(?:/%b)*)/?(?:\?|\Z)" % _SEGMENT).match
+_SLASHES: Final = re.compile(rb"/{2,}")
+_DOTS: Final = re.compile(rb"/\.{1,2}(?:/|\Z)").search
+_PARAMETERS: Final = re.compile(rb";[^/]*")
+_AMBIGUOUS: Final = re.compile(rb"[%\\\x7f]|[. ](?:[/;]|\Z)").search
+_UNICODE_ESCAPE: Final = re.compile(rb"%u([0-9A-Fa-f]{4})")
+_CONTROLS: Final = re.compile(rb"[\x00-\x1f\x7f]")
+_OVERLONG: Final = re.compile(rb"[\xc0\xc1][\x80-\xbf]|\xe0[\x80-\x9f][\x80-\xbf]|\xf0[\x80-\x8f][\x80-\xbf]{2}")
 # The dots and blanks at the ends of names that Windows ignores.
-_TRAILING = re.compile(rb"(?:(?<=[^/. ])[. ]+| +)(?=/|\Z)")
+_TRAILING: Final = re.compile(rb"(?:(?<=[^/. ])[. ]+| +)(?=/|\Z)")
 
 
 class BadPath(ValueError):  # noqa: N818 (a verdict on the input, like BadHead)

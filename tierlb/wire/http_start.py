@@ -5,16 +5,17 @@ Each byte is checked once, as it arrives; complete heads are checked by http_hea
 """
 
 import re
+from typing import Final
 
 from tierlb.wire.http_fields import BadHead
 from tierlb.wire.http_head import check_request_line
 
-SHOWN_BYTES = 16
+SHOWN_BYTES: Final = 16
 
-_NEVER = re.compile(rb"[^\t\r\n -~\x80-\xff]|(?<!\r)\n|\r(?!\n|\Z)")
-_NO_METHOD = re.compile(rb"[^!#$%&'*+\-.^_`|~0-9A-Za-z]")
-_RESPONSE_START = b"HTTP/1."
-_SPEAKERS = (
+_NEVER: Final = re.compile(rb"[^\t\r\n -~\x80-\xff]|(?<!\r)\n|\r(?!\n|\Z)")
+_NO_METHOD: Final = re.compile(rb"[^!#$%&'*+\-.^_`|~0-9A-Za-z]")
+_RESPONSE_START: Final = b"HTTP/1."
+_SPEAKERS: Final = (
     (re.compile(rb"[\x14-\x17]\x03"), "it speaks TLS"),
     (re.compile(rb"SSH-"), "it speaks SSH"),
     (re.compile(rb"\x00[\x00-\xff]{2}\x04|HTTP/2"), "it speaks HTTP/2"),

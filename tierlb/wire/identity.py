@@ -7,8 +7,10 @@ Left out: fields of one provider (`CF-Connecting-IP`, `True-Client-IP`), which a
 the provider itself protects.
 """
 
-PREFIXES = (b"x-forwarded", b"x-original-")
-NAMES = frozenset({b"forwarded", b"x-real-ip", b"x-client-ip", b"x-cluster-client-ip", b"x-rewrite-url"})
+from typing import Final
+
+PREFIXES: Final = (b"x-forwarded", b"x-original-")
+NAMES: Final = frozenset({b"forwarded", b"x-real-ip", b"x-client-ip", b"x-cluster-client-ip", b"x-rewrite-url"})
 
 
 def is_identity(name: bytes) -> bool:

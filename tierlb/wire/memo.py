@@ -10,14 +10,14 @@ Nothing else in the data plane may be keyed by what a peer sends: no `lru_cache`
 """
 
 from array import array
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 V = TypeVar("V")
 
-SEEN_ONCE = 4096
+SEEN_ONCE: Final = 4096
 """The number of slots for keys that were seen once, of two bytes each: 8 KiB a memo."""
-LONGEST_KEY_BYTES = 2048
-ENTRY_BYTES = 200
+LONGEST_KEY_BYTES: Final = 2048
+ENTRY_BYTES: Final = 200
 """The memory of an entry besides its key's bytes and its value: its part of the dictionary and the key object."""
 
 

@@ -21,7 +21,7 @@ instead of waiting for a header to complete. Left out: version 1.
 import ipaddress
 import struct
 from collections.abc import Mapping
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import attrs
 
@@ -29,48 +29,48 @@ from tierlb.wire.memo import Memo
 
 SocketEndpoint: TypeAlias = tuple[str, int]
 
-SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
-MAX_ADDRESS_BLOCK_BYTES = 4096
+SIGNATURE: Final = b"\r\n\r\n\x00\r\nQUIT\n"
+MAX_ADDRESS_BLOCK_BYTES: Final = 4096
 """The most that may follow the fixed part. An ordinary header has a tenth of it and fits the smallest segment, as the
 protocol intends; one that explains a choice is longer."""
 
-PARENT = 0xE0
+PARENT: Final = 0xE0
 """TLV: the sending node's name."""
-DATA_KEY_TLV = 0xE1
+DATA_KEY_TLV: Final = 0xE1
 """TLV: the cluster's data key."""
-PROCESS = 0xE3
+PROCESS: Final = 0xE3
 """TLV: the boot id of the sending node's process."""
-VIA = 0xE4
+VIA: Final = 0xE4
 """TLV: the processes above the sending node through which the connection came, one per line."""
-EXPLAINED = 0xE2
+EXPLAINED: Final = 0xE2
 """TLV: how the sending node chose, as text."""
 NETWORK = 0xE7
 """TLV: the sending process's network namespace. Only where connections are handed over."""
 
-KNOWN_TLV = 0xE5
+KNOWN_TLV: Final = 0xE5
 """TLV of a child over UDP: it has a session for what the parent sent."""
-UNKNOWN_TLV = 0xE6
+UNKNOWN_TLV: Final = 0xE6
 """TLV of a child over UDP: it has none, and needs the header."""
 
-OVER_TLV = 0xE7
+OVER_TLV: Final = 0xE7
 """TLV of a parent over UDP: the session is over."""
 
-KNOWN_HEADERS_BYTES = 128 * 1024
+KNOWN_HEADERS_BYTES: Final = 128 * 1024
 """The budget for packed addresses: some 500."""
 
-_FIXED_BYTES = 16
-MAX_HEADER_BYTES = _FIXED_BYTES + MAX_ADDRESS_BLOCK_BYTES
-_LOCAL = 0x20
-_PROXY = 0x21
-_UNSPEC = 0x00
-_TCP4 = 0x11
-_TCP6 = 0x21
-_UDP4 = 0x12
-_UDP6 = 0x22
+_FIXED_BYTES: Final = 16
+MAX_HEADER_BYTES: Final = _FIXED_BYTES + MAX_ADDRESS_BLOCK_BYTES
+_LOCAL: Final = 0x20
+_PROXY: Final = 0x21
+_UNSPEC: Final = 0x00
+_TCP4: Final = 0x11
+_TCP6: Final = 0x21
+_UDP4: Final = 0x12
+_UDP6: Final = 0x22
 _V4_BLOCK, _V6_BLOCK = struct.Struct("!4s4sHH"), struct.Struct("!16s16sHH")
-_BLOCKS = {_UNSPEC: struct.Struct("!"), _TCP4: _V4_BLOCK, _TCP6: _V6_BLOCK, _UDP4: _V4_BLOCK, _UDP6: _V6_BLOCK}
-_OF_STREAMS = frozenset((_UNSPEC, _TCP4, _TCP6))
-_OF_DATAGRAMS = frozenset((_UNSPEC, _UDP4, _UDP6))
+_BLOCKS: Final = {_UNSPEC: struct.Struct("!"), _TCP4: _V4_BLOCK, _TCP6: _V6_BLOCK, _UDP4: _V4_BLOCK, _UDP6: _V6_BLOCK}
+_OF_STREAMS: Final = frozenset((_UNSPEC, _TCP4, _TCP6))
+_OF_DATAGRAMS: Final = frozenset((_UNSPEC, _UDP4, _UDP6))
 
 
 class BadProxyHeader(ValueError):  # noqa: N818 (a verdict on the input, like BadHead)
@@ -205,6 +205,6 @@ def _ascii_text(packed: bytes) -> str:
     return str(ipaddress.ip_address(packed))
 
 
-SESSION_KNOWN = encode_local(encode_tlv(KNOWN_TLV, b""))
-SESSION_UNKNOWN = encode_local(encode_tlv(UNKNOWN_TLV, b""))
+SESSION_KNOWN: Final = encode_local(encode_tlv(KNOWN_TLV, b""))
+SESSION_UNKNOWN: Final = encode_local(encode_tlv(UNKNOWN_TLV, b""))
 """What a child sends a parent in place of an answer of its own hosts."""

@@ -1,12 +1,13 @@
 """A client's connection at an l4 node, and what is known of it, from its arrival until a host has it."""
 
 from collections.abc import Mapping
+from typing import Final
 
 from tierlb.dataplane.handoff.taker import Handed, Introduced
 from tierlb.telemetry.tally import Tally
 from tierlb.wire.proxy_protocol import EXPLAINED, VIA, encode_tlv
 
-MOST_EXPLAINED_BYTES = 3500
+MOST_EXPLAINED_BYTES: Final = 3500
 """Of the explanation, so that it fits into a PROXY header with everything else."""
 
 

@@ -1,5 +1,7 @@
 """A node below another one at l4: the parent's PROXY header is read before the connection is placed."""
 
+from typing import Final
+
 from tierlb.dataplane.l4.caller import Caller
 from tierlb.dataplane.l4.context import L4Context, Pending
 from tierlb.dataplane.l4.placing import place
@@ -10,7 +12,7 @@ from tierlb.wire.proxy_protocol import EXPLAINED, MAX_HEADER_BYTES, BadProxyHead
 
 HEADER_S = 5.0
 """How long a parent may take to send the header, which it does with the first packet."""
-SILENT_CLIENT_S = 0.2
+SILENT_CLIENT_S: Final = 0.2
 """Where clients come too, one that has sent nothing for so long is no parent: it waits for its host to speak first."""
 
 

@@ -6,6 +6,7 @@ connection, CONNECTS at most.
 
 import errno
 from functools import partial
+from typing import Final
 
 from tierlb.dataplane.explanation import explain_choice
 from tierlb.dataplane.l4.caller import Caller
@@ -13,7 +14,7 @@ from tierlb.dataplane.l4.context import L4Context
 from tierlb.dataplane.upstream.host import Host
 from tierlb.net.shortage import is_own
 
-CONNECTS = 3
+CONNECTS: Final = 3
 """Hosts that are tried for one connection."""
 
 

@@ -7,17 +7,17 @@ costs 0.3 % of a CPU.
 
 import random
 from itertools import islice
-from typing import Protocol
+from typing import Final, Protocol
 
 from tierlb.balance.activity import LEAST_ACTIVITY, NEVER_MOVED, Activity, owes
 from tierlb.balance.ticket import ConnectionTicket
 from tierlb.dataplane.upstream.host import Host
 from tierlb.net.wheel import NEVER
 
-USE_LOOK_S = 0.5
+USE_LOOK_S: Final = 0.5
 """The usual time between two looks at a connection. Each differs by up to a half from it, or a heartbeat of one second
 would be seen with every look, or never."""
-LOOKS_PER_TICK = 64
+LOOKS_PER_TICK: Final = 64
 
 
 class Used(Protocol):

@@ -11,7 +11,9 @@ A client that left at once, or after its answer began, is found when something i
 connection.
 """
 
-HALF_CLOSE_S = 0.4
+from typing import Final
+
+HALF_CLOSE_S: Final = 0.4
 """More than a FIN lags behind the request on any network (it travels with it or right behind it), and less than
 anything waits before giving up."""
 

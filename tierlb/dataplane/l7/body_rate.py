@@ -7,7 +7,9 @@ never judged.
 Left out: bodies whose answer has begun (both sides then talk at their own pace), and tunnels.
 """
 
-WINDOW_S = 10.0
+from typing import Final
+
+WINDOW_S: Final = 10.0
 
 
 class BodyRate:

@@ -7,6 +7,7 @@ the connection is one of `kept_stream`.
 
 import errno
 from collections.abc import Callable
+from typing import Final
 
 from tierlb.dataplane.l7.abort import has_left
 from tierlb.dataplane.l7.client_identity import ClientIdentity, forwarded, read_introduction
@@ -21,7 +22,7 @@ from tierlb.net.wheel import NEVER
 from tierlb.wire.http_fields import BadHead
 from tierlb.wire.proxy_protocol import BadProxyHeader, may_be_v2
 
-HEADS_A_TURN = 8
+HEADS_A_TURN: Final = 8
 """Requests that are begun before other connections get their turn, where this node answers at once. A head counts as
 one more for each KiB. Clients that pipeline at all send some ten requests."""
 SILENT_S = 2.0

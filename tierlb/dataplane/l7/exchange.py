@@ -8,6 +8,8 @@ When nothing has come from a host for a while, this looks whether the host is st
 before the time for a response is over, and while a body goes on as well.
 """
 
+from typing import Final
+
 from tierlb.balance.outlier import HostFault
 from tierlb.dataplane.l7.downstream import Downstream
 from tierlb.dataplane.l7.front_state import FrontState
@@ -23,7 +25,7 @@ from tierlb.net import peer_liveness
 from tierlb.net.wheel import NEVER
 from tierlb.wire.http_fields import Header
 
-TOO_MANY_REQUESTS = 429
+TOO_MANY_REQUESTS: Final = 429
 
 
 class Exchange(Attempts):

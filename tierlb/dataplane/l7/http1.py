@@ -4,13 +4,15 @@ A response that ends with the close of the host's connection is chunked for HTTP
 mistaken for an end.
 """
 
+from typing import Final
+
 from tierlb.dataplane.l7.http1_requests import Http1Requests
 from tierlb.dataplane.l7.reply import Reply, frame_for, own_answer
 from tierlb.net.wheel import NEVER
 from tierlb.wire.http_body import encode_chunk, last_chunk
 from tierlb.wire.http_fields import Header
 
-RETRY_AFTER = b"Retry-After: 1\r\n"
+RETRY_AFTER: Final = b"Retry-After: 1\r\n"
 
 
 class Http1Downstream(Http1Requests):

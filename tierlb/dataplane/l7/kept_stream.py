@@ -5,6 +5,8 @@ Closing with unread bytes would make the kernel reset the connection, and the an
 §9.6).
 """
 
+from typing import Final
+
 from tierlb.dataplane.l7.front_state import FrontState
 from tierlb.dataplane.l7.lifetime import Lifetime
 from tierlb.net.bulk import READ_BYTES
@@ -12,7 +14,7 @@ from tierlb.net.stream import Stream
 from tierlb.net.wheel import NEVER
 
 CLIENT_LINGER_S = 2.0
-PIPELINED_BYTES = 64 * 1024
+PIPELINED_BYTES: Final = 64 * 1024
 """Of requests that wait for their turn. While there are more, nothing is read."""
 
 

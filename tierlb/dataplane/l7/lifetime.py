@@ -5,11 +5,12 @@ next connection where it is best (`relocation`). Others last as long as their cl
 """
 
 import math
+from typing import Final
 
 from tierlb.dataplane.counters import Counters
 from tierlb.dataplane.l7.client_identity import ClientIdentity
 
-SETTLING_S = 0.2
+SETTLING_S: Final = 0.2
 """Added to the age of a connection by which its requests are divided: the first ones come at once."""
 
 

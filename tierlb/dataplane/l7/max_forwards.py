@@ -4,14 +4,16 @@ the way. At 0 this node answers itself; else it sends one less. For other method
 A TRACE is answered with the request as it came, without what could hold a secret (RFC 9110 §9.3.8).
 """
 
+from typing import Final
+
 from tierlb.model.topology import Respond
 from tierlb.wire.head_values import RequestHead
 from tierlb.wire.http_fields import BadHead, read_field
 
-MAX_FORWARDS = b"max-forwards"
-METHODS = frozenset({b"OPTIONS", b"TRACE"})
-LARGEST = 2**31 - 1
-KEPT_BACK = frozenset({b"authorization", b"cookie", b"proxy-authorization"})
+MAX_FORWARDS: Final = b"max-forwards"
+METHODS: Final = frozenset({b"OPTIONS", b"TRACE"})
+LARGEST: Final = 2**31 - 1
+KEPT_BACK: Final = frozenset({b"authorization", b"cookie", b"proxy-authorization"})
 
 
 class FinalRecipient:

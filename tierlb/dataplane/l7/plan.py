@@ -23,19 +23,19 @@ from tierlb.wire.memo import Memo
 
 PLANS_BUDGET_BYTES = 2 * 1024 * 1024
 """Of a book: some 500 plans of the heads that browsers send, 1000 of short ones. There are two books."""
-PLAN_BYTES = 600
+PLAN_BYTES: Final = 600
 """What a plan takes beside the characters of its head and the block."""
 
-IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
+IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
 """RFC 9110 §9.2.2: these may be sent again when nothing of the answer has arrived."""
 
-SEGMENT_BYTES = 64
+SEGMENT_BYTES: Final = 64
 """Of a path, in which its first segment is looked for."""
 
-WRITTEN_HERE = frozenset({b"host", b"content-length", b"x-forwarded-for"})
+WRITTEN_HERE: Final = frozenset({b"host", b"content-length", b"x-forwarded-for"})
 
 
-NO_KIND = KindPlace()
+NO_KIND: Final = KindPlace()
 
 
 class RequestPlan:

@@ -5,14 +5,15 @@ and the reset may overtake the answer (RFC 9112 §9.6), so what the client sends
 """
 
 import os
+from typing import Final
 
 from tierlb.dataplane.l7.reply import own_answer
 from tierlb.net.io import recv, send, shutdown
 from tierlb.net.reactor import Reactor
 from tierlb.net.stream import Stream
 
-REFUSED_LINGER_S = 1.0
-MOST_LINGERING = 64
+REFUSED_LINGER_S: Final = 1.0
+MOST_LINGERING: Final = 64
 """Refusals that linger at once. The oldest is closed for the next one, so that they take no descriptors to speak of."""
 
 

@@ -17,19 +17,19 @@ from tierlb.wire.memo import Memo
 from tierlb.wire.orca import OrcaBook
 from tierlb.wire.orca_report import OrcaReport
 
-REPLIES_BUDGET_BYTES = 1024 * 1024
-REPLY_BYTES = 2000
+REPLIES_BUDGET_BYTES: Final = 1024 * 1024
+REPLY_BYTES: Final = 2000
 """What a reply takes beside the characters of its head, a load report included."""
 
-CHUNKED = -1
+CHUNKED: Final = -1
 """Body length: ends with the last chunk."""
-UNTIL_CLOSE = -2
+UNTIL_CLOSE: Final = -2
 """Body length: ends when the upstream connection closes."""
 
-BLAMED = frozenset({429, *range(500, 600)} - {501, 505})
+BLAMED: Final = frozenset({429, *range(500, 600)} - {501, 505})
 """Answers that more of the same traffic would get too; 501 and 505 are about the request."""
 
-NOT_PASSED = frozenset({b"content-length", orca.ORCA_RESPONSE_FIELD, orca.BIN_FIELD, FIELD})
+NOT_PASSED: Final = frozenset({b"content-length", orca.ORCA_RESPONSE_FIELD, orca.BIN_FIELD, FIELD})
 """The length is written anew. An endpoint's load, passed on, would be taken for this node's own (envoy #39382), and an
 endpoint's lines on choices for a node's."""
 

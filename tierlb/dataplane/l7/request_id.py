@@ -1,8 +1,9 @@
 """Ids of requests: where a client brings none that is believed, this node makes one up."""
 
 import secrets
+from typing import Final
 
-MOST_CHARS = 128
+MOST_CHARS: Final = 128
 """Ids in use have 16 to 64; a longer one would fill the log."""
 
 

@@ -7,6 +7,8 @@ found here, and such a connection carries no further request.
 Left out: what is done with a response (`exchange`), and how it is framed for the client (`downstream`).
 """
 
+from typing import Final
+
 from tierlb.dataplane.l7.reply import CHUNKED, UNTIL_CLOSE, Reply, ReplyBook
 from tierlb.dataplane.l7.states import (
     AWAITED,
@@ -19,7 +21,7 @@ from tierlb.wire.http_body import BadBody, ChunkedDecoder
 from tierlb.wire.http_fields import BadHead, Header
 from tierlb.wire.http_start import why_no_response
 
-MOST_INTERIMS = 16
+MOST_INTERIMS: Final = 16
 """Responses of status 1xx to one request: a 100, a few hints, a 102 now and then. A bad endpoint never stops."""
 
 

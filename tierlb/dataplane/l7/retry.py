@@ -12,6 +12,7 @@ destination that had no host so far is waited for (`dataplane.hold`).
 
 import errno
 from collections.abc import Iterable
+from typing import Final
 
 from tierlb.balance.outlier import HostFault
 from tierlb.balance.ticket import Ticket
@@ -26,7 +27,7 @@ from tierlb.dataplane.upstream.host_set import HostSet
 from tierlb.net import peer_liveness
 from tierlb.net.shortage import is_own
 
-REQUEST_CONNECTS = 3
+REQUEST_CONNECTS: Final = 3
 
 
 class Tried:
@@ -41,7 +42,7 @@ class Tried:
         self.repeated = repeated
 
 
-NOTHING_TRIED = Tried((), 0, repeated=False)
+NOTHING_TRIED: Final = Tried((), 0, repeated=False)
 
 
 def find_same_destination(host_sets: Iterable[HostSet], before: HostSet) -> HostSet | None:

@@ -11,6 +11,7 @@ byte by byte, and one with a segment `.` or `..`, plain or encoded, is under no 
 
 import re
 from collections.abc import Callable, Sequence
+from typing import Final
 from urllib.parse import parse_qsl
 
 from tierlb.model.snapshot import Rule
@@ -24,8 +25,8 @@ Check = Callable[[RequestHead, bytes], bool]
 """Takes the head, and the path as it is compared."""
 Matcher = tuple[Check, ...]
 
-DOT_SEGMENT = re.compile(rb"/(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
-QUERY_FIELDS = 1000
+DOT_SEGMENT: Final = re.compile(rb"/(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
+QUERY_FIELDS: Final = 1000
 """A query with more fields is refused where a route looks at it; parsing it would cost more than answering."""
 
 

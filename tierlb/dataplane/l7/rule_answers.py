@@ -1,5 +1,7 @@
 """Answers of this node itself: where a rule is to respond or redirect, and where no rule matches."""
 
+from typing import Final
+
 from tierlb.dataplane.explanation import answered, response_fields
 from tierlb.dataplane.l7.client_identity import ClientIdentity
 from tierlb.dataplane.l7.front_state import FrontState
@@ -9,7 +11,7 @@ from tierlb.dataplane.l7.redirect import location
 from tierlb.dataplane.l7.reply import own_answer
 from tierlb.model.topology import Redirect, Respond
 
-TEXT = "text/plain; charset=utf-8"
+TEXT: Final = "text/plain; charset=utf-8"
 
 
 def rule_answer(

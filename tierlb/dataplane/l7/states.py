@@ -13,6 +13,7 @@ begin.
 """
 
 import enum
+from typing import Final
 
 
 class IllegalEventError(Exception):
@@ -58,10 +59,16 @@ class ResponseEvent(enum.Enum):
     NEXT = "the connection is kept for another request"
 
 
-WAITING, WHOLE = RequestState.WAITING, RequestState.WHOLE
-PASSING, PASSED = RequestState.PASSING, RequestState.PASSED
-AWAITED, BEGUN, BODY = ResponseState.AWAITED, ResponseState.BEGUN, ResponseState.BODY
-DONE, SWITCHED, BROKEN = ResponseState.DONE, ResponseState.SWITCHED, ResponseState.BROKEN
+WAITING: Final = RequestState.WAITING
+WHOLE: Final = RequestState.WHOLE
+PASSING: Final = RequestState.PASSING
+PASSED: Final = RequestState.PASSED
+AWAITED: Final = ResponseState.AWAITED
+BEGUN: Final = ResponseState.BEGUN
+BODY: Final = ResponseState.BODY
+DONE: Final = ResponseState.DONE
+SWITCHED: Final = ResponseState.SWITCHED
+BROKEN: Final = ResponseState.BROKEN
 
 REQUEST_TABLE: dict[RequestState, dict[RequestEvent, RequestState]] = {
     WAITING: {RequestEvent.END: WHOLE, RequestEvent.SEND: PASSING},

@@ -6,7 +6,7 @@ which computes its availability and notifies the host sets that it is in.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from tierlb.balance.availability import Availability
 from tierlb.balance.kinds import Kinds
@@ -25,10 +25,10 @@ from tierlb.net.shortage import Shortages
 from tierlb.net.wheel import NEVER
 from tierlb.wire.agent_check import AgentReply
 
-FIRST_REPORT_S = 5.0
+FIRST_REPORT_S: Final = 5.0
 """A node that joins others may have no endpoint yet. Its first report, which comes with its connection, shows that. A
 node that has sent none after this time is used without."""
-NO_CAP = 1 << 62
+NO_CAP: Final = 1 << 62
 """`Host.cap` where nothing limits how many items a host may have."""
 
 

@@ -5,6 +5,7 @@ report and after an error: which hosts are available, and slope and offset of th
 """
 
 from collections.abc import Callable, Collection, Iterable
+from typing import Final
 
 from tierlb.balance.availability import Availability, choosable, choosable_by_level, why_none
 from tierlb.balance.capacity import stated_parts
@@ -16,12 +17,12 @@ from tierlb.dataplane.upstream.host import NO_CAP, Dependent, Host
 from tierlb.model.load import Guidance
 from tierlb.model.snapshot import Destination
 
-AT_ONCE_S = 0.002
-AT_ONCE_S_PER_HOST = 0.0001
+AT_ONCE_S: Final = 0.002
+AT_ONCE_S_PER_HOST: Final = 0.0001
 """After an error the choice is made anew at once, but not more often than this: a burst of errors is one event. It
 takes some 10 µs for each host, and clients that ask for what fails decide how many errors there are."""
-SETTLE_S_PER_HOST = 0.001
-GUIDANCE_S = 0.2
+SETTLE_S_PER_HOST: Final = 0.001
+GUIDANCE_S: Final = 0.2
 
 
 class HostSet(Dependent):

@@ -6,6 +6,7 @@ about the host, and it is asked again a little later.
 
 import errno
 from collections.abc import Callable
+from typing import Final
 
 from tierlb.balance.ejection import Ejection
 from tierlb.dataplane.upstream.condition import HostEvent
@@ -17,7 +18,7 @@ from tierlb.net.shortage import Shortages, is_own
 from tierlb.net.stream import Dial, dial
 from tierlb.net.wheel import NEVER, Timed
 
-ASK_AGAIN_S = 1.0
+ASK_AGAIN_S: Final = 1.0
 """After a question that could not be asked. A shortage ends when connections end, which takes seconds rather than
 milliseconds."""
 
