@@ -7,8 +7,8 @@ import compose_spec
 import pytest
 
 from tests.deploy.compose_files import EVERYTHING, EXAMPLES, IMAGE, ROOT, TOPOLOGIES, everything, option, rendered
+from tests.deploy.test_container import command_named
 from tierlb.balance.stop_times import stop_whole_s
-from tierlb.cli.main import main
 from tierlb.deploy.compose import (
     CHANGEABLE,
     CONTROLLER_STOP_S,
@@ -112,7 +112,7 @@ def test_tierlb_s_own_command_line_takes_every_command(topology, tls, tmp_path):
         if service["image"] == IMAGE:
             assert service.get("entrypoint", ["tierlb"]) == ["tierlb"]
             words = [str(there) if word == "/etc/tierlb/topology.yaml" else word for word in service["command"]]
-            main.commands[words[0]].make_context(words[0], words[1:])
+            command_named(words[0]).make_context(words[0], words[1:])
 
 
 def test_another_image_runs_the_whole_command_as_its_own_user():
@@ -258,7 +258,7 @@ def test_docker_compose_reads_every_example(tmp_path):
 
 def test_the_example_is_what_the_quickstart_renders_to():
     topology = load_file(ROOT / "topology/quickstart.yaml")
-    own = main.commands["compose"].make_context("compose", [str(ROOT / "topology/quickstart.yaml")]).params["image"]
+    own = command_named("compose").make_context("compose", [str(ROOT / "topology/quickstart.yaml")]).params["image"]
     assert (ROOT / "compose/compose.yaml").read_text() == text(Rendering(topology, own)), (
         "tierlb compose topology/quickstart.yaml >compose/compose.yaml"
     )

@@ -1,5 +1,6 @@
 """The commands of containers are such that the commands of tierlb take, and listen where a container is reached."""
 
+import click
 import pytest
 
 from tierlb.cli.main import main
@@ -20,6 +21,11 @@ from tierlb.model.topology import AdminTls, Kind, Run, Tier, Topology
 NODE = node_command("web", "ws://controller:7901", "web")
 
 
+def command_named(name):
+    """One of tierlb's commands."""
+    return main.get_command(click.Context(main), name)
+
+
 def parsed(words, tmp_path):
     """The options that tierlb's own command line finds in a command; the topology file is one that is there."""
     program, name, *arguments = words
@@ -27,7 +33,7 @@ def parsed(words, tmp_path):
     there = tmp_path / "topology.yaml"
     there.touch()
     arguments = [str(there) if word == "/etc/tierlb/topology.yaml" else word for word in arguments]
-    return main.commands[name].make_context(name, arguments).params
+    return command_named(name).make_context(name, arguments).params
 
 
 @pytest.mark.parametrize("command", [NODE, node_command("web", "ws://controller:7901", "web", state=None)])
