@@ -13,7 +13,7 @@ import trio
 
 from tests.control_plane import FakePlane, KeptLog, controller_port, node_of, tier
 from tests.joining import identity_of
-from tierlb.agent.cpu import CgroupMeter, Gone, ProcessMeter
+from tierlb.agent.cpu import CgroupMeter, Gone, ProcessMeter, ProcessorTime
 from tierlb.agent.fetch import Url
 from tierlb.agent.leaf import Leaf
 from tierlb.agent.sidecar import READ_EVERY_S, Sidecar, make_meter, run_agent
@@ -23,6 +23,7 @@ from tierlb.controller.controller import Controller
 from tierlb.model.address import Address
 from tierlb.model.load import Guidance
 from tierlb.model.topology import Kind, Pool, Topology
+from tierlb.telemetry.pace import LEAST_GAP_S
 from tierlb.wire.credentials import Principal, Role
 
 DEADLINE_S = 30.0
@@ -129,6 +130,43 @@ async def test_it_reads_four_times_a_second(sidecar, app, autojump_clock):
     with trio.move_on_after(10 * READ_EVERY_S - 0.01):
         await sidecar.run()
     assert app.asked == 10
+
+
+@attrs.define
+class Meter:
+    """Reads the same time until the process `ended`."""
+
+    ended: bool = False
+
+    def read(self):
+        if self.ended:
+            raise Gone("it ended")
+        return ProcessorTime(0.0, 1.0)
+
+
+async def test_at_rest_what_a_reading_shows_is_reported_at_once(log, nursery, autojump_clock):
+    autojump_clock.autojump_threshold = 0.0
+    meter, took = Meter(), []
+    sidecar = Sidecar("app-1", "app", log, Leaf(metered=True), meter=meter)
+    identity = Identity("app-1", "app", "ws://127.0.0.1:1", "token", "boot", os.getpid(), data="127.0.0.1:9001")
+    sidecar.uplink = Uplink(identity, sidecar, log, random.Random(2))
+    reports = sidecar.uplink.reports
+
+    async def take():
+        with reports.outlet("web-1") as outlet:
+            while True:
+                report = await reports.next(outlet)
+                took.append((trio.current_time(), report))
+
+    for task in (reports.run, take, sidecar.run):
+        nursery.start_soon(task)
+    with trio.move_on_after(60):
+        while not (took and took[-1][1].next_s >= 1.5):  # noqa: ASYNC110 (nothing tells)
+            await trio.sleep(0.01)
+    meter.ended, ended_s = True, trio.current_time()
+    await trio.sleep(2.5)
+    first = next(at for at, report in took if not report.subtree.ready_leaves)
+    assert first - ended_s <= READ_EVERY_S + LEAST_GAP_S
 
 
 def test_a_meter_is_made_of_what_was_asked_for(tmp_path):

@@ -46,11 +46,13 @@ class Sidecar:
     _problem: str = attrs.field(default="", init=False)
 
     async def run(self) -> None:
-        """Read until cancelled."""
+        """Read until cancelled, and have what changed reported at once."""
         while True:
             started_s = trio.current_time()
             with self.errors.barrier("reading of the app"):
                 await self.read()
+            if self.uplink is not None:
+                self.uplink.reports.stir()
             await trio.sleep_until(started_s + READ_EVERY_S)
 
     async def read(self) -> None:
