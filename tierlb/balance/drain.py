@@ -63,9 +63,14 @@ class DrainState:
         """The node serves again."""
         self.began = math.inf
 
+    @property
+    def deadline(self) -> float:
+        """When what is left is cut; infinite while the node does not drain."""
+        return self.began + self.seconds
+
     def is_over(self, now: float) -> bool:
         """Whether the time is over, so that what is left is cut."""
-        return now >= self.began + self.seconds
+        return now >= self.deadline
 
     def repeat(self, now: float) -> None:
         """What was left was cut; a new drain time begins for later items."""

@@ -229,7 +229,8 @@ class Runtime(Serving):
             left = self.front.cut_from(host)
             if left:
                 self._log.warning("maintenance_deadline_reached", host=host.name, **attrs.asdict(left))
-        return now if self.drain_time.began != NEVER or self._maintenance.any else latest
+        cut_at = NEVER if ends else self.drain_time.deadline
+        return min(latest, cut_at, self._maintenance.deadline(self.snapshot.drain_s))
 
     def cut(self) -> None:
         left = self.front.remainder()
