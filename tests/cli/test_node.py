@@ -83,12 +83,16 @@ def test_each_option_reaches_what_it_is_for(started, monkeypatch, tmp_path):
     assert (node.state, node.tls) == (tmp_path / "state", Tls("a.pem", "a.key", "ca.pem"))
 
 
-def test_a_directory_of_handoff_that_is_not_there_is_warned_of_and_the_node_relays(tmp_path):
+def test_a_directory_of_handoff_that_is_not_there_is_warned_of_with_what_to_do(tmp_path):
     log = KeptLog()
     assert cli_node.meeting_place(tmp_path / "missing", log) is None
     assert cli_node.meeting_place(None, log) is None
     ((event, fields),) = log.events
-    assert (event, fields["action"]) == ("handoff_unavailable", "connections are relayed")
+    assert (event, fields["reason"]) == (
+        "handoff_unavailable",
+        f"there is no {tmp_path / 'missing'}: make it with mkdir -m 700",
+    )
+    assert fields["action"] == "connections are relayed; under 'forward: handoff' they are refused"
 
 
 def test_a_token_file_that_others_can_read_is_warned_of(started, monkeypatch, tmp_path):

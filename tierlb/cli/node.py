@@ -135,11 +135,16 @@ def _placement(options: NodeOptions) -> Placement:
 
 
 def meeting_place(directory: Path | None, log: Log) -> MeetingPlace | None:
-    """Where to meet the other nodes of this machine; without one connections are relayed."""
+    """Where to meet the other nodes of this machine. Without one no connection is handed over."""
     try:
         return None if directory is None else MeetingPlace(directory)
     except OSError as error:
-        log.warning("handoff_unavailable", reason=str(error), action="connections are relayed")
+        is_missing = isinstance(error, FileNotFoundError)
+        log.warning(
+            "handoff_unavailable",
+            reason=f"there is no {directory}: make it with mkdir -m 700" if is_missing else str(error),
+            action="connections are relayed; under 'forward: handoff' they are refused",
+        )
         return None
 
 

@@ -180,12 +180,16 @@ class Supervisor:
         return self.invite / name
 
     def _made(self, handoff: Path | None) -> Path | None:
-        """The directory in which nodes find each other. Without it they relay."""
+        """The directory in which nodes find each other. Without it they hand nothing over."""
         if handoff is not None:
             try:
                 make_private_directory(handoff)
             except OSError as error:
-                self.log.warning("handoff_unavailable", reason=str(error), action="connections are relayed")
+                self.log.warning(
+                    "handoff_unavailable",
+                    reason=str(error),
+                    action="connections are relayed; under 'forward: handoff' they are refused",
+                )
                 return None
         return handoff
 

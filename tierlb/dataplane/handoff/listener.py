@@ -105,4 +105,8 @@ class HandoffListener:
         try:
             self.open[name] = Entrance(self.place, name, self.takers)
         except OSError as error:
-            self.takers.log.warning("handoff_unavailable", reason=str(error), action="connections are relayed")
+            self.takers.log.warning(
+                "handoff_unavailable",
+                reason=str(error),
+                action="connections are relayed; under 'forward: handoff' they are refused",
+            )
