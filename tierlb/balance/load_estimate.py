@@ -12,6 +12,7 @@ One class serves all kinds of hosts, described by `HostTraits`:
 The data plane and the simulator both use it. Left out: the choice between hosts (balance/choosers.py).
 """
 
+import math
 from collections.abc import Sequence
 
 import attrs
@@ -152,9 +153,11 @@ class LoadEstimate:
             self.joined = self.in_flight.at - PROVEN_S
 
     @property
-    def is_probed_for_return(self) -> bool:
-        """Whether it is a slow child whose rests and probes (balance/returning.py) take their course."""
-        return self.traits.by_connection and self.speed.known and self.speed.is_slow
+    def return_looked_at(self) -> float:
+        """When the rest or probe (balance/returning.py) of a slow child is over, as of the last tick; never for any
+        other."""
+        is_watched = self.traits.by_connection and self.speed.known and self.speed.is_slow
+        return self.in_flight.at + self.returning.left_s if is_watched else math.inf
 
     def as_child(self, connections: int) -> GuidedChild | None:
         """What guidance compares; None while no report arrives. `connections`: those of this node at the host."""

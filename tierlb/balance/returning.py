@@ -66,11 +66,16 @@ class Returning:
         self._ratios += answers.ratios
         if self._count >= LOT:
             return self._judge((self._ratios + overdue) / self._count, slowness, usual)
-        if self._for_s >= (PROBE_S if self.probing else self._rest_s):
+        if self.left_s <= 0:
             if self.probing and overdue:
                 self._rest_s = min(LONGEST_RETURN_REST_S, 2 * self._rest_s)
             self._begin(probing=not self.probing)
         return None
+
+    @property
+    def left_s(self) -> float:
+        """How much longer this rest or probe of a slow child lasts, if no answers come."""
+        return (PROBE_S if self.probing else self._rest_s) - self._for_s
 
     def _judge(self, mean: float, slowness: float, usual: float) -> float | None:
         is_faster = mean * (FASTER_IN_PROBE if self.probing else FASTER) < slowness

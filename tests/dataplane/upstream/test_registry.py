@@ -1,5 +1,6 @@
 """All hosts of a node: across snapshots, by what children report, and as endpoints leave."""
 
+import itertools
 import math
 from typing import Any
 
@@ -7,7 +8,9 @@ import pytest
 
 from tests.dataplane.registries import Harness, Rebuilds, available, by_name, child, chosen, host_spec
 from tierlb.balance.ejection import FAILURES_TO_EJECT, FIRST_EJECTION_S
+from tierlb.balance.load_estimate import LEARN_TICK_S
 from tierlb.balance.outlier import HostFault
+from tierlb.balance.returning import FIRST_RETURN_REST_S, PROBE_S
 from tierlb.balance.slow_start import FULL_AFTER_S
 from tierlb.dataplane.upstream.host import FIRST_REPORT_S
 from tierlb.dataplane.upstream.host_set import AT_ONCE_S, HostSet
@@ -16,6 +19,7 @@ from tierlb.model.address import Address
 from tierlb.model.load import Echo, SubtreeLoad
 from tierlb.model.snapshot import Destination, HostSpec
 from tierlb.model.topology import Kind, Policy
+from tierlb.wire.agent_check import parse_reply
 
 
 @pytest.fixture
@@ -521,3 +525,33 @@ def test_what_changes_a_choice_ends_a_rest(harness: Harness) -> None:
     beat.stirred = False
     host.checked(False)
     assert beat.stirred
+
+
+def test_what_an_agent_changes_ends_a_rest(harness: Harness) -> None:
+    """An answer that says what the last one said does not."""
+    beat = harness.reactor.beat
+    (host,) = harness.host_set("b").hosts
+    for line, ends in ((b"maxconn:3\n", True), (b"maxconn:3 up\n", True), (b"maxconn:3\n", False)):
+        beat.stirred = False
+        host.agent_replied(parse_reply(line))
+        assert beat.stirred is ends
+    host.agent_gone()
+    assert beat.stirred
+
+
+def test_a_slow_child_is_looked_at_as_its_rests_and_probes_end_and_no_more_often(harness: Harness) -> None:
+    slow, *_ = harness.host_set(child("a"), child("b"), child("c"), kind=Kind.L4).hosts
+    for host in harness.registry.hosts:
+        host.estimate.speed.slowness.believe(10.0 if host is slow else 1.0, 100.0)
+    harness.tick()
+    began = harness.reactor.now
+    turns: list[float] = []
+    for _ in range(20):
+        before = slow.estimate.returning.probing
+        wait_s = max(LEARN_TICK_S, latest(harness))
+        if slow.estimate.returning.probing is not before:
+            turns.append(harness.reactor.now - began)
+        harness.pass_time(wait_s - LEARN_TICK_S)
+    lasted = [after - before for before, after in itertools.pairwise([0.0, *turns])]
+    assert len(lasted) >= 6
+    assert lasted == pytest.approx([FIRST_RETURN_REST_S, PROBE_S] * (len(lasted) // 2), abs=2 * LEARN_TICK_S)

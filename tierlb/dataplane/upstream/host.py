@@ -22,7 +22,6 @@ from tierlb.model.load import HostLoad
 from tierlb.model.snapshot import HostSpec
 from tierlb.net.reactor import Reactor
 from tierlb.net.shortage import Shortages
-from tierlb.net.wheel import NEVER
 from tierlb.wire.agent_check import AgentReply
 
 FIRST_REPORT_S: Final = 5.0
@@ -145,13 +144,14 @@ class Host(JudgedHost):
 
     def learn(self, now: float) -> float:
         """Look at the own counts since the last tick. Returns when to look again at the latest if nothing happens until
-        then: soon while items wait here, or while it is probed."""
+        then: soon while items wait here, and as a rest or a probe ends that is to show its return."""
+        return_looked_at = self.estimate.return_looked_at
         self.learn_from_items(now)
         received = self.estimate.received
         self.share = received.share.value
         if not self.in_flight:
             self.peak.idle(now)
-        latest = now if self.under_way or self.estimate.is_probed_for_return else NEVER
+        latest = now if self.under_way else return_looked_at
         if self.spec.child:
             latest = min(latest, received.check_silence(now, self.done + self.in_flight))
             awaited = self.availability is Availability.AWAITED
@@ -183,6 +183,8 @@ class Host(JudgedHost):
             self.estimate.slots.declare(reply.maxconn)
         before, self.condition.agent = self.condition.agent, self.condition.agent.after(reply)
         self.take(self.spec, None if self.condition.agent.admits_as(before) else HostEvent.CHANGED_BY_AGENT)
+        if self.condition.agent != before:
+            self.context.reactor.beat.stir()
 
     def agent_gone(self) -> None:
         """It has no agent to ask, or none any more: the last answer of one holds no longer."""
@@ -190,6 +192,7 @@ class Host(JudgedHost):
             self.condition.agent = AgentState()
             self.estimate.slots.declare(0)
             self.take(self.spec)
+            self.context.reactor.beat.stir()
 
     def _first_report_until(self) -> float:
         """At the start no node has reported, and to wait for one would give everything to another."""
