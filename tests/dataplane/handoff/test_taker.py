@@ -59,6 +59,26 @@ async def test_what_a_parent_in_another_network_handed_over_ends_with_it(lab: La
     assert (await parents[0].given[1].asks(ASKS)).body == b"ok"
 
 
+@pytest.mark.parametrize("how", ["a report finds it gone", "it does not read", "garbage"])
+async def test_what_is_lent_ends_however_the_child_parts_with_the_parent(lab: Lab, how: str) -> None:
+    await child(lab)
+    parent = await FakeParent.of(lab).is_welcome(b"that of another container")
+    parent.gives(1)
+    assert (await parent.given[1].asks(ASKS)).body == b"ok"
+    (end,) = lab.handoffs.takers.open
+    if how == "garbage":
+        parent.out.send(b"garbage")
+    elif how == "it does not read":
+        for number in range(10**6, 10**6 + taker.MOST_UNREPORTED + 1):
+            end.ended(number)
+    else:
+        parent.dies()
+        end.ended(2)
+        end.report()
+        assert end.control is None
+    await parent.given[1].hears_end()
+
+
 async def test_a_parent_learns_whether_it_is_in_the_same_network(lab: Lab) -> None:
     await child(lab)
     here = FakeParent.of(lab)

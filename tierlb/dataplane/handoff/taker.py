@@ -221,11 +221,11 @@ class Taker(Timed):
         except BlockingIOError:
             return
         except OSError:
-            self._lose()
+            self._part()
             return
         if not packet.data or self.parent:
             close_all(packet.descriptors)
-            self._lose()
+            self._part()
             return
         try:
             self._introduce(packet.data, packet.descriptors)
@@ -276,14 +276,9 @@ class Taker(Timed):
             return False
         return True
 
-    def _lose(self) -> None:
-        """The parent is gone."""
-        self._part()
-        if self.lent is not None:
-            self.lent.end()
-
     def _part(self) -> None:
-        """The parent is gone, or is to begin anew. What it handed over goes on."""
+        """The parent is gone, or is to begin anew. What it handed over goes on, but for what is lent: nothing else would
+        tell when its network goes."""
         context, control = self._context, self.control
         context.reactor.wheel.forget(self)
         self.unreported.clear()
@@ -292,6 +287,8 @@ class Taker(Timed):
             context.reactor.close(control.detach())
             if self.parent:
                 context.log.info("handoff_ended", parent=self.parent)
+        if self.lent is not None:
+            self.lent.end()
         if self.queue is None:
             context.open.discard(self)
 
