@@ -4,6 +4,7 @@ import socket
 from typing import Any
 
 import pytest
+import trio
 
 from tests.dataplane.conftest import INNER, Clock, FakeEndpoint, Lab, l4, l7
 from tests.dataplane.handing import FakeParent, no_packet_from, voice_of
@@ -210,6 +211,27 @@ async def test_a_node_without_descriptors_reads_nothing_that_it_could_not_take(
     assert asked == [MAX_ENTRIES]
     monkeypatch.setattr(taker, "has_room_for", lambda count, like: True)
     assert (await parent.given[1].asks(ASKS)).body == b"ok"
+
+
+async def test_a_node_without_descriptors_rests_though_its_parent_is_gone(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parent = await welcome(lab)
+    monkeypatch.setattr(lab.handoffs.takers, "roomy_below", 0)
+    asked: list[int] = []
+    monkeypatch.setattr(taker, "has_room_for", lambda count, like: asked.append(count) or False)
+    parent.gives(1)
+    assert (await parent.hears()).data == SHORTAGE
+    parent.dies()
+    await lab.until(lambda: len(asked) > 1)
+    (end,) = lab.handoffs.takers.open
+    assert end.control is None
+    end.drain()
+    await trio.sleep(0.05)
+    assert len(asked) < 9
+    monkeypatch.setattr(taker, "has_room_for", lambda count, like: True)
+    assert (await parent.given[1].asks(ASKS)).body == b"ok"
+    await lab.until(lambda: end.queue is None)
 
 
 async def test_a_node_that_drains_leaves_the_queue_to_its_parent_and_ends_what_it_has(lab: Lab) -> None:

@@ -130,15 +130,16 @@ class Takers:
 
 class Taker(Timed):
     """One parent. `control` is None when the parent is gone, `queue` before it has identified itself and after the last
-    message. `unreported`: connections whose end is to be reported. `lent`: those of a parent whose network is another
-    one."""
+    message. It is `watched` but while descriptors are short. `unreported`: connections whose end is to be reported.
+    `lent`: those of a parent whose network is another one."""
 
-    __slots__ = ("_context", "control", "lent", "parent", "processes", "queue", "tally", "unreported")
+    __slots__ = ("_context", "control", "lent", "parent", "processes", "queue", "tally", "unreported", "watched")
 
     def __init__(self, context: Takers, control: socket.socket) -> None:
         self._context = context
         self.control: socket.socket | None = control
         self.queue: socket.socket | None = None
+        self.watched = False
         self.lent: Lent | None = None
         self.parent = ""
         self.processes: tuple[str, ...] = ()
@@ -197,7 +198,7 @@ class Taker(Timed):
     def on_deadline(self) -> None:
         """It has not identified itself in time, or there may be room again."""
         if self.queue is not None:
-            self._context.reactor.modify(self.queue.fileno(), READ)
+            self._watch(self.queue)
         elif not self.parent:
             self._part()
 
@@ -258,7 +259,7 @@ class Taker(Timed):
         queue = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, descriptor)
         queue.setblocking(False)
         self.queue = queue
-        context.reactor.add(descriptor, READ, self._on_queue)
+        self._watch(queue)
         if header.tlvs.get(NETWORK, context.network) == context.network:
             self._say(WELCOME)
         else:
@@ -280,7 +281,6 @@ class Taker(Timed):
         """The parent is gone, or is to begin anew. What it handed over goes on, but for what is lent: nothing else would
         tell when its network goes."""
         context, control = self._context, self.control
-        context.reactor.wheel.forget(self)
         self.unreported.clear()
         if control is not None:
             self.control = None
@@ -290,9 +290,14 @@ class Taker(Timed):
         if self.lent is not None:
             self.lent.end()
         if self.queue is None:
+            context.reactor.wheel.forget(self)
             context.open.discard(self)
 
     # The queue.
+
+    def _watch(self, queue: socket.socket) -> None:
+        self.watched = True
+        self._context.reactor.add(queue.fileno(), READ, self._on_queue)
 
     def _on_queue(self, mask: int) -> None:
         for _ in range(MESSAGES_PER_TURN):
@@ -356,9 +361,11 @@ class Taker(Timed):
                 self.ended(entry.number)
 
     def _stand_back(self) -> None:
-        """No descriptor is free: the parent takes back what waits."""
-        assert self.queue is not None
-        self._context.reactor.modify(self.queue.fileno(), 0)
+        """No descriptor is free: the parent takes back what waits. An end of the queue would be told under every mask, so
+        that it is not watched at all."""
+        if self.watched and self.queue is not None:
+            self.watched = False
+            self._context.reactor.remove(self.queue.fileno())
         self._say(SHORTAGE)
         self.deadline = self._context.reactor.now + SHORT_S
         self._context.reactor.wheel.file(self)
@@ -374,7 +381,8 @@ class Taker(Timed):
         if queue is not None:
             self.queue = None
             self._context.reactor.wheel.forget(self)
-            self._context.reactor.remove(queue.fileno())
+            if self.watched:
+                self._context.reactor.remove(queue.fileno())
             self._context.reactor.close(queue.detach())
             if self.control is None:
                 self._context.open.discard(self)
