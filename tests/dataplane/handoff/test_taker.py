@@ -12,7 +12,7 @@ from tierlb.dataplane.handoff import taker
 from tierlb.dataplane.handoff.taker import INTRODUCTION_S
 from tierlb.model.topology import Limits
 from tierlb.net.meeting_place import network_here
-from tierlb.wire.handoff import BACK, DRAINS, MAX_ENTRIES, SHORTAGE, UNWELCOME, WELCOME, decode_entries
+from tierlb.wire.handoff import BACK, DRAINS, MAX_ENTRIES, SHORTAGE, UNWELCOME, WELCOME, decode_entries, read_numbers
 from tierlb.wire.proxy_protocol import EXPLAINED, VIA, encode_tlv
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -270,6 +270,29 @@ async def test_ends_wait_for_a_parent_that_does_not_read(lab: Lab) -> None:
     while len(heard) < len(numbers) + len(full):
         heard += await parent.hears_ends()
     assert heard == numbers + full
+
+
+async def test_that_a_node_drains_is_said_when_the_parent_reads_again(lab: Lab) -> None:
+    parent = await welcome(lab)
+    parent.gives(10**6)
+    await parent.given[10**6].says(ASKS[:-2])
+    await lab.until(lambda: lab.plane.load().connections == 1)
+    (end,) = lab.handoffs.takers.open
+    ends = list(range(60_000))
+    for number in ends:
+        end.ended(number)
+    end.report()
+    assert end.unreported
+    lab.plane.drain()
+    heard: list[int] = []
+    drains = 0
+    while len(heard) < len(ends) or not drains:
+        message = (await parent.hears()).data
+        if message == DRAINS:
+            drains += 1
+        else:
+            heard += read_numbers(message)
+    assert (heard, drains) == (ends, 1)
 
 
 async def test_garbage_ends_the_conversation_and_no_connection(lab: Lab) -> None:

@@ -130,16 +130,27 @@ class Takers:
 
 class Taker(Timed):
     """One parent. `control` is None when the parent is gone, `queue` before it has identified itself and after the last
-    message. It is `watched` but while descriptors are short. `unreported`: connections whose end is to be reported.
-    `lent`: those of a parent whose network is another one."""
+    message. `rests`: descriptors are short, and the queue is not watched. `drains`: that is still to be said.
+    `unreported`: connections whose end is to be reported. `lent`: those of a parent whose network is another one."""
 
-    __slots__ = ("_context", "control", "lent", "parent", "processes", "queue", "tally", "unreported", "watched")
+    __slots__ = (
+        "_context",
+        "control",
+        "drains",
+        "lent",
+        "parent",
+        "processes",
+        "queue",
+        "rests",
+        "tally",
+        "unreported",
+    )
 
     def __init__(self, context: Takers, control: socket.socket) -> None:
         self._context = context
         self.control: socket.socket | None = control
         self.queue: socket.socket | None = None
-        self.watched = False
+        self.drains = self.rests = False
         self.lent: Lent | None = None
         self.parent = ""
         self.processes: tuple[str, ...] = ()
@@ -166,10 +177,13 @@ class Taker(Timed):
     def report(self) -> None:
         """Report the ends so far. What does not fit now is reported when there is room."""
         control, numbers = self.control, self.unreported
-        if control is None or not numbers:
+        if control is None:
             return
         sent = 0
         try:
+            if self.drains:
+                send_packet(control, DRAINS)
+                self.drains = False
             for message, count in ended_messages(numbers):
                 send_packet(control, message)
                 sent += count
@@ -186,7 +200,8 @@ class Taker(Timed):
             self._take_all()
         else:
             self._end_queue()
-            self._say(DRAINS)
+            self.drains = True
+            self.report()
 
     def close(self) -> None:
         """The node ends."""
@@ -198,7 +213,8 @@ class Taker(Timed):
     def on_deadline(self) -> None:
         """It has not identified itself in time, or there may be room again."""
         if self.queue is not None:
-            self._watch(self.queue)
+            self.rests = False
+            self._context.reactor.add(self.queue.fileno(), READ, self._on_queue)
         elif not self.parent:
             self._part()
 
@@ -259,7 +275,7 @@ class Taker(Timed):
         queue = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, descriptor)
         queue.setblocking(False)
         self.queue = queue
-        self._watch(queue)
+        context.reactor.add(descriptor, READ, self._on_queue)
         if header.tlvs.get(NETWORK, context.network) == context.network:
             self._say(WELCOME)
         else:
@@ -278,8 +294,8 @@ class Taker(Timed):
         return True
 
     def _part(self) -> None:
-        """The parent is gone, or is to begin anew. What it handed over goes on, but for what is lent: nothing else would
-        tell when its network goes."""
+        """The parent is gone, or is to begin anew. What it handed over goes on, but for what is lent: nothing
+        else would tell when its network goes."""
         context, control = self._context, self.control
         self.unreported.clear()
         if control is not None:
@@ -294,10 +310,6 @@ class Taker(Timed):
             context.open.discard(self)
 
     # The queue.
-
-    def _watch(self, queue: socket.socket) -> None:
-        self.watched = True
-        self._context.reactor.add(queue.fileno(), READ, self._on_queue)
 
     def _on_queue(self, mask: int) -> None:
         for _ in range(MESSAGES_PER_TURN):
@@ -361,10 +373,10 @@ class Taker(Timed):
                 self.ended(entry.number)
 
     def _stand_back(self) -> None:
-        """No descriptor is free: the parent takes back what waits. An end of the queue would be told under every mask, so
-        that it is not watched at all."""
-        if self.watched and self.queue is not None:
-            self.watched = False
+        """No descriptor is free: the parent takes back what waits. An end of the queue would be told under every mask,
+        so it is not watched at all."""
+        if not self.rests and self.queue is not None:
+            self.rests = True
             self._context.reactor.remove(self.queue.fileno())
         self._say(SHORTAGE)
         self.deadline = self._context.reactor.now + SHORT_S
@@ -381,7 +393,7 @@ class Taker(Timed):
         if queue is not None:
             self.queue = None
             self._context.reactor.wheel.forget(self)
-            if self.watched:
+            if not self.rests:
                 self._context.reactor.remove(queue.fileno())
             self._context.reactor.close(queue.detach())
             if self.control is None:
