@@ -1,5 +1,7 @@
 """Builds wheels with machine code where TIERLB_COMPILE=1 says so; without it, and for editable installs, all is pure.
 
+TIERLB_COMPILE=quick optimizes less, which takes a third of the time: it is for tests.
+
 `[tool.tierlb] compiled` in pyproject.toml lists the modules of the hot path. mypyc makes one group of them, so that
 they call each other directly. `tierlb.net._io` is C. All are built in a temporary directory: a module's library beside
 its source would hide later edits of the source. Both are in the wheel; Python prefers the library, and tracebacks quote
@@ -15,6 +17,8 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 C_MODULE = "tierlb/net/_io"
+LEVELS = {"1": {}, "quick": {"opt_level": "1", "debug_level": "0"}}
+"""What TIERLB_COMPILE may be, and how mypyc's defaults differ then."""
 
 
 class CompiledModules(BuildHookInterface):  # type: ignore[type-arg]
@@ -40,7 +44,7 @@ class CompiledModules(BuildHookInterface):  # type: ignore[type-arg]
 
     @property
     def _compiles(self) -> bool:
-        return self.target_name == "wheel" and os.environ.get("TIERLB_COMPILE") == "1"
+        return self.target_name == "wheel" and os.environ.get("TIERLB_COMPILE") in LEVELS
 
     @property
     def _settings(self) -> dict[str, list[str]]:
@@ -53,7 +57,8 @@ class CompiledModules(BuildHookInterface):  # type: ignore[type-arg]
 
         paths = [f"{module.replace('.', '/')}.py" for module in self._settings["compiled"]]
         with tempfile.TemporaryDirectory() as generated:
-            extensions = mypycify(paths, group_name="tierlb", target_dir=generated)
+            level = LEVELS[os.environ["TIERLB_COMPILE"]]
+            extensions = mypycify(paths, group_name="tierlb", target_dir=generated, **level)
             extensions.append(Extension(C_MODULE.replace("/", "."), [f"{C_MODULE}.c"]))
             build = Distribution({"name": "tierlb", "ext_modules": extensions}).get_command_obj("build_ext")
             build.build_lib, build.build_temp = str(directory), generated
