@@ -8,6 +8,7 @@ import pytest
 import trio
 
 from tests.dataplane.conftest import INNER, Lab, below, l4, l7
+from tests.dataplane.handing import FakeParent
 from tierlb.dataplane.l4 import handoff
 from tierlb.model.snapshot import Snapshot
 from tierlb.model.topology import Forwarding, Limits, Policy
@@ -70,6 +71,22 @@ async def test_the_tier_says_how_connections_get_to_a_host(lab: Lab, forward: Fo
     relayed = len(lab.front.connections.relayed)
     assert (relayed, lab.front.counters.handed) == ((1, 0) if forward is Forwarding.RELAY else (0, 1))
     assert [host.way for host in lab.plane.load().hosts] == ["relay" if forward is Forwarding.RELAY else "handoff"]
+
+
+@pytest.mark.parametrize("forward", [Forwarding.AUTO, Forwarding.HANDOFF])
+async def test_what_another_network_lent_stays_here_unless_it_is_to_be_handed_on(lab: Lab, forward: Forwarding) -> None:
+    children = await webs(lab, 1)
+    await lab.serves(l4(*children, listener=INNER, forward=forward))
+    await lab.until(lambda: lab.log.count("handoff_began") == 2)
+    parent = await FakeParent.of(lab).is_welcome(b"that of another container")
+    parent.gives(1)
+    assert (await parent.given[1].asks(ASKS)).body == b"ok"
+    assert (len(lab.front.connections.relayed), lab.front.counters.handed) == (
+        (1, 0) if forward is Forwarding.AUTO else (0, 1)
+    )
+    parent.dies()
+    if forward is Forwarding.AUTO:
+        await parent.given[1].hears_end()
 
 
 async def test_a_tier_that_is_to_relay_from_now_on_keeps_what_it_handed_over(lab: Lab) -> None:

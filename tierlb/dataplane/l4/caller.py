@@ -50,6 +50,11 @@ class Caller:
             caller.explained = tlvs[EXPLAINED] + b"\n"
         return caller
 
+    @property
+    def is_lent(self) -> bool:
+        """Whether its socket ends with a parent in another network (`handoff.lent`)."""
+        return self.handed is not None and self.handed.taker.lent is not None
+
     def settle(self) -> None:
         """A host has it."""
         self.settled = True

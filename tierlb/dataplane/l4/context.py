@@ -100,9 +100,10 @@ class L4Context:
         """Whether it takes no new connections."""
         return self.ending or self.config.draining
 
-    def forwarder_to(self, host: Host) -> Forwarder | None:
-        """The best way to this host now, None if there is none."""
-        for forwarder in self.forwarders:
+    def forwarder_to(self, host: Host, *, lent: bool = False) -> Forwarder | None:
+        """The best way to this host now, None if there is none. A socket that is `lent` goes the last way that
+        there is: where that is a relay it stays here, as only this node learns when it is to end."""
+        for forwarder in self.forwarders[::-1] if lent else self.forwarders:
             if forwarder.reaches(host):
                 return forwarder
         return None

@@ -44,7 +44,7 @@ def _place(context: L4Context, client: int, caller: Caller, tried: tuple[Host, .
         if host is None and not tried and hold.applies(host_set.destination, caller.began):
             hold.add(host_set.destination, caller.began, partial(place, context, client, caller), client)
             return
-        forwarder = None if host is None else context.forwarder_to(host)
+        forwarder = None if host is None else context.forwarder_to(host, lent=caller.is_lent)
         if context.explaining.active(context.reactor.now):
             way = "" if forwarder is None else forwarder.way
             caller.explained += explain_choice(context.name, config.balance, host_set.hosts, host, way) + b"\n"
