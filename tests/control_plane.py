@@ -68,7 +68,7 @@ class DeclinedError(Exception):
 
 
 class FakePlane:
-    """Claims to have bound `addresses`; declines where `reason` is set; keeps what it is told. While it is `busy`,
+    """Reports `addresses` as bound; refuses snapshots if `reason` is set; records what it receives. While it is `busy`,
     requests come all the time."""
 
     def __init__(self, name="web-1"):

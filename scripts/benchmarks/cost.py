@@ -73,6 +73,15 @@ BOTH = "both"
 NAMES = [*(peer.name for peer in PEERS), *(measure.name for measure in MEASURES)]
 
 
+forward_option = click.option(
+    "--forward",
+    type=click.Choice([*WAYS, BOTH]),
+    default=WAYS[0],
+    show_default=True,
+    help="How tierlb's edge gets connections to its nodes; both: by handoff, and by relay as `tierlb-relay`.",
+)
+
+
 def _names(context: click.Context, parameter: click.Parameter, value: str) -> frozenset[str]:
     """Read a comma-separated list of peers and measures."""
     chosen = frozenset(filter(None, value.split(",")))
@@ -88,13 +97,7 @@ def _names(context: click.Context, parameter: click.Parameter, value: str) -> fr
 @click.option(
     "--only", callback=_names, default="", metavar="NAME,...", help=f"Peers and measures: {', '.join(NAMES)}."
 )
-@click.option(
-    "--forward",
-    type=click.Choice([*WAYS, BOTH]),
-    default=WAYS[0],
-    show_default=True,
-    help="How tierlb's edge gets connections to its nodes; both: by handoff, and by relay as `tierlb-relay`.",
-)
+@forward_option
 @click.option(
     "--before",
     type=click.Path(exists=True, file_okay=False, path_type=Path),

@@ -17,7 +17,7 @@ from scripts.benchmarks import contest
 from scripts.benchmarks.arrivals import Rate, by_clients, zipf
 from scripts.benchmarks.contenders import STACKED, Tierlb
 from scripts.benchmarks.contest import Series
-from scripts.benchmarks.cost import BOTH, WAYS, way_of
+from scripts.benchmarks.cost import BOTH, forward_option, way_of
 from scripts.benchmarks.openloop import Lane
 from scripts.benchmarks.play import Course, Played
 from scripts.benchmarks.results import machine
@@ -116,13 +116,7 @@ def _bins(arrivals: Sequence[Sequence[int]]) -> list[int]:
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--only", default="", metavar="NAME,...", help="Contenders: nginx, haproxy, envoy, tierlb.")
 @click.option("--balance", default=None, metavar="POLICY", help="tierlb's policy, instead of its default.")
-@click.option(
-    "--forward",
-    type=click.Choice([*WAYS, BOTH]),
-    default=WAYS[0],
-    show_default=True,
-    help="How tierlb's edge gets connections to its nodes; both: by handoff, and by relay as `tierlb-relay`.",
-)
+@forward_option
 @click.option("--seed", default=1, show_default=True)
 @click.option("--tries", type=click.IntRange(1), default=3, show_default=True, help="A void run is repeated.")
 def main(rounds: int, only: str, balance: str | None, forward: str, seed: int, tries: int) -> None:

@@ -51,7 +51,7 @@ class Site:
         return nodes | {"controller": self.cluster.process.pid}
 
     def logged(self, event: str, host: str) -> bool:
-        """Whether a node has said this of the host."""
+        """Whether a node logged this event about the host."""
         lines = [line for line in self.cluster.log.read_bytes().splitlines() if line.startswith(b"{")]
         return any((each["event"], each.get("host")) == (event, host) for each in map(json.loads, lines))
 

@@ -54,7 +54,7 @@ def voice_of(descriptor: int) -> Voice:
 
 
 class FakeChild(FakeEndpoint):
-    """A node as its parents meet it. `address` is one where nobody listens, so that nothing can be relayed there."""
+    """A node, seen from its parents. Nothing listens at `address`, so that no connection can be relayed there."""
 
     def __init__(self, place: MeetingPlace, name: str, port: int) -> None:
         self.place = place

@@ -383,7 +383,7 @@ class Taker(Timed):
         self._context.reactor.wheel.file(self)
 
     def _take_all(self) -> None:
-        """The parent is gone and nobody else reads the queue."""
+        """The parent's process has ended, so this node is the only reader of the queue."""
         while self._take_next():
             pass
 
