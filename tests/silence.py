@@ -8,7 +8,7 @@ import attrs
 
 from tests.hosts import Host, running_network
 from tierlb.model.address import Address
-from tierlb.net.stream import dial
+from tierlb.net.dial import dial
 
 
 @attrs.define

@@ -9,7 +9,7 @@ import pytest
 
 from tests.dataplane.conftest import FakeEndpoint, Lab
 from tierlb.model.address import Address
-from tierlb.net.stream import Dial, dial
+from tierlb.net.dial import Dial, dial
 
 IN_SOCKET = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 """What socket(2) raises; connect(2) returns the others."""

@@ -10,11 +10,10 @@ import pytest
 import trio
 
 from tests.silence import hosts
-from tierlb.model.address import Address
 from tierlb.net import peer_liveness
 from tierlb.net.bulk import BULK_READ_BYTES, MOST_BACKLOGS, READ_BYTES
 from tierlb.net.reactor import READ, Reactor
-from tierlb.net.stream import Stream, dial
+from tierlb.net.stream import Stream
 from tierlb.net.wheel import NEVER
 
 DEADLINE_S = 30.0
@@ -362,39 +361,6 @@ def test_disarm_takes_the_deadline_back(bench: Bench) -> None:
     assert bench.stream.heard == []
 
 
-def test_dial_connects_without_waiting() -> None:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        listening.listen()
-        fd, code = dial(Address(*listening.getsockname()))
-        accepted, _ = listening.accept()
-        with socket.socket(fileno=fd) as sock, accepted:
-            assert code == 0
-            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
-            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-            assert not os.get_blocking(fd)
-
-
-ASKS = (
-    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 10),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 2),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
-)
-
-
-@pytest.mark.parametrize(("host", "asks"), [("127.0.0.1", 0), ("::1", 0), ("192.0.2.1", 1), ("2001:db8::1", 1)])
-def test_the_kernel_asks_whether_another_host_is_there_and_spares_itself(
-    host: str, asks: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(socket.socket, "connect_ex", lambda self, at: errno.EINPROGRESS)
-    fd, code = dial(Address(host, 80))
-    with socket.socket(fileno=fd) as sock:
-        assert code == errno.EINPROGRESS
-        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == asks
-        for level, option, value in ASKS:
-            assert (sock.getsockopt(level, option) == value) is bool(asks)
-
-
 async def test_an_error_that_the_kernel_finds_is_heard_by_who_reads_and_by_who_does_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -427,20 +393,6 @@ async def test_an_error_that_the_kernel_finds_is_heard_by_who_reads_and_by_who_d
             assert error in silent, what
         reactor.dispose()
     assert crashes == []
-
-
-def test_dial_reports_a_refusal() -> None:
-    with socket.socket() as gone:
-        gone.bind(("127.0.0.1", 0))
-        assert dial(Address(*gone.getsockname())) == (-1, errno.ECONNREFUSED)
-
-
-def test_a_connection_on_loopback_is_made_at_once() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        fd, code = dial(Address(*server.getsockname()), speaks_first=True)
-        with socket.socket(fileno=fd) as near:
-            assert code == 0
-            assert near.getpeername() == server.getsockname()
 
 
 class Slow(Noted):
@@ -559,14 +511,3 @@ async def test_work_that_a_deadline_queued_is_done_though_no_event_comes(bench: 
             waiting.arm(0.1)
     waiting.close()
     assert turns == ["turn"] * 3
-
-
-def test_dial_tells_a_host_without_a_way_to_it_from_ports_that_ran_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel says EADDRNOTAVAIL for both."""
-    for routed, expected in ((True, errno.EADDRNOTAVAIL), (False, errno.EHOSTUNREACH)):
-
-        def connect_ex(self: socket.socket, at: object, routed: bool = routed) -> int:
-            return 0 if routed and self.type is socket.SOCK_DGRAM else errno.EADDRNOTAVAIL
-
-        monkeypatch.setattr(socket.socket, "connect_ex", connect_ex)
-        assert dial(Address("::1", 80)) == (-1, expected)

@@ -12,7 +12,7 @@ from tierlb.dataplane.l7.downstream import Downstream
 from tierlb.dataplane.l7.exchange import Exchange
 from tierlb.dataplane.l7.http1 import Http1Downstream
 from tierlb.dataplane.l7.reply import Reply
-from tierlb.net.stream import dial
+from tierlb.net.dial import dial
 from tierlb.net.wheel import NEVER
 from tierlb.wire.http_fields import Header
 

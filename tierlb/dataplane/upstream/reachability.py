@@ -12,10 +12,10 @@ from tierlb.balance.ejection import Ejection
 from tierlb.dataplane.upstream.condition import HostEvent
 from tierlb.dataplane.upstream.recovery import ConnectQuestion, HealthQuestion, Recovery
 from tierlb.model.snapshot import HostSpec
+from tierlb.net.dial import Dial, dial
 from tierlb.net.reactor import Reactor
 from tierlb.net.self_connect import local_ports
 from tierlb.net.shortage import Shortages, is_own
-from tierlb.net.stream import Dial, dial
 from tierlb.net.wheel import NEVER, Timed
 
 ASK_AGAIN_S: Final = 1.0

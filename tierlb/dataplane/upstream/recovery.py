@@ -22,8 +22,9 @@ from tierlb.model.address import Address, Transport
 from tierlb.model.snapshot import Snapshot
 from tierlb.model.topology import HealthCheck, Timeouts
 from tierlb.net.asked import error_of
+from tierlb.net.dial import dial
 from tierlb.net.reactor import ERROR, HANGUP, WRITE, Reactor
-from tierlb.net.stream import Stream, dial
+from tierlb.net.stream import Stream
 from tierlb.telemetry.internal_errors import barrier
 
 MOST_CHECKS = 64
