@@ -18,11 +18,12 @@ from tierlb.net.datagrams import (
     open_datagram_socket,
 )
 from tierlb.net.io import IN_C
-from tierlb.net.reactor import Reactor
+from tierlb.net.reactor import READ, Reactor
+from tierlb.net.wheel import NEVER
 
 
 class Echo(DatagramSession):
-    """Answers what it gets; `fails` by an error."""
+    """Answers what it gets, but for "fail" and "leave", which it does."""
 
     def __init__(self, port: DatagramPort, key: Any) -> None:
         self.port = port
@@ -34,6 +35,9 @@ class Echo(DatagramSession):
     def ask(self, data: bytes) -> None:
         if data == b"fail":
             raise ValueError("of the test")
+        if data == b"leave":
+            self.port.leave(self.key)
+            return
         self.heard.append(data)
         self.port.answer(data, self.key)
 
@@ -210,6 +214,35 @@ def test_a_port_without_sessions_closes_at_once(bench: Bench) -> None:
         port = bench.opens("127.0.0.1")
         getattr(port, end)()
         assert port.sock.fileno() == -1
+
+
+def test_the_number_of_a_port_that_regular_work_closes_is_free_after_the_batch(bench: Bench) -> None:
+    """Regular work is done between the poll and the handlers: there may be an event of the port's."""
+    port, client = bench.opens("127.0.0.1"), bench.client("127.0.0.1")
+    number, heard = port.sock.fileno(), []
+    client.sendto(b"1", port.sock.getsockname())
+
+    def work(now: float) -> float:
+        if port.sock.fileno() != -1:
+            port.close()
+            bench.reactor.add(bench.client("127.0.0.1").fileno(), READ, heard.append)
+        return NEVER
+
+    bench.reactor.beat.begin(work)
+    bench.reactor.stint()
+    assert heard == []
+    assert bench.client("127.0.0.1").fileno() == number
+
+
+def test_a_port_out_of_service_reads_no_more_after_the_end_of_its_last_session(bench: Bench) -> None:
+    port, client = bench.opens("127.0.0.1"), bench.client("127.0.0.1")
+    client.sendto(b"1", port.sock.getsockname())
+    bench.reactor.stint()
+    client.sendto(b"leave", port.sock.getsockname())
+    client.sendto(b"2", port.sock.getsockname())
+    port.ended, port.burst = True, DATAGRAMS_PER_EVENT
+    bench.reactor.stint()
+    assert (port.sock.fileno(), bench.crashes) == (-1, [])
 
 
 def test_an_answer_that_the_kernel_does_not_take_is_lost_and_counted(bench: Bench) -> None:

@@ -14,7 +14,8 @@ from tierlb.net import listeners
 from tierlb.net.asked import asked
 from tierlb.net.io import accept4
 from tierlb.net.listeners import ACCEPTS_PER_EVENT, Acceptor, open_socket
-from tierlb.net.reactor import Reactor
+from tierlb.net.reactor import READ, Reactor
+from tierlb.net.wheel import NEVER
 
 LOOPBACK = Address("127.0.0.1", 0)
 
@@ -191,6 +192,28 @@ def test_a_closed_acceptor_hears_nothing_of_a_socket_that_others_keep_open(bench
             assert bench.reactor.events == events
             assert kept.accept()[0].detach() > 0, "it waits for the next who listens there"
     assert bench.accepted == []
+
+
+def test_the_number_of_an_acceptor_that_regular_work_closes_is_free_after_the_batch(bench: Bench) -> None:
+    """Regular work is done between the poll and the handlers: there may be an event of the acceptor's."""
+    number, heard = bench.acceptor.sock.fileno(), []
+    near, far = socket.socketpair()
+    bench.clients += [near, far]
+
+    def work(now: float) -> float:
+        if bench.acceptor.sock.fileno() != -1:
+            bench.acceptor.close()
+            reused = near.dup()
+            bench.clients.append(reused)
+            bench.reactor.add(reused.fileno(), READ, heard.append)
+        return NEVER
+
+    bench.connect()
+    bench.reactor.beat.begin(work)
+    bench.turn()
+    assert heard == []
+    assert number == near.dup().detach()
+    os.close(number)
 
 
 def test_a_port_in_use_is_an_error_that_names_it() -> None:

@@ -109,9 +109,13 @@ def test_a_mask_can_be_changed_and_a_descriptor_given_to_another_handler(bench: 
     assert (first, second) == ([], [READ | WRITE])
 
 
-def test_a_descriptor_number_used_again_in_a_batch_does_not_hear_of_its_previous_owner(bench: Bench) -> None:
+@pytest.mark.parametrize("at_once", [False, True])
+def test_a_descriptor_number_used_again_in_a_batch_does_not_hear_of_its_previous_owner(
+    bench: Bench, at_once: bool
+) -> None:
     """Both sockets are ready in one batch. Whoever comes first closes the other and opens a new socket, which would
-    get the same number if closing were not put off to the end of the batch."""
+    get the same number if that were free before the end of the batch."""
+    close = bench.reactor.close_at_once if at_once else bench.reactor.close
     heard: list[str] = []
     pairs = [bench.pair() for _ in range(2)]
 
@@ -119,7 +123,7 @@ def test_a_descriptor_number_used_again_in_a_batch_does_not_hear_of_its_previous
         def handler(mask: int) -> None:
             heard.append("ready")
             given_up = other.detach()
-            bench.reactor.close(given_up)
+            close(given_up)
             newcomer, far = bench.pair()
             assert given_up not in (newcomer.fileno(), far.fileno())
             bench.reactor.add(newcomer.fileno(), READ, lambda mask: heard.append("confused"))
@@ -134,6 +138,34 @@ def test_a_descriptor_number_used_again_in_a_batch_does_not_hear_of_its_previous
     bench.reactor.stint()
     assert heard == ["ready"]
     assert sorted(near.fileno() == -1 for near, _ in pairs) == [False, True]
+
+
+def test_what_is_closed_at_once_is_closed_before_the_batch_is_over_and_not_watched_any_more(bench: Bench) -> None:
+    near, far = bench.pair()
+    heard: list[int] = []
+    bench.reactor.add(near.fileno(), READ, heard.append)
+    far.setblocking(False)
+    with near.dup() as kept:
+        number = near.detach()
+        bench.reactor.close_at_once(number)
+        far.send(b"x")
+        assert number not in {sock.fileno() for sock in bench.pair()}
+        bench.reactor.stint()
+        assert kept.recv(1) == b"x"
+    assert far.recv(1) == b""
+    assert (heard, number) == ([], bench.pair()[0].fileno())
+
+
+def test_what_cannot_be_watched_is_not_known(bench: Bench) -> None:
+    near, _ = bench.pair()
+    bench.reactor.add(near.fileno(), READ, lambda mask: None)
+    other = near.dup()
+    number = other.detach()
+    os.close(number)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        bench.reactor.add(number, READ, lambda mask: None)
+    with pytest.raises(KeyError):
+        bench.reactor.remove(number)
 
 
 class Fragile(Timed):

@@ -139,6 +139,8 @@ class DatagramPort:
                 break
             count += 1
             self._pass_on(data, client)
+            if not self.watching:  # that was the end of the last session of a port out of service
+                break
         return count
 
     def _pass_on(self, data: bytes, client: Any) -> None:
@@ -159,8 +161,7 @@ class DatagramPort:
         """The session of this client is over."""
         self.sessions.pop(client, None)
         if self.ended and not self.sessions:
-            self._unwatch()
-            self.reactor.close(self.sock.detach())
+            self._close()
 
     def finish(self) -> None:
         """Out of service: what is there is taken, and what its sessions' clients send from then on."""
@@ -171,18 +172,19 @@ class DatagramPort:
             self.close()
 
     def close(self) -> None:
-        """Read no more. Sessions may still answer by the socket, which closes with the last of them. Not to be called
-        by a handler."""
-        self._unwatch()
+        """Read no more. Sessions may still answer by the socket, which closes with the last of them."""
         self.ended = True
         if not self.sessions:
-            self.sock.close()
-
-    def _unwatch(self) -> None:
-        """Others may hold the same socket, so closing it does not take it out of the epoll set."""
-        if self.watching:
+            self._close()
+        elif self.watching:
             self.watching = False
             self.reactor.remove(self._fd)
+
+    def _close(self) -> None:
+        """At once, as clients may send to it until then."""
+        self.watching = False
+        if self.sock.fileno() >= 0:
+            self.reactor.close_at_once(self.sock.detach())
 
 
 class WildcardPort(DatagramPort):
@@ -256,7 +258,7 @@ class BatchPort(DatagramPort):
             for data, client in found:
                 self._pass_on(data, client)
             count += len(found)
-            if len(found) < BATCH:
+            if len(found) < BATCH or not self.watching:
                 break
         return count
 

@@ -168,8 +168,6 @@ class Acceptor(Timed):
         self.close()
 
     def close(self) -> None:
-        """At once, for what comes to the queue of a socket that is about to be closed is lost. Others may hold the same
-        socket, so closing it does not take it out of the epoll set. Not to be called by a handler."""
+        """At once, for what comes to the queue of a socket that is about to be closed is lost."""
         self.reactor.wheel.forget(self)
-        self.reactor.remove(self._fd)
-        self.sock.close()
+        self.reactor.close_at_once(self.sock.detach())

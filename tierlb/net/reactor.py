@@ -14,11 +14,13 @@ A handler's turn is bounded by the work that it does; what is left waits in the 
 served between two polls.
 
 Sockets are closed at the end of the batch in which they were given up, so that a descriptor number that the kernel
-would hand out again can never meet an event that was meant for its previous owner.
+would hand out again can never meet an event that was meant for its previous owner. What is in the epoll set is
+therefore closed here and nowhere else.
 
 Left out: io_uring (no maintained Python binding), threads (one process per core instead).
 """
 
+import contextlib
 import os
 import select
 import time
@@ -115,8 +117,9 @@ class Reactor:
         return self._epoll.fileno()
 
     def add(self, fd: int, mask: int, handler: Handler) -> None:
-        self._handlers[fd] = handler
+        """Raises OSError (ENOSPC, ENOMEM), and knows nothing of the descriptor then."""
         self._epoll.register(fd, mask)
+        self._handlers[fd] = handler
 
     def nest(self, fd: int, handler: Handler) -> None:
         """Watch the descriptor of another epoll set, of which events are no work of this reactor's."""
@@ -141,6 +144,16 @@ class Reactor:
         call in the same batch does nothing, a later one would close what has the number then."""
         self._handlers.pop(fd, None)
         self._closing.add(fd)
+
+    def close_at_once(self, fd: int) -> None:
+        """As `close`, for a socket that others may hold too or that must take nothing more, such as one that listens:
+        this process lets go of it now, also in the epoll set. Its number stays in use until the batch is over, since
+        the batch may have an event for it."""
+        if self._handlers.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+        self._closing.add(fd)
+        with contextlib.suppress(OSError):  # then it is closed when the batch is over
+            os.dup2(self._epoll.fileno(), fd, inheritable=False)
 
     def later(self, call: Callable[[], None]) -> None:
         """Call it once when nothing else is to be done, or after STINT_S: for what may wait for company, such as one
