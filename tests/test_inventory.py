@@ -101,6 +101,8 @@ KEYS = {
     "tier.hash_on": "topology/test_build.py::test_what_steers_choosing_reaches_the_model",
     "tier.kind": "dataplane/test_plane.py::test_a_node_keeps_its_kind",
     "tier.limits": "dataplane/test_plane.py::test_a_raised_cap_takes_effect_with_its_snapshot",
+    "listener.address": "cluster/test_listeners.py::test_a_tier_serves_wherever_it_listens",
+    "listener.mode": "cluster/test_listeners.py::test_listeners_come_go_and_change_beside_others",
     "tier.listen": "cluster/test_examples.py::test_several_edges_share_one_port",
     "tier.orca": "dataplane/test_upkeep.py::test_its_load_is_said_in_the_form_that_the_snapshot_names",
     "tier.paths": "dataplane/l7/test_routes.py::"

@@ -26,7 +26,7 @@ from tierlb.controller.progress import Progress
 from tierlb.controller.startup import start_anew
 from tierlb.controller.store import FileStore
 from tierlb.local.supervisor import Supervisor
-from tierlb.model.topology import Topology
+from tierlb.model.topology import Topology, bound_listeners
 from tierlb.topology.allot import node_names
 from tierlb.topology.load import load_text
 
@@ -182,7 +182,8 @@ class Site:
         return found + list(self._stray_sockets(topology, children))
 
     def _stray_sockets(self, topology: Topology, children: dict[int, str]) -> Iterator[str]:
-        public = {str(tier.listen) for tier in topology.tiers.values() if tier.listen is not None}
+        places = {place.address for tier in topology.tiers.values() for place in bound_listeners(tier)}
+        public = {str(place) for place in places if not place.is_unix}
         held = listening(os.getpid()) - self.other_addresses
         if not public <= held:
             yield f"nobody keeps {public - held}"
@@ -192,7 +193,7 @@ class Site:
             record = self.controller.registry.records.get(name)
             if record is None or record.hello is None:
                 continue
-            expected = {*map(str, record.addresses), record.hello.control}
+            expected = {*(str(each) for each in record.addresses if not each.is_unix), record.hello.control}
             if listening(pid) != expected:
                 yield f"{name} listens at {listening(pid)}, not {expected}"
 

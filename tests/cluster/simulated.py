@@ -23,13 +23,13 @@ from tierlb.controller.store import Loaded, Stored
 from tierlb.local.guard import Guard
 from tierlb.local.launcher import Launcher
 from tierlb.local.local_endpoints import LocalEndpoints
-from tierlb.local.ports import FreePorts
+from tierlb.local.ports import FreePorts, addresses_here
 from tierlb.local.process_manager import ProcessManager
 from tierlb.local.program import Program
 from tierlb.model.address import Address, Transport
 from tierlb.model.load import Echo, SubtreeLoad
 from tierlb.model.snapshot import HostSpec, Listener, Send, Snapshot
-from tierlb.model.topology import Admin, Topology, public_address
+from tierlb.model.topology import Admin, Topology
 from tierlb.topology.allot import node_names
 from tierlb.topology.load import load_text
 from tierlb.wire.frames import Ack, Hello, Leaving, Refuse, Report
@@ -175,7 +175,7 @@ class World:
             "endpoint processes": len(self.processes) - len(running) == sum(map(len, runs.values())),
             "known endpoints": sum(map(len, self.controller.endpoints.accepting().values()))
             == sum(map(len, runs.values())),
-            "sockets": manager.sockets.addresses == set(filter(None, map(public_address, topology.tiers.values()))),
+            "sockets": manager.sockets.addresses == {a for t in topology.tiers.values() for a in addresses_here(t)},
             "retiring": self.controller.node_admin.retiring == frozenset(),
             "history": stored.history == self.changes.history,
             "rollout": stored.rollout is None,

@@ -75,7 +75,7 @@ def under_load(listen: str, ask: Any) -> Any:
 
 
 def listen_of(cluster: Cluster) -> str:
-    return next(tier["listen"] for tier in cluster.status()["tiers"].values() if tier["listen"])
+    return next(tier["listen"][0] for tier in cluster.status()["tiers"].values() if tier["listen"])
 
 
 def test_each_tier_says_whom_it_chose_against_whom_and_why(tmp_path: Path) -> None:

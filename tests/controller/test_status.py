@@ -29,7 +29,7 @@ def test_a_status_is_plain_json_with_addresses_and_states_as_text():
     pool = PoolStatus((EndpointStatus(Address("127.0.0.1", 9), State.GONE, seen_by=seen_by),))
     status = ClusterStatus("shop", 3, True, ("x",), {"edge": tier}, {"app": pool})
     plain = json.loads(json.dumps(as_json(status)))
-    assert plain["tiers"]["edge"]["listen"] == "[::1]:80"
+    assert plain["tiers"]["edge"]["listen"] == ["[::1]:80"]
     node = plain["tiers"]["edge"]["nodes"][0]
     assert (node["state"], node["addresses"], node["control"]) == ("serving", ["127.0.0.1:80"], WHERE)
     assert node["load"]["members"][0]["name"] == "web-1"

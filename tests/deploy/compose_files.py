@@ -18,7 +18,7 @@ admin: {listen: 127.0.0.1:7911}
 store: etcd://10.0.0.5:2379/shop
 tiers:
   edge: {kind: l4, listen: "127.0.0.1:443", to: web, resources: {cpus: 0.5, memory: 128MiB}}
-  direct: {kind: l7, listen: "[::1]:8081", agent_check: "127.0.0.1:9777", to: joining}
+  direct: {kind: l7, listen: ["[::1]:8081", "127.0.0.1:8443"], agent_check: "127.0.0.1:9777", to: joining}
   web:
     kind: l7
     replicas: 3

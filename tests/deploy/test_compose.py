@@ -65,7 +65,9 @@ def test_what_is_published_and_how_many_there_are_is_as_the_file_says(topology):
         counted = topology.tiers.get(name) or (topology.pools[name].run if name in topology.pools else None)
         assert service.get("scale", 1) == (counted.replicas if counted else 1)
         tier = topology.tiers.get(name)
-        public = [(tier.listen, tier.protocol.value), (tier.agent_check, "tcp")] if tier else []
+        public = (
+            [*((each.address, tier.protocol.value) for each in tier.listen), (tier.agent_check, "tcp")] if tier else []
+        )
         expected = [f"{at}:{at.port}{'/udp' * (protocol == 'udp')}" for at, protocol in public if at]
         assert service.get("ports", []) == ([f"{topology.admin}:7900"] if name == "controller" else expected)
 

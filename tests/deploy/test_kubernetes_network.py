@@ -87,7 +87,7 @@ def may_enter(plan, source, target, port):
     tiers, pools = plan.topology.tiers, plan.topology.pools
     if target in tiers:
         tier = tiers[target]
-        public = {address.port for address in (tier.listen, tier.agent_check) if address is not None}
+        public = {each.address.port for each in tier.listen} | ({tier.agent_check.port} if tier.agent_check else set())
         reports = source in tier.targets and (source in tiers or pools[source].agents)
         sends = source in tiers and target in tiers[source].targets
         return port in public or (port == 7945 and sends) or (port == 7946 and (reports or source == "prometheus"))

@@ -16,6 +16,7 @@ from scripts.benchmarks.contenders import (
     traefik_routing,
     traefik_static,
 )
+from tierlb.model.topology import listed_addresses
 from tierlb.topology.load import load_text
 
 GROUPS = (("127.0.0.1:9001", "127.0.0.1:9002"), ("127.0.0.1:9003",))
@@ -45,7 +46,7 @@ def test_tierlb_gets_a_valid_file_with_a_node_per_group(fleet: Fleet, balance: s
     pools = {name: tuple(map(str, pool.endpoints)) for name, pool in topology.pools.items()}
     webs = [tier for tier in topology.tiers.values() if tier.name != "edge"]
     assert [pools[tier.targets[0]] for tier in webs] == list(fleet.groups)
-    assert sorted(str(tier.listen) for tier in topology.tiers.values() if tier.listen) == listens
+    assert sorted(listed_addresses(tier) for tier in topology.tiers.values() if tier.listen) == listens
     assert len(pools) == len(set(fleet.groups))
     assert balance is None or {tier.balance.value for tier in topology.tiers.values()} == {balance}
 

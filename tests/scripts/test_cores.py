@@ -24,6 +24,7 @@ from scripts.benchmarks.cores import (
     with_efficiencies,
 )
 from scripts.benchmarks.table import SUBJECT, Sample, rows
+from tierlb.model.topology import listed_addresses
 from tierlb.topology.load import load_text
 
 
@@ -63,7 +64,7 @@ def test_each_number_of_nodes_has_a_line_and_beyond_one_a_verdict() -> None:
 def test_a_tier_has_so_many_nodes_at_one_port(kind: str) -> None:
     topology_text = topology(kind, 4, "127.0.0.1:8080", "127.0.0.1:7900", ["127.0.0.1:9001"])
     (tier,) = load_text(topology_text, "f").tiers.values()
-    assert (tier.kind.value, tier.replicas, str(tier.listen)) == (kind, 4, "127.0.0.1:8080")
+    assert (tier.kind.value, tier.replicas, listed_addresses(tier)) == (kind, 4, "127.0.0.1:8080")
 
 
 def test_connections_are_counted_at_the_process_that_has_them() -> None:

@@ -6,10 +6,10 @@ from typing import Annotated, Any, get_origin
 import jsonschema
 import pytest
 
-from tierlb.topology import forms
+from tierlb.topology import forms, net_forms
 from tierlb.topology.typed import Scalar, form_of
 
-IN_TEXT = (forms.Seconds, forms.EjectedShare)
+IN_TEXT = (forms.Seconds, forms.EjectedShare, net_forms.SocketMode)
 """Numbers that the file writes as text."""
 
 

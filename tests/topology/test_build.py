@@ -25,6 +25,7 @@ from tierlb.model.topology import (
     Run,
     Share,
     SharedStore,
+    TierListener,
     Timeouts,
 )
 from tierlb.topology.build import build_health, build_match, build_outlier
@@ -70,10 +71,10 @@ def test_every_key_reaches_the_model() -> None:
     topology = load_text(EVERYTHING, "f")
     edge, web = topology.tiers["edge"], topology.tiers["web"]
     assert (topology.cluster, topology.admin) == ("shop", Address("127.0.0.1", 7901))
-    assert (edge.kind, edge.listen, edge.replicas) == (Kind.L4, Address("0.0.0.0", 80), 1)
+    assert (edge.kind, edge.listen, edge.replicas) == (Kind.L4, (TierListener(Address("0.0.0.0", 80)),), 1)
     assert edge.routes == (Route(Match(), Forward((Share(1.0, ("web", "app")),))),)
     assert (edge.timeouts, edge.limits) == (Timeouts(idle=300.0, connect=1.0), Limits(connections=7))
-    assert (web.kind, web.listen, web.replicas, web.balance) == (Kind.L7, None, 3, Policy.TWO_CHOICES)
+    assert (web.kind, web.listen, web.replicas, web.balance) == (Kind.L7, (), 3, Policy.TWO_CHOICES)
     assert web.trusted_peers == ("10.0.0.0/8",)
     assert web.timeouts == Timeouts(1.0, 2.0, 3.0, 4.0, 5.0)
     assert web.limits == Limits(1, 2048, 3, 4_000_000, 2048)

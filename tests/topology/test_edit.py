@@ -227,7 +227,7 @@ def without_tier(topology: Topology, tier: Tier) -> Topology:
     if isinstance(forward, Forward):
         left = {name: bypassed(other, tier.name, forward) for name, other in left.items()}
     heir = left.get(tier.targets[0]) if len(tier.targets) == 1 else None
-    if heir and heir.listen is None:
+    if heir and not heir.listen:
         left[heir.name] = attrs.evolve(heir, listen=tier.listen)
     return attrs.evolve(topology, tiers=left)
 

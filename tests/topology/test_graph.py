@@ -25,6 +25,8 @@ P = "p: {endpoints: [127.0.0.1:9001]}"
     ("tiers", "pools"),
     [
         ("a: {kind: l7, listen: ':80', to: [b, p]}\nb: {kind: l4, to: p}", P),
+        ("a: {kind: l7, listen: ['0.0.0.0:80', '[::]:80', '*:81', 'unix:/a', 'unix:/b'], to: p}", P),
+        ("a: {kind: l7, listen: 'unix:/a', to: p}", "p: {endpoints: ['unix:/b', '[::1]:80']}"),
         ("a: {kind: l7, listen: ':0', to: p}\nb: {kind: l7, listen: ':0', to: p}", P),
         ("a: {kind: l7, listen: '127.0.0.1:80', to: p}\nb: {kind: l7, listen: '127.0.0.2:80', to: p}", P),
         ("a: {kind: l7, listen: '[::]:80', to: p}\nb: {kind: l7, listen: '127.0.0.1:80', to: p}", P),
@@ -256,3 +258,29 @@ KERNEL = "a: {kind: l4, listen: ':80', forward: nftables, to: p}"
 def test_the_kernel_forwards_only_what_clients_send(tiers: str, problems: list[str]) -> None:
     found = [problem for problem in problems_of(tiers, P) if ".forward:" in problem]
     assert [problem[: len(expected)] for problem, expected in zip(found, problems, strict=True)] == problems
+
+
+@pytest.mark.parametrize(
+    ("tier", "pool", "problem"),
+    [
+        ("{kind: l7, listen: [':80', '127.0.0.1:80'], to: p}", "", "tiers.a.listen[1]: port 80 is already used by"),
+        ("{kind: l7, listen: ['*:80', {address: '[::1]:80'}], to: p}", "", "tiers.a.listen[1].address: port 80 is"),
+        ("{kind: l7, listen: ['unix:/a', 'unix:/a'], to: p}", "", "tiers.a.listen[1]: unix:/a is already used by"),
+        ("{kind: l7, listen: 'unix:/a', to: p}", "{endpoints: ['unix:/a']}", "tier 'a' listens here and sends to"),
+        ("{kind: l7, listen: '*:80', to: p}", "{endpoints: ['[::1]:80']}", "tier 'a' listens here and sends to"),
+        (
+            "{kind: l4, listen: ':80', forward: nftables, to: p}",
+            "{endpoints: ['unix:/b']}",
+            "pools.p.endpoints[0]: what the kernel forwards from 'a' cannot go to a unix socket",
+        ),
+        (
+            "{kind: l4, listen: ':80', protocol: udp, to: p}",
+            "{endpoints: {'unix:/b': 1}}",
+            "datagrams from 'a' cannot go to a unix socket",
+        ),
+        ("{kind: l7, listen: ':80', to: p}", "{endpoints: ['unix:/b'], agent_check: 9}", "has no host that answers"),
+    ],
+)
+def test_listeners_and_unix_sockets_that_cannot_be(tier: str, pool: str, problem: str) -> None:
+    (found,) = problems_of(f"a: {tier}", f"p: {pool}" if pool else P)
+    assert problem in found

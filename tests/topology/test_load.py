@@ -7,6 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tierlb.model.topology import listed_addresses
 from tierlb.topology.load import load_file, load_text
 from tierlb.topology.problems import TopologyError
 from tierlb.topology.tree import draw
@@ -69,7 +70,7 @@ def test_every_example_loads_and_its_names_resolve(path: Path) -> None:
 
 def test_the_quickstart_is_what_the_readme_promises() -> None:
     topology = load_file(EXAMPLES[0].parent / "quickstart.yaml")
-    assert str(topology.tiers["edge"].listen) == "127.0.0.1:8080"
+    assert listed_addresses(topology.tiers["edge"]) == "127.0.0.1:8080"
     assert topology.tiers["web"].replicas == 3
     assert topology.pools["demo"].run is not None
     assert topology.pools["demo"].run.replicas == 4

@@ -60,6 +60,16 @@ def test_what_is_right_has_no_fault(tier: str) -> None:
         ),
         ("{kind: l4, routes: [{to: a}]}", "tiers.web.routes: is for l7 tiers"),
         ("{kind: l4, to: a, trusted_peers: [::1]}", "tiers.web.trusted_peers: is for l7 tiers"),
+        (
+            "{kind: l4, to: a, listen: {address: ':1', mode: \"0600\"}}",
+            "listen.mode: only unix sockets have",
+        ),
+        ("{kind: l4, to: a, listen: [{address: ':1', mode: \"0600\"}]}", "listen[0].mode: only unix sockets have"),
+        ("{kind: l4, protocol: udp, to: a, listen: 'unix:/a'}", "listen: datagrams come to HOST:PORT only"),
+        (
+            "{kind: l4, forward: nftables, to: a, listen: 'unix:/a'}",
+            "forward: the kernel forwards what",
+        ),
         ("{kind: l7, protocol: udp, to: a}", "tiers.web.protocol: is for l4 tiers; an l7 tier takes HTTP over TCP"),
         ("{kind: l7, protocol: tcp, to: a}", "tiers.web.protocol: is for l4 tiers"),
         ("{kind: l4, to: a, responses: 1}", "tiers.web.responses: only sessions of an l4 tier with protocol: udp end"),

@@ -15,7 +15,7 @@ from tests.topology.clusters import ALONE, API, APP, EDGE, MID, RUN, WEB, shop
 from tierlb.model.address import Address
 from tierlb.model.topology import Forward, Match, Route, Share, Tier, Topology
 from tierlb.topology.allot import takes_clients
-from tierlb.topology.diff import differences
+from tierlb.topology.diff import differences, listener_text
 from tierlb.topology.load import load_text
 from tierlb.topology.plan import describe
 from tierlb.topology.problems import TopologyError
@@ -30,7 +30,7 @@ def sent(topology: Topology, name: str, route: int = 0) -> list[tuple[float, str
 
 
 def listening(topology: Topology) -> dict[str, int]:
-    return {name: tier.listen.port for name, tier in topology.tiers.items() if tier.listen}
+    return {name: tier.listen[0].address.port for name, tier in topology.tiers.items() if tier.listen}
 
 
 def asked(topology: Topology) -> dict[str, int]:
@@ -187,6 +187,31 @@ def test_ports_that_the_kernel_chooses_are_nobodys() -> None:
     old = shop("a: {kind: l7, listen: ':0', to: app}")
     new = shop("a: {kind: l7, listen: ':81', to: app}", "b: {kind: l7, listen: ':0', to: app}")
     assert [listening(stage) for stage in transition(old, new)] == [{"a": 0}, {"a": 81, "b": 0}]
+
+
+def listeners(topology: Topology, name: str) -> list[str]:
+    return [listener_text(each) for each in topology.tiers[name].listen] if name in topology.tiers else []
+
+
+def test_listeners_are_added_and_removed_beside_those_that_stay() -> None:
+    old = shop("a: {kind: l7, listen: [':80', ':81'], to: app}")
+    new = shop("a: {kind: l7, listen: [':80', ':82'], to: app}", "b: {kind: l7, listen: ':81', to: app}")
+    stages = transition(old, new)
+    at = {number: f"0.0.0.0:{number}" for number in (80, 81, 82)}
+    assert [listeners(stage, "a") for stage in stages] == [
+        [at[80], at[81]],
+        [at[80], at[81], at[82]],
+        [at[80], at[82]],
+    ]
+    assert [listeners(stage, "b") for stage in stages] == [[], [at[81]], [at[81]]]
+
+
+def test_a_listener_with_other_settings_stays_where_it_is() -> None:
+    old = shop("a: {kind: l7, listen: 'unix:/a', to: app}")
+    new = shop("a: {kind: l7, listen: {address: 'unix:/a', mode: '0600'}, to: app}")
+    assert [listeners(stage, "a") for stage in transition(old, new)] == [["{address: unix:/a, mode: 0600}"]]
+    lines = describe(old, new).lines
+    assert lines[0] == "a: listen: unix:/a → {address: unix:/a, mode: 0600}, for connections from then on"
 
 
 AGENT = "%s: {kind: l7, listen: ':%d', to: app%s}"
@@ -400,7 +425,7 @@ def has_circle(topology: Topology) -> bool:
 
 
 def holders(topology: Topology, address: Address) -> set[str]:
-    return {name for name, tier in topology.tiers.items() if tier.listen == address}
+    return {name for name, tier in topology.tiers.items() if address in {each.address for each in tier.listen}}
 
 
 def follow(old: Topology, new: Topology) -> None:
@@ -442,7 +467,8 @@ def test_each_share_has_targets_that_its_tier_knew_in_the_stage_before(pair: tup
 @given(pairs())
 def test_an_address_that_passes_on_is_open_all_the_time(pair: tuple[Topology, Topology]) -> None:
     old, new = pair
-    addresses = {tier.listen for tier in old.tiers.values() if tier.listen and holders(new, tier.listen)}
+    listed = {each.address for tier in old.tiers.values() for each in tier.listen}
+    addresses = {address for address in listed if holders(new, address)}
     for address in addresses:
         if not any(passes_on(pair, name) for name in holders(new, address)):
             for before, after in pairwise([old, *transition(old, new)]):
@@ -452,8 +478,8 @@ def test_an_address_that_passes_on_is_open_all_the_time(pair: tuple[Topology, To
 def passes_on(pair: tuple[Topology, Topology], name: str) -> bool:
     """Whether the tier leaves its address to another one and takes an address itself."""
     old, new = pair
-    mine = old.tiers[name].listen if name in old.tiers else None
-    return mine is not None and mine != new.tiers[name].listen and bool(holders(new, mine))
+    mine = old.tiers[name].listen if name in old.tiers else ()
+    return any(mine != new.tiers[name].listen and bool(holders(new, each.address)) for each in mine)
 
 
 @settings(max_examples=100, deadline=None)

@@ -103,7 +103,7 @@ def test_every_tier_and_pool_of_an_example_is_drawn_in_full_once(path: Path) -> 
 
 
 def test_the_drawing_of_many_ways_stays_small() -> None:
-    tiers = ["  a0: {kind: l7, listen: '*:0', to: [a1, b1]}"]
+    tiers = ["  a0: {kind: l7, listen: ':0', to: [a1, b1]}"]
     tiers += [f"  {side}{n}: {{kind: l7, to: [a{n + 1}, b{n + 1}]}}" for n in range(1, 30) for side in "ab"]
     pools = [f"  {side}30: {{endpoints: [127.0.0.1:{port}]}}" for port, side in enumerate("ab", start=1)]
     text = "\n".join(["cluster: x", "tiers:", *tiers, "pools:", *pools])
@@ -112,6 +112,6 @@ def test_the_drawing_of_many_ways_stays_small() -> None:
 
 def test_long_lines_are_cut() -> None:
     endpoints = ", ".join(f"127.0.0.1:{port}" for port in range(1, 200))
-    tiers = "tiers: {a: {kind: l4, listen: '*:0', to: p}}"
+    tiers = "tiers: {a: {kind: l4, listen: ':0', to: p}}"
     drawing = draw(load_text(f"cluster: x\n{tiers}\npools: {{p: {{endpoints: [{endpoints}]}}}}", "f"))
     assert max(map(len, drawing.splitlines())) < MAX_LABEL_CHARS + 20

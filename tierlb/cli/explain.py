@@ -18,7 +18,7 @@ from tierlb.cli.client import Where, admin_place
 from tierlb.cli.printable import printable
 from tierlb.cli.rows import counts_connections
 from tierlb.cli.status import ask_admin, fetch_status
-from tierlb.model.address import Address, parse_address
+from tierlb.model.address import Address, read_address
 
 NONCE_FIELD = "X-Tierlb-Explain"
 ATTEMPTS = 10
@@ -91,28 +91,35 @@ def find_entry(status: dict[str, Any], url: str, admin_url: Where) -> TierEntry:
     Raises a UsageError for a URL that leads elsewhere, a ClickException where only connections are balanced.
     """
     tiers = status["tiers"]
-    public = {
-        name: parse_address(tier["listen"])
-        for name, tier in tiers.items()
-        if tier["listen"] and tier.get("protocol") != "udp"
-    }
+    public = {name: places for name in tiers if (places := public_places(status, name, "tcp"))}
     if not public:
         raise _tcp_only(public)
-    speaking = {name: address for name, address in public.items() if not counts_connections(name, tiers)}
+    speaking = {name: places for name, places in public.items() if not counts_connections(name, tiers)}
     if url.startswith("/"):
         if not speaking:
             raise _tcp_only(public)
         name = next(iter(speaking))
+        address = public[name][0]
     else:
         host, port = _url_place(url)
         hosts = resolved_hosts(host)
-        name = next((n for n, a in public.items() if a.port == port and _is_at(a, hosts)), "")
+        found = ((n, a) for n, places in public.items() for a in places if a.port == port and _is_at(a, hosts))
+        name, address = next(found, ("", Address("", 0)))
         if not name:
-            known = ", ".join(f"{address} ({name})" for name, address in public.items())
+            known = ", ".join(f"{each} ({name})" for name, places in public.items() for each in places)
             raise click.UsageError(f"{url}: this cluster does not listen there, but at {known}")
         if name not in speaking:
             raise _tcp_only({name: public[name]})
-    return TierEntry(name, entry_address(public[name], admin_place(admin_url)[0]))
+    return TierEntry(name, entry_address(address, admin_place(admin_url)[0]))
+
+
+def public_places(status: dict[str, Any], name: str, protocol: str) -> list[Address]:
+    """Where the tier listens for this protocol, but for unix sockets."""
+    tier = status["tiers"][name]
+    if tier.get("protocol", "tcp") != protocol:
+        return []
+    listed = (read_address(each) for each in tier["listen"])
+    return [address for each in listed if not each.is_unix for address in each.bound]
 
 
 def ask_for(url: str, entry: TierEntry, method: str, given: Sequence[tuple[str, str]]) -> Question:
@@ -247,7 +254,7 @@ def entry_address(address: Address, admin_host: str) -> Address:
     return Address(hosts[0], address.port)
 
 
-def _tcp_only(places: dict[str, Address]) -> click.ClickException:
-    names = " and ".join(f"{name} ({address})" for name, address in places.items())
+def _tcp_only(places: dict[str, list[Address]]) -> click.ClickException:
+    names = " and ".join(f"{name} ({', '.join(map(str, each))})" for name, each in places.items())
     carries = f"{names} carries plain TCP" if names else "this cluster carries datagrams"
     return click.ClickException(f"only HTTP can be explained, and {carries}: no l7 tier stands at or below it")

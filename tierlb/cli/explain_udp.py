@@ -15,10 +15,10 @@ from rich.text import Text
 
 from tierlb.cli.choices import ChoiceTrace, as_plain, trace_of, trace_table
 from tierlb.cli.client import Where, admin_place
-from tierlb.cli.explain import WIDE, TierEntry, entry_address, is_wildcard, resolved_hosts
+from tierlb.cli.explain import WIDE, TierEntry, entry_address, is_wildcard, public_places, resolved_hosts
 from tierlb.cli.printable import printable
 from tierlb.cli.status import ask_admin, fetch_status
-from tierlb.model.address import Address, parse_address
+from tierlb.model.address import Address
 from tierlb.wire.explain_datagram import choices_in, explain_question
 
 UDP_SCHEME = "udp://"
@@ -49,19 +49,15 @@ def run_explain_udp(url: str, admin_url: Where, as_json: bool) -> None:
 def find_datagram_entry(status: dict[str, Any], url: str, admin_url: Where) -> TierEntry:
     """The tier over UDP that listens there. Raises a UsageError where none does."""
     tiers = status["tiers"]
-    public = {
-        name: parse_address(tier["listen"])
-        for name, tier in tiers.items()
-        if tier["listen"] and tier.get("protocol") == "udp"
-    }
+    public = [(name, address) for name in tiers for address in public_places(status, name, "udp")]
     host, _, port = url.removeprefix(UDP_SCHEME).rstrip("/").rpartition(":")
     if not host or not port.isdigit():
         raise click.UsageError(f"{url}: write it as udp://HOST:PORT")
     hosts = resolved_hosts(host.strip("[]"))
-    for name, address in public.items():
+    for name, address in public:
         if address.port == int(port) and (address.host in hosts or is_wildcard(address)):
             return TierEntry(name, entry_address(address, admin_place(admin_url)[0]))
-    known = ", ".join(f"{address} ({name})" for name, address in public.items())
+    known = ", ".join(f"{address} ({name})" for name, address in public)
     advice = f"but at {known}" if known else "and nowhere: it has no tier with protocol: udp"
     raise click.UsageError(f"{url}: this cluster does not listen for datagrams there, {advice}")
 

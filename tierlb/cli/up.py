@@ -26,8 +26,8 @@ from tierlb.controller.startup import start_anew
 from tierlb.controller.store import FileStore
 from tierlb.local.ports import PortTaken, check_free, listen
 from tierlb.local.supervisor import Supervisor
-from tierlb.model.address import Address, ListenAddress
-from tierlb.model.topology import Kind, Topology
+from tierlb.model.address import EVERY_HOST, Address, ListenAddress
+from tierlb.model.topology import Kind, Topology, listed_addresses
 from tierlb.net.descriptors import limit, raise_limit
 from tierlb.net.tls import TlsProblem, admin_context
 from tierlb.topology.tree import draw
@@ -135,9 +135,9 @@ def ready_block(
 ) -> str:
     """The message once the cluster serves. `end`: how to end it; `state`: if not the usual one; `source`: the file,
     which is named if it is not the one that was given."""
-    public = [tier for tier in topology.tiers.values() if tier.listen is not None]
+    public = [tier for tier in topology.tiers.values() if tier.listen]
     lines = ["", f"{topology.cluster} is ready", ""]
-    lines += [f"  {tier.name:<12} {tier.listen}" for tier in public]
+    lines += [f"  {tier.name:<12} {listed_addresses(tier)}" for tier in public]
     lines += [f"  {'admin':<12} {admin_url}"]
     if source is not None and source.example is not None:
         lines += [f"  {'file':<12} {source}"]
@@ -148,9 +148,9 @@ def ready_block(
 
 def _to_try(topology: Topology, admin_url: str, state: Path | None) -> list[str]:
     commands = [
-        f"curl http://{tier.listen}/"
+        _curl(tier.listen[0].address)
         for tier in topology.tiers.values()
-        if tier.listen is not None and _speaks_http(topology, tier.name)
+        if tier.listen and _speaks_http(topology, tier.name)
     ]
     joins = [
         f"{how_to_call()} agent --join-file {state or usual_directory(topology.cluster)} --pool {pool.name} "
@@ -159,6 +159,12 @@ def _to_try(topology: Topology, admin_url: str, state: Path | None) -> list[str]
         if pool.agents
     ]
     return [*commands[:1], f"{how_to_call()} status --admin {admin_url}", *joins[:1]]
+
+
+def _curl(address: Address) -> str:
+    if address.is_unix:
+        return f"curl --unix-socket {address.host} http://localhost/"
+    return f"curl http://{Address('127.0.0.1', address.port) if address.host == EVERY_HOST else address}/"
 
 
 def how_to_call() -> str:

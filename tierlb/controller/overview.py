@@ -42,7 +42,7 @@ class Overview:
         tiers = {
             tier.name: TierStatus(
                 tier.kind.value,
-                tier.listen,
+                tuple(each.address for each in tier.listen),
                 tier.targets,
                 self._nodes_of(tier.name, now, desired),
                 tier.protocol.value,

@@ -74,7 +74,8 @@ class Publisher:
         assignment.served, assignment.refusal = ack.revision, ""
         if wanted is not None and assignment.is_served:
             assignment.accepted = wanted.accepted
-            inner = next((a for each, a in zip(wanted.listeners, ack.addresses, strict=True) if each.inner), None)
+            pairs = zip(wanted.listeners, ack.addresses, strict=True)
+            inner = next((a for each, a in pairs if each.inner and not a.is_unix), None)
             if (record.addresses, record.inner) != (ack.addresses, inner):
                 record.addresses, record.inner = ack.addresses, inner
                 self._signals.changed()

@@ -51,12 +51,17 @@ class NodeStatus:
     build: str = ""
 
 
+def _as_tuple(given: Address | tuple[Address, ...] | None) -> tuple[Address, ...]:
+    """One address stands for a list of it, None for an empty one."""
+    return () if given is None else (given,) if isinstance(given, Address) else given
+
+
 @attrs.frozen
 class TierStatus:
     """A tier and its nodes, in their order. `protocol`: tcp or udp."""
 
     kind: str
-    listen: Address | None
+    listen: tuple[Address, ...] = attrs.field(converter=_as_tuple)
     to: tuple[str, ...]
     nodes: tuple[NodeStatus, ...]
     protocol: str = Transport.TCP.value

@@ -28,10 +28,23 @@ from tierlb.net.listeners import (
     open_socket,
 )
 from tierlb.net.reactor import READ, Reactor
+from tierlb.net.sockaddr import has_ipv6
+from tierlb.net.unix_socket import SocketFiles
 from tierlb.net.wheel import NEVER
 
 LISTENER_LINGER_S = 2.0
 """A parent learns at the same time that it is to send elsewhere. Until it has, it may still connect."""
+
+
+def bound_to(listener: Listener, sock: Any) -> Address:
+    """Where the listener's socket is bound."""
+    return listener.address if listener.address.is_fixed else Address(*sock.getsockname()[:2])
+
+
+def _is_same_place(one: Listener, other: Listener) -> bool:
+    """Whether they are one socket for clients' connections, at most with other settings."""
+    is_public = not (one.inner or other.inner) and one.protocol is Transport.TCP
+    return is_public and listens_at(one) == listens_at(other) and one.address.is_fixed
 
 
 class Listening:
@@ -59,6 +72,7 @@ class Listening:
         self._finishing: dict[Listener, DatagramPort] = {}
         """Ports out of service that are open for their sessions."""
         self._addresses: dict[Listener, Address] = {}
+        self._files = SocketFiles()
         self._lingering: dict[Listener, tuple[Acceptor | DatagramPort, float]] = {}
         """Listeners that are named no more, and until when they accept."""
         if broker is not None:
@@ -73,7 +87,9 @@ class Listening:
         opened: dict[Listener, Any] = {}
         try:
             for listener in wanted:
-                if not (listener in is_open or listener in opened):
+                if listener.spare and not has_ipv6():
+                    continue
+                if not (listener in is_open or listener in opened or self._known_as(listener)):
                     known = self._open_again(listener, had.get(listener))
                     opened[listener] = known or open_socket(listener, self._broker)
         except OSError:
@@ -83,10 +99,23 @@ class Listening:
             raise
         return opened
 
+    def _known_as(self, listener: Listener) -> Listener | None:
+        """A listener that is open at the same place with other settings: its socket stays."""
+        known = (*self._acceptors, *self._lingering)
+        return None if listener in known else next((each for each in known if _is_same_place(each, listener)), None)
+
+    def _rename(self, known: Listener, listener: Listener) -> None:
+        acceptor = self._acceptors.pop(known, None) or self._lingering.pop(known)[0]
+        assert isinstance(acceptor, Acceptor)
+        acceptor.follow(listener)
+        self._acceptors[listener] = acceptor
+        self._addresses[listener] = self._addresses.pop(known)
+        self._files.permit(listener.address, listener.mode)
+
     @staticmethod
     def _open_again(listener: Listener, had: Address | None) -> Any:
         """At the port that the kernel chose when it was open before, if it is free."""
-        if had is None or listener.address.port:
+        if had is None or listener.address.is_fixed:
             return None
         with contextlib.suppress(OSError):
             return open_socket(attrs.evolve(listener, address=Address(listener.address.host, had.port)))
@@ -100,6 +129,9 @@ class Listening:
         now: float,
     ) -> None:
         """Accept from these, of which some were `opened` for it. Others go on for `linger_s`."""
+        for listener in wanted:
+            if (known := self._known_as(listener)) is not None:
+                self._rename(known, listener)
         for listener in [known for known in self._acceptors if known not in wanted]:
             self._lingering[listener] = (self._acceptors.pop(listener), now + linger_s(listener))
         for listener in [known for known in self._lingering if known in wanted]:
@@ -110,7 +142,9 @@ class Listening:
         self._end_lingering(now)
         for listener, sock in opened.items():
             self._acceptors[listener] = self._acceptor(listener, sock)
-            self._addresses[listener] = Address(*sock.getsockname()[:2])
+            self._addresses[listener] = bound_to(listener, sock)
+            if listener.address.is_unix and not self._is_borrowed(listener):
+                self._files.note(listener.address)
         inner = (each for each in self._acceptors if each.inner and each.protocol is Transport.TCP)
         self.handoffs.follow(self._addresses[each] for each in inner)
 
@@ -152,6 +186,7 @@ class Listening:
     def close(self) -> None:
         """At once."""
         for acceptor in (*self._all(), *self._finishing.values()):
+            self._files.remove(acceptor.listener.address)
             acceptor.close()
         self.handoffs.close()
         self._forget()
@@ -190,6 +225,7 @@ class Listening:
             acceptor.close()
             self._give_back(acceptor.listener)
         else:
+            self._files.remove(acceptor.listener.address)
             acceptor.finish()
             if isinstance(acceptor, DatagramPort):
                 self._finishing[acceptor.listener] = acceptor

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 from tierlb.model.address import ListenAddress
-from tierlb.model.topology import Tier, Topology, public_address
+from tierlb.model.topology import Tier, Topology, bound_listeners
 
 CONTROLLER_SERVICE = "controller"
 """The service, and thereby its host name in every network that it shares."""
@@ -51,7 +51,8 @@ def networks(topology: Topology) -> Networks:
 def published(tier: Tier) -> tuple[ListenAddress, ...]:
     """The addresses at which the tier is reached from outside."""
     checks = ListenAddress(tier.agent_check) if tier.agent_check is not None else None
-    return tuple(address for address in (public_address(tier), checks) if address is not None)
+    bound = (*bound_listeners(tier), *(() if checks is None else (checks,)))
+    return tuple(each for each in bound if not each.address.is_unix)
 
 
 def joined_networks(all_networks: Networks, service: str) -> dict[str, dict[str, list[str]]]:

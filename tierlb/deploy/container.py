@@ -140,14 +140,29 @@ def port_problems(topology: Topology) -> Iterator[str]:
             "admin.tls: acts under `tierlb up` and `tierlb controller`, and is not rendered: leave it out here, and "
             "reach the API from the machine itself or through a proxy that speaks TLS"
         )
+    for pool in topology.pools.values():
+        for endpoint in pool.endpoints:
+            if endpoint.is_unix:
+                yield (
+                    f"pools.{pool.name}.endpoints: {endpoint} would be looked for in each node's own container: write "
+                    "an address of the network"
+                )
     for tier in topology.tiers.values():
         if tier.forward is Forwarding.NFTABLES:
             yield (
                 f"tiers.{tier.name}.forward: nftables is for nodes through which hosts route their answers, and those "
                 "of other containers take another way: write auto"
             )
-        for key, address in (("listen", tier.listen), ("agent_check", tier.agent_check)):
-            if address is not None and address.port in (NODE_CONTROL_PORT, NODE_DATA_PORT):
+        listening = [("listen", each.address) for each in tier.listen]
+        if tier.agent_check is not None:
+            listening.append(("agent_check", tier.agent_check))
+        for key, address in listening:
+            if address.is_unix:
+                yield (
+                    f"tiers.{tier.name}.{key}: {address} would be a file in each node's own container: listen on a port"
+                )
+                continue
+            if address.port in (NODE_CONTROL_PORT, NODE_DATA_PORT):
                 yield f"tiers.{tier.name}.{key}: port {address.port} is a node's own in a container: choose another"
-            if address is not None and address.port == 0:
+            if address.port == 0:
                 yield f"tiers.{tier.name}.{key}: a container needs the port named that is to be reached: choose one"

@@ -28,7 +28,7 @@ from tierlb.deploy.container import (
     NODE_DATA_PORT,
     POOL_PORT,
 )
-from tierlb.deploy.kubernetes_names import CONTROLLER_NAME, PUBLIC, Labels, ManifestPlan
+from tierlb.deploy.kubernetes_names import CONTROLLER_NAME, PUBLIC, Labels, ManifestPlan, public_names
 from tierlb.deploy.kubernetes_network import policies
 from tierlb.deploy.kubernetes_pods import (
     PORTS_OF_POOLS,
@@ -99,7 +99,7 @@ def kubernetes_warnings(plan: ManifestPlan) -> list[str]:
     """What is valid and probably not intended."""
     found = []
     for pool in plan.topology.pools.values():
-        local = [each for each in pool.endpoints if ipaddress.ip_address(each.host).is_loopback]
+        local = [each for each in pool.endpoints if not each.is_unix and ipaddress.ip_address(each.host).is_loopback]
         if local:
             found.append(f"pools.{pool.name}.endpoints: {local[0]} is each pod itself: name a host that pods can reach")
         if pool.run is not None and "{host}" not in pool.run.command:
@@ -169,7 +169,7 @@ def _tier_manifests(plan: ManifestPlan, tier: Tier) -> Iterator[Object]:
         spec = {"selector": {"matchLabels": selector}, "minReadySeconds": ROLLOUT_STEADY_S, "template": template}
         yield _object(plan, "apps/v1", "DaemonSet", name, labels, spec)
         return
-    if tier.listen is not None:
+    if tier.listen:
         yield _public_service(plan, tier, labels, selector)
     # only the autoscaler may set the replicas: each `kubectl apply` would reset them
     is_scaled = plan.most(tier) > tier.replicas
@@ -209,12 +209,14 @@ def _sorted_transports(plan: ManifestPlan, pool: Pool) -> list[Transport]:
 
 def _public_service(plan: ManifestPlan, tier: Tier, labels: Labels, selector: Labels) -> Object:
     """Traffic stays on the machine where it arrives, so that the nodes see their clients' addresses."""
-    outside = ((PUBLIC, tier.listen, tier.protocol), ("agent-check", tier.agent_check, Transport.TCP))
+    ports = [_service_port(name, port, tier.protocol) for name, port in public_names(tier).items()]
+    if tier.agent_check is not None:
+        ports.append(_service_port("agent-check", tier.agent_check.port))
     spec = {
         "type": "LoadBalancer",
         "externalTrafficPolicy": "Local",
         "selector": selector,
-        "ports": [_service_port(name, address.port, each) for name, address, each in outside if address is not None],
+        "ports": ports,
     }
     return _object(plan, "v1", "Service", plan.name(tier.name, PUBLIC), labels, spec)
 

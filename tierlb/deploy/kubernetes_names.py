@@ -123,7 +123,7 @@ class ManifestPlan:
 
     def on_each_machine(self, tier: Tier) -> bool:
         """Whether it is a DaemonSet."""
-        return tier.listen is not None and self.options.edge is NetworkEdge.DAEMON_SET
+        return bool(tier.listen) and self.options.edge is NetworkEdge.DAEMON_SET
 
     def most(self, tier: Tier) -> int:
         """The largest number of nodes of the tier; the number in the file where nothing scales it. L4 nodes hold long
@@ -131,6 +131,17 @@ class ManifestPlan:
         if tier.kind is Kind.L4 or tier.agent_check is not None or self.on_each_machine(tier):
             return tier.replicas
         return self.options.most.get(tier.name, GROWTH * tier.replicas)
+
+
+def public_ports(tier: Tier) -> tuple[int, ...]:
+    """The ports where clients connect, each once: a pod has them at all of its addresses."""
+    return tuple(dict.fromkeys(each.address.port for each in tier.listen))
+
+
+def public_names(tier: Tier) -> dict[str, int]:
+    """The same by the names that they have in pods and services."""
+    ports = public_ports(tier)
+    return {PUBLIC: ports[0]} if len(ports) == 1 else {f"{PUBLIC}-{port}": port for port in ports}
 
 
 def problems(plan: ManifestPlan) -> list[str]:
@@ -147,7 +158,7 @@ def _name_problems(plan: ManifestPlan) -> Iterator[str]:
         )
     if len(plan.name(CONTROLLER_NAME)) > MAX_STATEFUL_SET_CHARS:
         yield f"the prefix {plan.prefix} is too long: give a shorter one with --prefix"
-    listening = [name for name, tier in plan.topology.tiers.items() if tier.listen is not None]
+    listening = [name for name, tier in plan.topology.tiers.items() if tier.listen]
     taken = {CONTROLLER_NAME, *(f"{name}-{PUBLIC}" for name in listening)}
     for key, names in (("tiers", plan.topology.tiers), ("pools", plan.topology.pools)):
         for name in names:

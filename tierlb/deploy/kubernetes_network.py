@@ -14,7 +14,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from tierlb.deploy.container import CONTROL_PORT, NODE_CONTROL_PORT, NODE_DATA_PORT, POOL_PORT
-from tierlb.deploy.kubernetes_names import CONTROLLER_NAME, KUBERNETES_CLUSTER_LABEL, TIER_LABEL, Labels, ManifestPlan
+from tierlb.deploy.kubernetes_names import (
+    CONTROLLER_NAME,
+    KUBERNETES_CLUSTER_LABEL,
+    TIER_LABEL,
+    Labels,
+    ManifestPlan,
+    public_ports,
+)
 from tierlb.model.address import Transport
 from tierlb.model.topology import Pool, Tier
 from tierlb.topology.allot import transports_to
@@ -80,7 +87,7 @@ def _from_controller(plan: ManifestPlan) -> list[NetworkRule]:
 
 def _to_tier(plan: ManifestPlan, tier: Tier) -> list[NetworkRule]:
     rules: list[NetworkRule] = []
-    public = [_open_port(tier.listen.port, tier.protocol)] if tier.listen is not None else []
+    public = [_open_port(port, tier.protocol) for port in public_ports(tier)]
     public += [_tcp(tier.agent_check.port)] if tier.agent_check is not None else []
     if public:
         rules.append({"ports": public})

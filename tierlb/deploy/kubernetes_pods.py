@@ -39,7 +39,7 @@ from tierlb.deploy.container import (
     store_files,
     tls_options,
 )
-from tierlb.deploy.kubernetes_names import CONTROLLER_NAME, Labels, ManifestPlan
+from tierlb.deploy.kubernetes_names import CONTROLLER_NAME, Labels, ManifestPlan, public_names, public_ports
 from tierlb.model.address import Transport
 from tierlb.model.topology import Pool, Resources, Run, Tier
 from tierlb.topology.allot import transports_to
@@ -98,7 +98,7 @@ def node_pod(plan: ManifestPlan, tier: Tier) -> Spec:
     container = _pod_container(plan, "node", command, mounts, tier.resources)
     container["ports"] = _node_ports(plan, tier)
     container |= _tierlb_probes(NODE_CONTROL_PORT, "readyz", tls_files)
-    linger_s = EDGE_LINGER_S if tier.listen is not None else 0
+    linger_s = EDGE_LINGER_S if tier.listen else 0
     ending_s = stop_whole_s(topology, tier.name)
     selector = plan.tier_selector(tier.name)
     return {
@@ -246,8 +246,9 @@ def _node_ports(plan: ManifestPlan, tier: Tier) -> list[Spec]:
     ports = [_port("control", NODE_CONTROL_PORT)]
     if plan.topology.parents(tier.name):
         ports.append(_port("data", NODE_DATA_PORT, tier.protocol))
-    outside = (("public", tier.listen, tier.protocol), ("agent-check", tier.agent_check, Transport.TCP))
-    public = [_port(name, address.port, transport) for name, address, transport in outside if address is not None]
+    public = [_port(name, port, tier.protocol) for name, port in public_names(tier).items()]
+    if tier.agent_check is not None:
+        public.append(_port("agent-check", tier.agent_check.port))
     if plan.on_each_machine(tier):
         public = [{**port, "hostPort": port["containerPort"]} for port in public]
     return ports + public
@@ -255,7 +256,7 @@ def _node_ports(plan: ManifestPlan, tier: Tier) -> list[Spec]:
 
 def _low_ports(tier: Tier) -> Spec:
     """Only root may listen below 1024, unless the pod's kernel is configured otherwise."""
-    ports = [address.port for address in (tier.listen, tier.agent_check) if address is not None]
+    ports = [*public_ports(tier), *(() if tier.agent_check is None else (tier.agent_check.port,))]
     if not any(port < 1024 for port in ports):
         return {}
     sysctl = {"name": "net.ipv4.ip_unprivileged_port_start", "value": str(min(ports))}

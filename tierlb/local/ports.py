@@ -14,8 +14,10 @@ from pathlib import Path
 import attrs
 
 from tierlb.model.address import Address, ListenAddress, Transport
-from tierlb.model.topology import Topology, public_address
+from tierlb.model.topology import Tier, TierListener, Topology, bound_listeners
 from tierlb.net.datagrams import open_datagram_socket
+from tierlb.net.sockaddr import has_ipv6, socket_family
+from tierlb.net.unix_socket import bind_unix, identity_of, unlink_if
 
 EPHEMERAL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 EPHEMERAL_FROM = 32768
@@ -31,8 +33,21 @@ class PortTaken(OSError):  # noqa: N818 (the text is the whole message)
 def check_free(topology: Topology) -> None:
     """Raise PortTaken for the first public address of a tier that is not free."""
     for tier in topology.tiers.values():
-        if (address := public_address(tier)) is not None:
+        for address in addresses_here(tier):
             listen(address, f"tiers.{tier.name}.listen").close()
+            if address.address.is_unix:
+                unlink_if(address.address.host, identity_of(address.address.host))
+
+
+def addresses_here(tier: Tier) -> dict[ListenAddress, TierListener]:
+    """The sockets that listen for the tier on this machine. Of a listener at `*` the one for IPv6 is left out where the
+    machine has none."""
+    found = bound_listeners(tier)
+    return {place: each for place, each in found.items() if place.address == each.address or _has_family(place)}
+
+
+def _has_family(place: ListenAddress) -> bool:
+    return ":" not in place.address.host or has_ipv6()
 
 
 def listen(address: ListenAddress, purpose: str) -> socket.socket:
@@ -57,20 +72,24 @@ def start_listening(sock: socket.socket, address: ListenAddress, purpose: str, b
         raise PortTaken(_taken_text(address, purpose, error)) from error
 
 
-def bind(address: ListenAddress, purpose: str, *, shared: bool = False) -> socket.socket:
-    """A bound socket, which still refuses connections, or PortTaken. `shared`: beside other sockets of this user's."""
+def bind(address: ListenAddress, purpose: str, *, shared: bool = False, mode: int | None = None) -> socket.socket:
+    """A bound socket, which still refuses connections, or PortTaken. `shared`: beside other sockets of this user's.
+    `mode`: the permissions of a unix socket."""
     try:
         if address.transport is Transport.UDP:
             return open_datagram_socket(address.address, shared=shared)
-        return _bind_stream(address.address, shared=shared)
+        return _bind_stream(address.address, shared=shared, mode=mode)
     except OSError as error:
         raise PortTaken(_taken_text(address, purpose, error)) from error
 
 
-def _bind_stream(address: Address, *, shared: bool) -> socket.socket:
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+def _bind_stream(address: Address, *, shared: bool, mode: int | None = None) -> socket.socket:
+    family = socket_family(address)
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
+        if address.is_unix:
+            bind_unix(sock, address.host, mode)
+            return sock
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if shared:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -106,6 +125,10 @@ class FreePorts:
 
 
 def _taken_text(address: ListenAddress, purpose: str, error: OSError) -> str:
+    if address.address.is_unix:
+        reason = error.strerror or os.strerror(error.errno or errno.EADDRINUSE)
+        advice = "Find the process that has it with `ss -lxp` and stop that, or change the address in the file"
+        return f"{purpose}: cannot listen on {address}: {reason}. {advice}"
     which = "-ltnp" if address.transport is Transport.TCP else "-lunp"
     reason = os.strerror(error.errno or errno.EADDRINUSE)
     return (

@@ -22,9 +22,10 @@ from tierlb.controller.controller import Controller
 from tierlb.local.launcher import Launcher
 from tierlb.local.local_endpoints import LocalEndpoints
 from tierlb.local.managed_process import ManagedProcess
+from tierlb.local.ports import addresses_here
 from tierlb.local.program import Lending
 from tierlb.local.sockets import Sockets
-from tierlb.model.topology import Tier, Tls, Topology, public_address
+from tierlb.model.topology import Tier, Tls, Topology
 from tierlb.topology.allot import node_names, number_of
 
 NODE_RETIRE_S = 2.0
@@ -60,8 +61,8 @@ class ProcessManager:
         self.launcher.note_drains(topology)
         before = {process.name for process in self.processes()}
         for tier in topology.tiers.values():
-            if (address := public_address(tier)) is not None:
-                self.sockets.open(address, tier.name)
+            for address, listener in addresses_here(tier).items():
+                self.sockets.open(address, tier.name, listener.mode)
         for tier in topology.tiers.values():
             for name in node_names(tier):
                 if name not in self.nodes:
@@ -98,8 +99,7 @@ class ProcessManager:
 
     async def shrink(self, topology: Topology) -> None:
         """Stop endpoints that the topology does not name, and close public addresses. Nodes are stopped before."""
-        public = ((public_address(tier), tier.name) for tier in topology.tiers.values())
-        self.sockets.keep({address: name for address, name in public if address is not None})
+        self.sockets.keep({address: tier.name for tier in topology.tiers.values() for address in addresses_here(tier)})
         await self.endpoints.shrink(topology)
 
     async def replace(self, topology: Topology, name: str) -> None:

@@ -14,6 +14,7 @@ A socket stays open for as long as the address does, because a handshake that be
 queue. It takes part again when a node with its number comes back.
 """
 
+import os
 import secrets
 import socket
 from typing import Generic
@@ -25,6 +26,10 @@ from tierlb.local.queue_watch import Process, QueueOffer, QueueWatch
 from tierlb.model.address import ListenAddress, Transport
 from tierlb.net.listeners import BACKLOG, bequeath
 from tierlb.net.steering import steer, steer_by_client
+from tierlb.net.unix_socket import identity_of, unlink_if
+
+ONLY = 0
+"""The number of the socket that all nodes share: unix sockets have no SO_REUSEPORT."""
 
 
 @attrs.define
@@ -33,6 +38,8 @@ class SharedPort(Generic[Process]):
 
     address: ListenAddress
     purpose: str
+    mode: int | None
+    """The permissions of a unix socket."""
     _spare: socket.socket | None
     """Bound first, and not assigned to a node yet."""
     _sockets: dict[int, socket.socket] = attrs.field(factory=dict, init=False)
@@ -42,16 +49,22 @@ class SharedPort(Generic[Process]):
     _seed: int = attrs.field(factory=lambda: secrets.randbits(31), init=False)
     """Clients over UDP cannot know which node they get."""
 
+    _file: tuple[int, int] | None = attrs.field(default=None, init=False)
+
     def __attrs_post_init__(self) -> None:
+        if self.address.address.is_unix:
+            self._file = identity_of(self.address.address.host)
         self._watch = QueueWatch(keeps_together=self.address.transport is Transport.UDP)
 
     @classmethod
-    def bound(cls, address: ListenAddress, purpose: str) -> "SharedPort[Process]":
+    def bound(cls, address: ListenAddress, purpose: str, mode: int | None = None) -> "SharedPort[Process]":
         """Raises PortTaken where another process has it."""
-        sock = bind(address, purpose)
+        sock = bind(address, purpose, mode=mode)
+        if address.address.is_unix:
+            return cls(address, purpose, mode, sock)
         # Only now: with the option from the start, it could be bound beside that of another cluster.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        port = cls(address, purpose, sock)
+        port = cls(address, purpose, None, sock)
         try:
             _prepare(sock, address)
         except BaseException:
@@ -59,9 +72,17 @@ class SharedPort(Generic[Process]):
             raise
         return port
 
+    def permit(self, mode: int | None) -> None:
+        """Give a unix socket these permissions."""
+        if mode != self.mode:
+            self.mode = mode
+            if mode is not None:
+                os.chmod(self.address.address.host, mode)
+
     def lend(self, borrower: Process) -> socket.socket:
         """The socket of the process's node, which listens from now on. Raises OSError."""
-        sock = self._sockets.get(borrower.number) or self._listen(borrower.number)
+        number = ONLY if self.address.address.is_unix else borrower.number
+        sock = self._sockets.get(number) or self._listen(number)
         if borrower not in self._borrowers:
             self._borrowers.append(borrower)
             self._steer()
@@ -89,6 +110,8 @@ class SharedPort(Generic[Process]):
 
     def orphans(self) -> list[QueueOffer[Process]]:
         """What they should take from queues without a process."""
+        if self.address.address.is_unix:
+            return []
         return self._watch.orphans(self._sockets, self._borrowers)
 
     def close(self) -> None:
@@ -98,6 +121,7 @@ class SharedPort(Generic[Process]):
                 sock.close()
         self._spare = None
         self._sockets.clear()
+        unlink_if(self.address.address.host, self._file)
 
     def _listen(self, number: int) -> socket.socket:
         spare = self._spare

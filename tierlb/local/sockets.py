@@ -77,10 +77,12 @@ class Sockets:
 
     _lent: trio.Event = attrs.field(factory=trio.Event, init=False)
 
-    def open(self, address: ListenAddress, tier: str) -> None:
-        """Bind the address for the nodes of a tier. Raises PortTaken."""
-        if address.address.port and address not in self._open:
-            self._open[address] = SharedPort.bound(address, f"tiers.{tier}.listen")
+    def open(self, address: ListenAddress, tier: str, mode: int | None = None) -> None:
+        """Bind the address for the nodes of a tier; a unix socket with these permissions. Raises PortTaken."""
+        if address.address.is_fixed and address not in self._open:
+            self._open[address] = SharedPort.bound(address, f"tiers.{tier}.listen", mode)
+        elif (port := self._open.get(address)) is not None:
+            port.permit(mode)
         self._tiers.setdefault(address, set()).add(tier)
 
     def keep(self, addresses: Mapping[ListenAddress, str]) -> None:

@@ -1,7 +1,8 @@
-"""Addresses: a host and a port, as `host:port` or `[v6]:port`."""
+"""Addresses: a host and a port, as `host:port` or `[v6]:port`, or a unix socket, as `unix:/run/app.sock`."""
 
 import enum
 import ipaddress
+import re
 
 import attrs
 
@@ -13,20 +14,47 @@ class Transport(enum.Enum):
     UDP = "udp"
 
 
+UNIX = "unix:"
+MOST_PATH_BYTES = 107
+"""Of `sun_path` (unix(7)), without the zero byte at its end."""
+UNIX_PATH = re.compile(r"/[A-Za-z0-9._/@+=~-]*[A-Za-z0-9._@+=~-]")
+EVERY_HOST = "*"
+
+
 @attrs.frozen(order=True)
 class Address:
-    """An IP address (never a name) and a port; port 0 asks the kernel for a free one."""
+    """An IP address (never a name) and a port; port 0 asks the kernel for a free one. Of a unix socket the host is its
+    path and the port is 0. Where a tier listens the host may be `*`: all addresses, IPv4 and IPv6."""
 
     host: str
     port: int
 
     def __str__(self) -> str:
+        if self.is_unix:
+            return f"{UNIX}{self.host}"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
-    def sockaddr(self) -> tuple[str, int]:
-        """The pair for `bind` and `connect`."""
-        return (self.host, self.port)
+    def is_unix(self) -> bool:
+        """Whether it is a unix socket."""
+        return self.host.startswith("/")
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether it is the same wherever it is opened; else the kernel chooses the port."""
+        return self.port != 0 or self.is_unix
+
+    @property
+    def sockaddr(self) -> tuple[str, int] | str:
+        """What `bind` and `connect` take."""
+        return self.host if self.is_unix else (self.host, self.port)
+
+    @property
+    def bound(self) -> tuple["Address", ...]:
+        """The addresses of the sockets that listen there: two for `*`, one for each family."""
+        if self.host != EVERY_HOST:
+            return (self,)
+        return Address("0.0.0.0", self.port), Address("::", self.port)  # noqa: S104 (asked for)
 
 
 @attrs.frozen(order=True)
@@ -42,12 +70,14 @@ class ListenAddress:
 
 def parse_listen_address(text: str) -> ListenAddress:
     """Read what `str` makes of one. Raises ValueError."""
+    if text.startswith(UNIX):
+        return ListenAddress(read_address(text))
     address, _, transport = text.partition("/")
     return ListenAddress(parse_address(address), Transport(transport or Transport.TCP.value))
 
 
 def parse_address(text: str) -> Address:
-    """Read `127.0.0.1:8080`, `[::1]:8080`, `localhost:8080` or `:8080` (every interface).
+    """Read `127.0.0.1:8080`, `[::1]:8080`, `localhost:8080` or `:8080` (every IPv4 address).
 
     Raises ValueError, with a sentence that says what to write instead.
     """
@@ -64,3 +94,22 @@ def parse_address(text: str) -> Address:
     except ValueError:
         raise ValueError(f"{text!r} is not an address: {host!r} is not an IP address") from None
     return Address(host, int(port_text))
+
+
+def read_address(text: str) -> Address:
+    """Read what `str` makes of any address: `unix:/run/app.sock`, `*:8080`, and what `parse_address` reads. Raises
+    ValueError."""
+    text = text.strip()
+    if text.startswith(UNIX):
+        return _unix_address(text.removeprefix(UNIX))
+    address = parse_address(text)
+    return Address(EVERY_HOST, address.port) if text.startswith(f"{EVERY_HOST}:") else address
+
+
+def _unix_address(path: str) -> Address:
+    if not UNIX_PATH.fullmatch(path) or len(path) > MOST_PATH_BYTES:
+        raise ValueError(
+            f"{UNIX + path!r} is not a unix socket: write {UNIX} and an absolute path of at most {MOST_PATH_BYTES} of "
+            "a-z, A-Z, 0-9 and ._/@+=~-, such as unix:/run/app.sock"
+        )
+    return Address(path, 0)

@@ -127,6 +127,10 @@ class Listener:
     accept_from: tuple[str, ...] = ()
     protocol: Transport = Transport.TCP
     direct: bool = False
+    mode: int | None = None
+    """The permissions of a unix socket; None: what the umask leaves."""
+    spare: bool = False
+    """It is left out where the machine has no IPv6: the tier listens at all addresses of both families."""
 
 
 @attrs.frozen

@@ -257,13 +257,29 @@ class Resources:
 
 
 @attrs.frozen
+class TierListener:
+    """One place where a tier listens for clients. `mode`: the permissions of a unix socket; None: what the umask of the
+    process that opens it leaves."""
+
+    address: Address
+    mode: int | None = None
+
+
+def _as_listeners(given: Address | tuple[TierListener, ...] | None) -> tuple[TierListener, ...]:
+    """One address stands for a listener without settings, None for no listener."""
+    if given is None:
+        return ()
+    return (TierListener(given),) if isinstance(given, Address) else given
+
+
+@attrs.frozen
 class Tier:
     """A set of interchangeable nodes. An l4 tier has exactly one route, with an empty match, that forwards."""
 
     name: str
     kind: Kind
     routes: tuple[Route, ...]
-    listen: Address | None = None
+    listen: tuple[TierListener, ...] = attrs.field(default=(), converter=_as_listeners)
     replicas: int = 1
     per_core: bool = False
     """The file says `replicas: auto`: `replicas` is how many cores there were when it was read."""
@@ -302,9 +318,19 @@ class Tier:
         return tuple(names)
 
 
-def public_address(tier: Tier) -> ListenAddress | None:
+def public_addresses(tier: Tier) -> tuple[ListenAddress, ...]:
     """Where the tier listens, and for what."""
-    return None if tier.listen is None else ListenAddress(tier.listen, tier.protocol)
+    return tuple(ListenAddress(each.address, tier.protocol) for each in tier.listen)
+
+
+def listed_addresses(tier: Tier) -> str:
+    """The same in words."""
+    return ", ".join(map(str, public_addresses(tier)))
+
+
+def bound_listeners(tier: Tier) -> dict[ListenAddress, TierListener]:
+    """The sockets that listen for the tier: of a listener at `*` one for each family."""
+    return {ListenAddress(address, tier.protocol): each for each in tier.listen for address in each.address.bound}
 
 
 @attrs.frozen

@@ -5,6 +5,7 @@
 #include <Python.h>
 #include <arpa/inet.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 
 #define BATCH 32
 #define DATAGRAM 65536 /* more than a datagram holds */
@@ -82,7 +83,7 @@ static PyObject *io_shutdown(PyObject *module, PyObject *sock)
 
 static PyObject *io_accept4(PyObject *module, PyObject *listening)
 {
-    union { struct sockaddr any; struct sockaddr_in v4; struct sockaddr_in6 v6; } from = {.any.sa_family = AF_UNSPEC};
+    union { struct sockaddr any; struct sockaddr_in v4; struct sockaddr_in6 v6; struct sockaddr_un un; } from = {.any.sa_family = AF_UNSPEC};
     socklen_t size = sizeof from;
     char host[INET6_ADDRSTRLEN] = "";
     int accepted, fd = PyObject_AsFileDescriptor(listening);
@@ -91,6 +92,8 @@ static PyObject *io_accept4(PyObject *module, PyObject *listening)
     RETRY(accepted, accept4(fd, &from.any, &size, SOCK_NONBLOCK | SOCK_CLOEXEC));
     if (accepted < 0)
         return failed();
+    if (from.any.sa_family == AF_UNIX) /* it has no address; it is on this machine */
+        from.v4 = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int is_v6 = from.any.sa_family == AF_INET6;
     inet_ntop(from.any.sa_family, is_v6 ? (void *)&from.v6.sin6_addr : (void *)&from.v4.sin_addr, host, sizeof host);
     PyObject *found = Py_BuildValue("(isi)", accepted, host, ntohs(is_v6 ? from.v6.sin6_port : from.v4.sin_port));

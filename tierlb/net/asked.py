@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from tierlb.net.self_connect import LINGER_ZERO
+from tierlb.net.unix_socket import LOCAL_CLIENT
 
 T = TypeVar("T")
 
@@ -34,8 +35,11 @@ def recv_peek(fd: int, most: int) -> bytes:
 
 
 def local_name(fd: int) -> tuple[str, int]:
-    """The host and port that the peer connected to."""
-    host, port = asked(fd, lambda sock: sock.getsockname())[:2]
+    """The host and port that the peer connected to; LOCAL_CLIENT over a unix socket."""
+    found = asked(fd, lambda sock: sock.getsockname())
+    if isinstance(found, str):
+        return LOCAL_CLIENT
+    host, port = found[:2]
     return host, port
 
 

@@ -8,6 +8,7 @@ from tierlb.model.address import Address
 from tierlb.net.peer_liveness import ask_when_quiet, is_here
 from tierlb.net.self_connect import abandon, reaches_itself
 from tierlb.net.shortage import has_route
+from tierlb.net.sockaddr import socket_family
 
 
 class Dial(Protocol):
@@ -17,7 +18,7 @@ class Dial(Protocol):
 
 
 def dial(address: Address, *, port_at_risk: int = 0, speaks_first: bool = False) -> tuple[int, int]:
-    """Begin a TCP connection; returns its descriptor, with 0 where it is made and EINPROGRESS where it is under way, or
+    """Begin a connection; returns its descriptor, with 0 where it is made and EINPROGRESS where it is under way, or
     -1 with the errno of a failure.
 
     Where our side `speaks_first`, the handshake's last ACK waits for the first bytes and travels with them: a packet
@@ -25,8 +26,7 @@ def dial(address: Address, *, port_at_risk: int = 0, speaks_first: bool = False)
     under way is made when the socket becomes writable without an error. `port_at_risk`: the address's port if the
     connection may reach itself (net/self_connect.py). Raises OSError (EMFILE…) where no socket can be made.
     """
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK, 0)
+    sock = socket.socket(socket_family(address), socket.SOCK_STREAM | socket.SOCK_NONBLOCK, 0)
     try:
         code = _connect(sock, address, port_at_risk, speaks_first)
     except BaseException:
@@ -41,6 +41,8 @@ def dial(address: Address, *, port_at_risk: int = 0, speaks_first: bool = False)
 def _connect(sock: socket.socket, address: Address, port_at_risk: int, speaks_first: bool) -> int:
     """Keepalive notices that another machine is gone; loopback needs none, which saves the system calls. There the
     handshake is over when connect(2) returns, and a second call learns that."""
+    if address.is_unix:
+        return sock.connect_ex(address.sockaddr)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if speaks_first:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)

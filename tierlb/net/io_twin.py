@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 from tierlb.net.asked import asked
 from tierlb.net.sockaddr import pack_sockaddr, unpack_sockaddr
+from tierlb.net.unix_socket import LOCAL_CLIENT
 
 Datagram: TypeAlias = tuple[bytes, bytes]
 """What it holds, and a `struct sockaddr` (net/sockaddr.py): whom it came from, or is for; b"" where the socket is
@@ -65,13 +66,13 @@ def shutdown(fd: int) -> None:
 
 def accept4(listening: socket.socket) -> tuple[int, str, int] | None:
     """The next connection of a listening socket: its descriptor, which does not block and is not inherited, and the
-    host and port that it came from. None if there is none now. Raises OSError."""
+    host and port that it came from, LOCAL_CLIENT over a unix socket. None if there is none now. Raises OSError."""
     try:
         sock, peer = listening.accept()
     except BlockingIOError:
         return None
     sock.setblocking(False)
-    host, port = peer[:2]
+    host, port = peer[:2] if sock.family != socket.AF_UNIX else LOCAL_CLIENT
     return sock.detach(), host, port
 
 

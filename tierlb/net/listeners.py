@@ -14,6 +14,8 @@ from tierlb.net.io import accept4
 from tierlb.net.networks import AcceptedNetworks
 from tierlb.net.peer_liveness import ask_when_quiet, is_here
 from tierlb.net.reactor import READ, Reactor
+from tierlb.net.sockaddr import socket_family
+from tierlb.net.unix_socket import bind_unix
 from tierlb.net.wheel import NEVER, Timed
 
 ACCEPTS_PER_EVENT: Final = 64
@@ -35,9 +37,13 @@ def open_socket(listener: Listener, broker: Broker | None = None) -> socket.sock
         return broker.listen(listens_at(listener))
     if listener.protocol is Transport.UDP:
         return open_datagram_socket(address, shared=listener.shared)
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    family = socket_family(address)
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
+        if address.is_unix:
+            bind_unix(sock, address.host, listener.mode)
+            sock.listen(BACKLOG)
+            return sock
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if listener.shared:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -55,6 +61,8 @@ def open_socket(listener: Listener, broker: Broker | None = None) -> socket.sock
 def bequeath(sock: socket.socket, address: Address) -> None:
     """Set on a socket that is to listen there what those that it accepts inherit: no system call for each of them.
     Keepalive notices when the machine of a client is gone."""
+    if address.is_unix:
+        return
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if not is_here(address.host):
         ask_when_quiet(sock)
@@ -67,7 +75,7 @@ def listens_at(listener: Listener) -> ListenAddress:
 
 def is_kept(listener: Listener) -> bool:
     """Whether its socket is borrowed if there is a broker, which keeps it when this process ends."""
-    return listener.shared and listener.address.port != 0
+    return listener.shared and listener.address.is_fixed
 
 
 class Acceptor(Timed):
@@ -149,6 +157,11 @@ class Acceptor(Timed):
 
     def on_deadline(self) -> None:
         self.come_back()
+
+    def follow(self, listener: Listener) -> None:
+        """The same address with other settings, for connections from now on."""
+        self.listener = listener
+        self._networks = AcceptedNetworks(listener.accept_from) if listener.accept_from else None
 
     def come_back(self) -> None:
         """There is room again."""

@@ -50,14 +50,18 @@ def ask_when_quiet(sock: socket.socket) -> None:
 
 
 def is_here(host: str) -> bool:
-    """Whether it is on loopback: such a peer cannot vanish while this machine runs."""
-    return host.startswith("127.") or host == "::1"
+    """Whether it is on loopback, or a unix socket: such a peer cannot vanish while this machine runs."""
+    return host.startswith(("127.", "/")) or host == "::1"
 
 
 def next_look_s(fd: int) -> float:
     """When to look again at a connection. GONE if its host is, as far as one look can tell where we have written within
     LOOK_S; NEVER if nothing is on its way, for then keepalive asks."""
-    return judge(tcp_info(fd, _INFO.size))
+    try:
+        info = tcp_info(fd, _INFO.size)
+    except OSError:  # a unix socket, whose other end cannot vanish while this machine runs
+        return NEVER
+    return judge(info)
 
 
 def judge(info: bytes) -> float:
@@ -89,8 +93,11 @@ def confirm(found_s: float, now: float, sent_at: float, doubted_at: float) -> tu
 
 def has_answered(fd: int) -> bool:
     """Whether this side has sent since the other side sent last: of a connection on which one asks and the other
-    answers, nothing is owed then."""
-    sent_ms, received_ms = _LAST_DATA.unpack(tcp_info(fd, _LAST_DATA.size))
+    answers, nothing is owed then. False where it is not known, over a unix socket."""
+    try:
+        sent_ms, received_ms = _LAST_DATA.unpack(tcp_info(fd, _LAST_DATA.size))
+    except OSError:
+        return False
     return bool(sent_ms <= received_ms)
 
 

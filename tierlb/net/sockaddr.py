@@ -5,10 +5,31 @@ A datagram's address stays in this form from its receipt to the answer: it is a 
 
 import socket
 import struct
+from functools import cache
 from typing import TypeAlias
+
+from tierlb.model.address import Address
 
 SocketAddress: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
 """As in the socket module: host, port, and for IPv6 flow label and scope."""
+
+
+def socket_family(address: Address) -> socket.AddressFamily:
+    """In which family a socket for the address is."""
+    if address.is_unix:
+        return socket.AF_UNIX
+    return socket.AF_INET6 if ":" in address.host else socket.AF_INET
+
+
+@cache
+def has_ipv6() -> bool:
+    """Whether this machine has IPv6 at all."""
+    try:
+        socket.socket(socket.AF_INET6, socket.SOCK_STREAM).close()
+    except OSError:
+        return False
+    return True
+
 
 _FAMILY = struct.Struct("=H")
 _V4 = struct.Struct("!H4s8x")

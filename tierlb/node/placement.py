@@ -11,6 +11,7 @@ import attrs
 from tierlb.model.address import Address
 from tierlb.model.snapshot import Listener, Snapshot
 
+EVERY_V4, EVERY_V6 = "0.0.0.0", "::"  # noqa: S104 (compared, and asked for)
 LOOPBACK = "127.0.0.1"
 
 
@@ -38,15 +39,15 @@ class Placement:
 
     def announced(self, address: Address, here: str) -> Address:
         """The address for others; `here` is the IP address from which this node is connected to the controller."""
+        if address.is_unix:
+            return address
         if self.advertised or ipaddress.ip_address(address.host).is_unspecified:
             return attrs.evolve(address, host=self.advertised or _of_family(address.host, here) or address.host)
         return address
 
     def _localised(self, listener: Listener) -> Listener:
         if not listener.inner:
-            return attrs.evolve(
-                listener, address=attrs.evolve(listener.address, host=self.host or listener.address.host)
-            )
+            return self._public(listener)
         host = self.host or (listener.address.host if listener.direct else LOOPBACK)
         parents_are_here = ipaddress.ip_address(host).is_loopback
         return attrs.evolve(
@@ -54,6 +55,16 @@ class Placement:
             address=Address(host, self.data_port),
             accept_from=listener.accept_from if parents_are_here else (),
         )
+
+    def _public(self, listener: Listener) -> Listener:
+        """One for clients. Where this node is to listen at every address, one for IPv6 does so in its family, if the
+        machine has it."""
+        at = listener.address
+        if not self.host or at.is_unix:
+            return listener
+        if ":" in at.host and self.host == EVERY_V4:
+            return attrs.evolve(listener, address=Address(EVERY_V6, at.port), spare=True)
+        return attrs.evolve(listener, address=attrs.evolve(at, host=self.host))
 
 
 def _of_family(host: str, here: str) -> str:

@@ -26,6 +26,7 @@ from tierlb.model.topology import (
     Share,
     Tier,
     Topology,
+    bound_listeners,
 )
 
 Announced = Mapping[str, Mapping[str, Address]]
@@ -93,8 +94,9 @@ def ways_to(topology: Topology, name: str) -> frozenset[str]:
 def listeners_of(topology: Topology, tier: Tier) -> tuple[Listener, ...]:
     """What each node of the tier opens: its public port, and one for all of its parents."""
     listeners = []
-    if tier.listen is not None:
-        listeners.append(Listener(tier.listen, shared=True, protocol=tier.protocol))
+    for place, given in bound_listeners(tier).items():
+        spare = place.address != given.address and ":" in place.address.host
+        listeners.append(Listener(place.address, shared=True, protocol=tier.protocol, mode=given.mode, spare=spare))
     if takes_clients(topology, tier):
         listeners.append(Listener(Address(_beside_parents(topology, tier), 0), inner=True, direct=True))
     elif topology.parents(tier.name):
@@ -113,7 +115,7 @@ def takes_clients(topology: Topology, tier: Tier) -> bool:
 def _beside_parents(topology: Topology, tier: Tier) -> str:
     """The address on which a node that takes clients is to listen: where its parents on the same machine do, as only
     the port of a connection changes on its way."""
-    found = {parent.listen.host for parent in topology.parents(tier.name) if parent.listen is not None}
+    found = {place.address.host for parent in topology.parents(tier.name) for place in bound_listeners(parent)}
     if len(found) == 1:
         return found.pop()
     return "::" if found and all(":" in host for host in found) else "0.0.0.0"  # noqa: S104 (clients of any address)

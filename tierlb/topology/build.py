@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from tierlb.model.address import Transport
+from tierlb.model.address import Address, Transport
 from tierlb.model.topology import (
     AUTO,
     Action,
@@ -26,6 +26,7 @@ from tierlb.model.topology import (
     Share,
     SharedStore,
     Tier,
+    TierListener,
     Timeouts,
     Tls,
     Topology,
@@ -40,6 +41,7 @@ from tierlb.topology.shapes import (
     FileShape,
     HashOnShape,
     HealthShape,
+    ListenerShape,
     MatchShape,
     PoolShape,
     RouteShape,
@@ -47,6 +49,7 @@ from tierlb.topology.shapes import (
     StoreShape,
     TierShape,
     To,
+    listed_listeners,
 )
 from tierlb.topology.typed import keys_of
 
@@ -107,11 +110,17 @@ def _built_tier(name: str, shape: TierShape, cores: Callable[[], int]) -> Tier:
         given |= {"replicas": min(cores(), MOST_REPLICAS), "per_core": True}
     if shape.cpus is not None:
         given["cpus"] = cpus_of(shape.cpus)
+    if shape.listen is not None:
+        given["listen"] = tuple(map(_listener, listed_listeners(shape)))
     given.pop("to", None)
     defaults = default_timeouts(shape.kind, shape.protocol)
     given |= {"routes": _routes(shape), "timeouts": attrs.evolve(defaults, **_given_fields(shape.timeouts))}
     given["hash_header"] = shape.hash_on.header if isinstance(shape.hash_on, HashOnShape) else None
     return Tier(name=name, **given)
+
+
+def _listener(shape: Address | ListenerShape) -> TierListener:
+    return TierListener(shape) if isinstance(shape, Address) else _built_value(shape)
 
 
 def default_timeouts(kind: Kind, protocol: Transport | None) -> Timeouts:

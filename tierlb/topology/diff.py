@@ -18,7 +18,7 @@ from typing import Any, ClassVar, get_args, get_origin
 import attrs
 
 from tierlb.model.address import Address, Transport
-from tierlb.model.topology import HealthCheck, Override, Pool, SharedStore, Tier, Topology
+from tierlb.model.topology import HealthCheck, Override, Pool, SharedStore, Tier, TierListener, Topology
 from tierlb.topology import shapes
 from tierlb.topology.forms import cpus_text
 from tierlb.topology.problems import path_text
@@ -328,6 +328,17 @@ def _health_text(check: HealthCheck) -> str:
     return "tcp" if check == HealthCheck() else _plain_text(check)
 
 
+def listener_text(listener: TierListener) -> str:
+    """A listener as the file writes it."""
+    return str(listener.address) if listener == TierListener(listener.address) else _plain_text(listener)
+
+
+def _listeners_text(listeners: tuple[TierListener, ...]) -> str | None:
+    """One stands alone, more in a list."""
+    said = [listener_text(each) for each in listeners]
+    return f"[{', '.join(said)}]" if len(said) > 1 else next(iter(said), None)
+
+
 def _store_text(store: SharedStore) -> str:
     return store.url if store == SharedStore(store.url) else _plain_text(store)
 
@@ -367,11 +378,12 @@ KEYS: dict[tuple[type, str], str] = {
 }
 """The file's key, where the model's field has another name."""
 
-WRITERS: dict[tuple[type, str], Callable[[Any], str]] = {
+WRITERS: dict[tuple[type, str], Callable[[Any], str | None]] = {
     **{place: partial(_written_under, key) for place, key in FILE_KEYS.items()},
     (Topology, "store"): _store_text,
     (Tier, "hash_header"): "{{header: {}}}".format,
     (Tier, "cpus"): cpus_text,
+    (Tier, "listen"): _listeners_text,
     (Pool, "health"): _health_text,
 }
 """How the file writes a field's value, where it is more than its plain text."""

@@ -16,7 +16,16 @@ from tierlb.model.address import Address, ListenAddress, Transport
 from tierlb.model.topology import Forwarding, Kind, Policy, Topology
 from tierlb.topology.problems import Fault, Path, nearest, path_text
 from tierlb.topology.reading import TypedReading
-from tierlb.topology.shapes import FileShape, HealthShape, PoolShape, TierShape, To
+from tierlb.topology.shapes import (
+    FileShape,
+    HealthShape,
+    ListenerShape,
+    PoolShape,
+    TierShape,
+    To,
+    listed_listeners,
+    listener_address,
+)
 
 LINKING_KEYS = ("kind", "listen", "to", "routes")
 """Keys of a tier that decide whether traffic reaches it and where it goes."""
@@ -50,6 +59,7 @@ def graph_faults(
     yield from _loop_faults(file, edges)
     yield from _protocol_edge_faults(file, reading, edges)
     yield from _kernel_faults(file, edges)
+    yield from _unix_endpoint_faults(file, edges)
     if all(_cannot_connect(path) for path in reading.damaged):
         yield from _unreached_faults(file, _as_meant(edges, guesses))
         yield from _weight_faults(file, reading, _as_meant(edges, guesses))
@@ -176,14 +186,23 @@ def _port_faults(file: FileShape) -> Iterator[Fault]:
     taken = Ports()
     taken.claim(ListenAddress(file.admin.listen if file.admin else DEFAULT_ADMIN_ADDRESS), ("admin", "listen"))
     for name, tier in file.tiers.items():
-        for key, address in (("listen", tier.listen), ("agent_check", tier.agent_check)):
-            if address is None or address.port == 0:
-                continue
-            path = ("tiers", name, key)
-            transport = _transport(tier) if key == "listen" else Transport.TCP
-            owner = taken.claim(ListenAddress(address, transport), path)
+        claims = [(path, address, _transport(tier)) for path, address in _listen_places(name, tier)]
+        if tier.agent_check is not None:
+            claims.append((("tiers", name, "agent_check"), tier.agent_check, Transport.TCP))
+        for path, address, transport in claims:
+            owner = taken.claim(ListenAddress(address, transport), path) if address.is_fixed else None
             if owner is not None:
-                yield Fault(path, f"port {address.port} is already used by {path_text(owner)}")
+                what = address if address.is_unix else f"port {address.port}"
+                yield Fault(path, f"{what} is already used by {path_text(owner)}")
+
+
+def _listen_places(name: str, tier: TierShape) -> Iterator[tuple[Path, Address]]:
+    """The tier's listeners: the path of each in the file, and its address."""
+    for index, given in enumerate(listed_listeners(tier)):
+        path: Path = ("tiers", name, "listen")
+        if isinstance(tier.listen, tuple):
+            path = (*path, index)
+        yield (*path, "address") if isinstance(given, ListenerShape) else path, listener_address(given)
 
 
 class Ports:
@@ -196,6 +215,14 @@ class Ports:
 
     def claim(self, address: ListenAddress, path: Path) -> Path | None:
         """Note the address; the path of one noted before that it overlaps with, if any."""
+        if address.address.is_unix:
+            owner = self._exact.get(address)
+            self._exact.setdefault(address, path)
+            return owner
+        if len(address.address.bound) > 1:
+            parts = (ListenAddress(part, address.transport) for part in address.address.bound)
+            owners = [self.claim(part, path) for part in parts]
+            return next((owner for owner in owners if owner is not None), None)
         host = ipaddress.ip_address(address.address.host)
         family = (host.version, address.address.port, address.transport)
         owner = self._exact.get(address) or self._wild.get(family)
@@ -215,9 +242,11 @@ def _loop_faults(file: FileShape, edges: Edges) -> Iterator[Fault]:
 
 def _loop_faults_over(transport: Transport, file: FileShape, edges: Edges) -> Iterator[Fault]:
     listening: dict[Address, str] = {
-        tier.listen: name
+        address: name
         for name, tier in file.tiers.items()
-        if tier.listen and tier.listen.port and _transport(tier) is transport
+        for _, listed in _listen_places(name, tier)
+        for address in listed.bound
+        if address.is_fixed and _transport(tier) is transport
     }
     for pool_name, pool in (file.pools or {}).items():
         for step, endpoint in _listed_names(pool):
@@ -241,6 +270,21 @@ def _kernel_faults(file: FileShape, edges: Edges) -> Iterator[Fault]:
             yield Fault(path, "nftables forwards what clients send to 'listen', which this tier does not have")
 
 
+def _unix_endpoint_faults(file: FileShape, edges: Edges) -> Iterator[Fault]:
+    """Unix sockets where the way to endpoints leads to an address and a port."""
+    for name, pool in (file.pools or {}).items():
+        found = [(step, endpoint) for step, endpoint in _listed_names(pool) if endpoint.is_unix]
+        path = ("pools", name)
+        if found and pool.agent_check is not None:
+            yield Fault((*path, "agent_check"), f"{found[0][1]} has no host that answers at a port", at_key=True)
+        for sender in (tier for tier, each in edges.items() if any(edge.target == name for edge in each)):
+            tier = file.tiers[sender]
+            if tier.forward is Forwarding.NFTABLES or _transport(tier) is Transport.UDP:
+                what = "datagrams" if _transport(tier) is Transport.UDP else "what the kernel forwards"
+                for step, _ in found:
+                    yield Fault((*path, "endpoints", step), f"{what} from {sender!r} cannot go to a unix socket")
+
+
 def _listed_names(pool: PoolShape) -> Iterator[tuple[str | int, Address]]:
     """The pool's endpoints, each with the last step of the path to it."""
     if isinstance(pool.endpoints, dict):
@@ -251,6 +295,8 @@ def _listed_names(pool: PoolShape) -> Iterator[tuple[str | int, Address]]:
 
 def _received_at(endpoint: Address) -> tuple[Address, ...]:
     """Listen addresses that surely receive what is sent to the endpoint."""
+    if endpoint.is_unix:
+        return (endpoint,)
     host = ipaddress.ip_address(endpoint.host)
     if not host.is_loopback:
         return (endpoint,)

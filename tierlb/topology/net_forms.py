@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Annotated
 
-from tierlb.model.address import Address, parse_address
+from tierlb.model.address import EVERY_HOST, UNIX, Address, parse_address, read_address
 from tierlb.topology.forms import matching, text_schema, whole
 from tierlb.topology.typed import Form, Scalar, Schema
 from tierlb.topology.units import shown
@@ -23,6 +23,7 @@ SRV_NAME = rf"_[a-z0-9-]{{1,62}}\._[a-z0-9-]{{1,62}}(\.{DNS_LABEL})+\.?"
 STORE_LABEL = DNS_LABEL.replace("a-z", "A-Za-z")
 STORE_HOST_PORT = rf"({STORE_LABEL}(\.{STORE_LABEL})*|\[[0-9a-fA-F:.]+\]):[0-9]{{1,5}}"
 STORE_URL = rf"etcds?://{STORE_HOST_PORT}(,{STORE_HOST_PORT})*(/[A-Za-z0-9._-]+)*/?"
+SOCKET_MODE = re.compile(r"0[0-7]{3}")
 LIKE_IPV4 = re.compile(r"[0-9]+(\.[0-9]+){3}")
 IMAGE_PATH = r"[a-z0-9]+([._-]+[a-z0-9]+)*"
 IMAGE_PATTERN = (
@@ -33,6 +34,7 @@ MAX_DNS_CHARS = 253
 """RFC 1035 §2.3.4: 255 octets with the lengths of the labels."""
 MAX_IMAGE_CHARS = 512
 ADDRESS_SCHEMA: Schema = {"type": "string", "pattern": ":[0-9]{1,5}$"}
+ANY_ADDRESS_SCHEMA: Schema = {"type": "string", "pattern": ":[0-9]{1,5}$|^unix:/"}
 
 
 def _is_ip(text: str, read: Callable[[str], object] = ipaddress.ip_address) -> bool:
@@ -50,7 +52,22 @@ def _fixed_listen(scalar: Scalar) -> Address:
     return address
 
 
+def _public_listen(scalar: Scalar) -> Address:
+    address = read_address(scalar.text)
+    if address.host == EVERY_HOST and not address.port:
+        raise ValueError("needs a port from 1 to 65535, so that it is the same for IPv4 and IPv6")
+    return address
+
+
+def _socket_mode(scalar: Scalar) -> int:
+    if not SOCKET_MODE.fullmatch(scalar.text):
+        raise ValueError(f'{shown(scalar.text)} is not a mode: write the permissions in octal, such as "0660"')
+    return int(scalar.text, 8)
+
+
 def _endpoint_address(scalar: Scalar) -> Address:
+    if scalar.text.startswith(UNIX):
+        return read_address(scalar.text)
     name, _, port = scalar.text.lower().rpartition(":")
     if re.fullmatch(DNS_HOST_PORT, scalar.text.lower()) and name != "localhost" and not _is_ip(name):
         raise ValueError(
@@ -153,9 +170,11 @@ def _any_case_schema(pattern: str) -> Schema:
 
 
 Listen = Annotated[Address, Form(lambda scalar: parse_address(scalar.text), ADDRESS_SCHEMA)]
+PublicListen = Annotated[Address, Form(_public_listen, ANY_ADDRESS_SCHEMA)]
+SocketMode = Annotated[int, Form(_socket_mode, text_schema(SOCKET_MODE.pattern), write="{:04o}".format)]
 FixedListen = Annotated[Address, Form(_fixed_listen, ADDRESS_SCHEMA)]
 """Clients are configured to call it, so port 0 is refused."""
-Endpoint = Annotated[Address, Form(_endpoint_address, ADDRESS_SCHEMA)]
+Endpoint = Annotated[Address, Form(_endpoint_address, ANY_ADDRESS_SCHEMA)]
 CidrNetwork = Annotated[str, Form(_ip_network, {"type": "string", "pattern": r"^[0-9a-fA-F:.]+(/[0-9]{1,3})?$"})]
 Port = Annotated[int, whole(1, 65_535)]
 HostName = Annotated[str, Form(_host_name, _any_case_schema(HOST_PATTERN))]

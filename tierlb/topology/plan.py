@@ -7,8 +7,19 @@ from collections.abc import Iterable, Iterator
 
 import attrs
 
-from tierlb.model.address import Transport
-from tierlb.model.topology import Action, Admin, Forward, Kind, Match, Pool, Tier, Topology, public_address
+from tierlb.model.address import ListenAddress, Transport
+from tierlb.model.topology import (
+    Action,
+    Admin,
+    Forward,
+    Kind,
+    Match,
+    Pool,
+    Tier,
+    Topology,
+    listed_addresses,
+    public_addresses,
+)
 from tierlb.topology.allot import node_names
 from tierlb.topology.diff import (
     AdminChanged,
@@ -26,6 +37,7 @@ from tierlb.topology.diff import (
     TierRemoved,
     TierScaled,
     differences,
+    listener_text,
 )
 from tierlb.topology.stages import Unsupported, heirs, transition, unsupported_of
 from tierlb.topology.units import duration_text
@@ -147,7 +159,7 @@ def _node_words(wanted: Admin, tier: Tier) -> str:
 
 
 def _tier_added(tier: Tier, starts: bool) -> str:
-    listens = f", listens on {public_address(tier)}" if tier.listen else ""
+    listens = f", listens on {listed_addresses(tier)}" if tier.listen else ""
     nodes = f"starts {_listed_words(node_names(tier))}" if starts else f"waits for {_many(tier.replicas, 'node')}"
     return f"tier {tier.name} ({tier.kind.value}) is added: {nodes}{listens}, {_sends(tier)}"
 
@@ -232,19 +244,31 @@ def _action_text(action: Action) -> str:
 
 def _listen_words(old: Topology, new: Topology, name: str) -> Iterator[str]:
     """What becomes of the tier's old listen address and where it listens instead."""
-    before = public_address(old.tiers[name])
-    after = public_address(new.tiers[name]) if name in new.tiers else None
-    if after is not None:
-        yield f"{name} listens on {after}"
-    if before is not None:
-        others = heirs(new, old.tiers[name])
+    before = old.tiers[name].listen
+    after = new.tiers[name].listen if name in new.tiers else ()
+    addresses, others_before = {each.address for each in after}, {each.address for each in before}
+    opened = [str(each) for each in _addresses_of(new.tiers.get(name)) if each.address not in others_before]
+    if opened:
+        yield f"{name} listens on {_listed_words(opened)}"
+    for each in after:
+        known = next((other for other in before if other.address == each.address), each)
+        if known != each:
+            yield f"{name}: listen: {listener_text(known)} → {listener_text(each)}, for connections from then on"
+    for closed in _addresses_of(old.tiers[name]):
+        if closed.address in addresses:
+            continue
+        others = heirs(new, name, (closed,))
         kept = f"{_kept(old.tiers[name])} made there stay until they end, " if name in new.tiers else ""
         fate = (
             f"{_listed_words(others)} {_verb(len(others), 'listen')} there by then"
             if others
             else "new ones are refused"
         )
-        yield f"{name} no longer listens on {before}: {kept}{fate}"
+        yield f"{name} no longer listens on {closed}: {kept}{fate}"
+
+
+def _addresses_of(tier: Tier | None) -> tuple[ListenAddress, ...]:
+    return () if tier is None else public_addresses(tier)
 
 
 def _field_words(field: Field) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 
 from tierlb.model.address import Transport
-from tierlb.model.topology import AUTO, Kind, Match, OutlierDetection, Paths, Policy
+from tierlb.model.topology import AUTO, Forwarding, Kind, Match, OutlierDetection, Paths, Policy
 from tierlb.topology.build import build_health, build_match
 from tierlb.topology.http_forms import DOT_SEGMENT_IN_PATH
 from tierlb.topology.problems import Fault, Path, path_text
@@ -21,6 +21,7 @@ from tierlb.topology.shapes import (
     TLS_ONLY,
     FileShape,
     HealthShape,
+    ListenerShape,
     OutlierShape,
     PoolShape,
     RespondShape,
@@ -28,6 +29,8 @@ from tierlb.topology.shapes import (
     StoreShape,
     TierShape,
     To,
+    listed_listeners,
+    listener_address,
 )
 
 WRONG_LAYER = {
@@ -58,6 +61,7 @@ def local_faults(file: FileShape, reading: TypedReading) -> Iterator[Fault]:
             case TierShape():
                 yield from _layer_faults(path, shape)
                 yield from _protocol_faults(path, shape, reading)
+                yield from _listener_faults(path, shape)
                 yield from _hash_faults(path, shape, reading)
                 yield from _agent_check_faults(path, shape)
                 yield from _dead_route_faults(path, shape.routes or (), reading)
@@ -117,6 +121,19 @@ def _protocol_faults(path: Path, tier: TierShape, reading: TypedReading) -> Iter
     elif tier.responses is not None and reading.intact((*path, "protocol")):
         message = "only sessions of an l4 tier with protocol: udp end by it: write protocol: udp, or leave this out"
         yield Fault((*path, "responses"), message, at_key=True)
+
+
+def _listener_faults(path: Path, tier: TierShape) -> Iterator[Fault]:
+    """Settings of a listener that have no effect at its address, and addresses that the tier cannot have."""
+    for place, given in shapes_in(tier.listen, (*path, "listen")):
+        if isinstance(given, ListenerShape) and given.mode is not None and not given.address.is_unix:
+            yield Fault((*place, "mode"), "only unix sockets have permissions: leave this out", at_key=True)
+    for given in listed_listeners(tier):
+        if listener_address(given).is_unix and tier.protocol is Transport.UDP:
+            yield Fault((*path, "listen"), "datagrams come to HOST:PORT only, not to a unix socket: leave that out")
+        if listener_address(given).is_unix and tier.forward is Forwarding.NFTABLES:
+            message = "the kernel forwards what comes to HOST:PORT, not to a unix socket: write forward: auto"
+            yield Fault((*path, "forward"), message)
 
 
 def _hash_faults(path: Path, tier: TierShape, reading: TypedReading) -> Iterator[Fault]:

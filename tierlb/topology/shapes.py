@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import attrs
 
-from tierlb.model.address import Transport
+from tierlb.model.address import Address, Transport
 from tierlb.model.topology import (
     Admin,
     AdminTls,
@@ -30,6 +30,7 @@ from tierlb.model.topology import (
     Run,
     SharedStore,
     Tier,
+    TierListener,
     Timeouts,
     Tls,
 )
@@ -159,11 +160,21 @@ class ResourcesShape:
 
 
 @attrs.frozen(kw_only=True)
+class ListenerShape:
+    MODEL: ClassVar = TierListener
+    address: net.PublicListen = required("HOST:PORT, *:PORT or unix:/PATH")
+    mode: net.SocketMode | None = optional('the permissions of a unix socket, such as "0660" (default by the umask)')
+
+
+@attrs.frozen(kw_only=True)
 class TierShape:
     MODEL: ClassVar = Tier
     RULES: ClassVar = (exactly_one("to", "routes"), schema_only(TIER_DEMANDS))
     kind: Kind = required("what the tier balances: connections (l4) or requests (l7)")
-    listen: net.Listen | None = optional("HOST:PORT for clients; inner tiers need none")
+    listen: net.PublicListen | ListenerShape | tuple[net.PublicListen | ListenerShape, ...] | None = optional(
+        "where clients connect, inner tiers need none: HOST:PORT, *:PORT for all addresses of IPv4 and IPv6, "
+        "unix:/PATH, a mapping of one of these and its settings, or a list of these"
+    )
     protocol: Transport | None = optional("what an l4 tier takes: tcp (the default) or udp, as sessions by client")
     replicas: forms.NodeCount | None = optional(
         "number of nodes (default 1); auto: one per core that the machine or the cgroup of `tierlb up` gives"
@@ -208,6 +219,16 @@ class TierShape:
         field="drain_s",
     )
     resources: ResourcesShape | None = optional(ABOUT_RESOURCES)
+
+
+def listed_listeners(tier: TierShape) -> tuple[Address | ListenerShape, ...]:
+    """Where the tier listens, as a list however it is written."""
+    return tier.listen if isinstance(tier.listen, tuple) else () if tier.listen is None else (tier.listen,)
+
+
+def listener_address(given: Address | ListenerShape) -> Address:
+    """The address of an entry of the list."""
+    return given if isinstance(given, Address) else given.address
 
 
 @attrs.frozen(kw_only=True)

@@ -21,9 +21,9 @@ back to it. So there is always one that can move.
 
 An address that passes from one tier to another is open all the time. The new tier opens it in *blend*, and the old one
 closes it in *release*. Meanwhile both listen (SO_REUSEPORT), each with hosts of its own. A tier that moves to another
-address opens the new one and closes the old one at once. If its old address passes to another tier, it does so in
-*release*. Two tiers that swap addresses leave a gap, since a tier has one address at a time. An agent-check cannot be
-shared. One that comes where another tier had something, or to a tier that shrinks to one node, opens at the end.
+address opens the new one and closes the old one at once, unless its old address passes to another tier. An agent-check
+cannot be shared. One that comes where another tier had something, or to a tier that shrinks to one node, opens at the
+end.
 
 A tier that is to forward in the kernel does so from *blend* on. The inner ports of the tiers below take connections of
 clients from *prepare* on, and until the end where it no longer does.
@@ -40,7 +40,18 @@ from typing import TypeVar
 import attrs
 
 from tierlb.model.address import ListenAddress
-from tierlb.model.topology import Forward, Forwarding, Pool, Route, Run, Share, Tier, Topology, public_address
+from tierlb.model.topology import (
+    Forward,
+    Forwarding,
+    Pool,
+    Route,
+    Run,
+    Share,
+    Tier,
+    TierListener,
+    Topology,
+    public_addresses,
+)
 from tierlb.topology.diff import Change, ClusterChanged, Replaced, differences, weights_of
 from tierlb.topology.graph import Ports
 
@@ -157,15 +168,14 @@ def _tier_in_phase(old: Topology, new: Topology, name: str, phase: Phase) -> Tie
     before, after = old.tiers.get(name), new.tiers.get(name)
     if after is None:
         assert before is not None
-        return before if phase < Phase.RELEASE else attrs.evolve(before, listen=None, agent_check=None)
-    listen_before = before.listen if before is not None else None
+        return before if phase < Phase.RELEASE else attrs.evolve(before, listen=(), agent_check=None)
     replicas = after.replicas
     if before is not None and phase < Phase.RELEASE:
         replicas = max(before.replicas, after.replicas)
     return attrs.evolve(
         after,
         replicas=replicas,
-        listen=after.listen if phase >= _listens_from(old, new, name) else listen_before,
+        listen=_listeners_in_phase(old, new, name, phase),
         forward=after.forward if before is None or phase >= Phase.BLEND else _forward_first(before, after),
         agent_check=after.agent_check if phase >= _is_asked_from(old, new, name) else None,
     )
@@ -188,15 +198,37 @@ def _is_direct(topology: Topology, name: str) -> bool:
     return any(parent.forward is Forwarding.NFTABLES for parent in topology.parents(name))
 
 
-def _listens_from(old: Topology, new: Topology, name: str) -> Phase:
-    """In which phase the tier changes to its new listen address, or to none."""
-    before = old.tiers[name].listen if name in old.tiers else None
+def _listeners_in_phase(old: Topology, new: Topology, name: str, phase: Phase) -> tuple[TierListener, ...]:
+    """Where the tier listens in this phase: at what stays, at old addresses until they can be closed, and at new ones
+    from when they can be opened. A listener whose settings change has the new ones from *blend* on."""
+    before = old.tiers[name].listen if name in old.tiers else ()
+    after = {each.address: each for each in new.tiers[name].listen}
+    found = []
+    for each in before:
+        if each.address in after:
+            found.append(after[each.address] if phase >= Phase.BLEND else each)
+        elif phase < _closes_in(old, new, name, each):
+            found.append(each)
+    known = {each.address for each in before}
+    found += [
+        each for each in after.values() if each.address not in known and phase >= _opens_in(old, new.tiers[name], each)
+    ]
+    return new.tiers[name].listen if set(found) == set(after.values()) else tuple(found)
+
+
+def _opens_in(old: Topology, tier: Tier, listener: TierListener) -> Phase:
+    """When the tier begins to listen there."""
+    address = ListenAddress(listener.address, tier.protocol)
+    return Phase.LAST if _overlaps((address,), map(_asked_at, _others(old, tier.name))) else Phase.BLEND
+
+
+def _closes_in(old: Topology, new: Topology, name: str, listener: TierListener) -> Phase:
+    """When the tier listens there no more: where it opens another one instead and no other tier is to listen there, at
+    once."""
     after = new.tiers[name].listen
-    if after is None or before == after:
-        return Phase.RELEASE
-    if _overlaps(public_address(new.tiers[name]), map(_asked_at, _others(old, name))):
-        return Phase.LAST
-    return Phase.RELEASE if name in old.tiers and heirs(new, old.tiers[name]) else Phase.BLEND
+    address = ListenAddress(listener.address, old.tiers[name].protocol)
+    passes_on = bool(heirs(new, name, (address,)))
+    return Phase.RELEASE if passes_on or not after else Phase.BLEND
 
 
 def _is_asked_from(old: Topology, new: Topology, name: str) -> Phase:
@@ -204,15 +236,15 @@ def _is_asked_from(old: Topology, new: Topology, name: str) -> Phase:
     before, after = old.tiers.get(name), new.tiers[name]
     if before is not None and before.agent_check == after.agent_check:
         return Phase.PREPARE
-    taken = [address for tier in _others(old, name) for address in (public_address(tier), _asked_at(tier))]
+    taken = [address for tier in _others(old, name) for address in (*public_addresses(tier), _asked_at(tier))]
     shrinks = before is not None and before.replicas > after.replicas
-    return Phase.LAST if shrinks or _overlaps(_asked_at(after), taken) else Phase.PREPARE
+    return Phase.LAST if shrinks or _overlaps((_asked_at(after),), taken) else Phase.PREPARE
 
 
-def heirs(new: Topology, before: Tier) -> list[str]:
-    """Other tiers that listen where the tier did."""
-    address = public_address(before)
-    return [tier.name for tier in _others(new, before.name) if _overlaps(address, (public_address(tier),))]
+def heirs(new: Topology, name: str, addresses: Iterable[ListenAddress]) -> list[str]:
+    """Other tiers than `name` that listen at one of the addresses, where it did."""
+    given = tuple(addresses)
+    return [tier.name for tier in _others(new, name) if _overlaps(given, public_addresses(tier))]
 
 
 def _asked_at(tier: Tier) -> ListenAddress | None:
@@ -224,12 +256,13 @@ def _others(topology: Topology, name: str) -> Iterator[Tier]:
     return (tier for tier in topology.tiers.values() if tier.name != name)
 
 
-def _overlaps(address: ListenAddress | None, others: Iterable[ListenAddress | None]) -> bool:
+def _overlaps(addresses: Iterable[ListenAddress | None], others: Iterable[ListenAddress | None]) -> bool:
     ports = Ports()
     for other in others:
-        if other is not None and other.address.port:
+        if other is not None and other.address.is_fixed:
             ports.claim(other, ("other",))
-    return address is not None and address.address.port != 0 and ports.claim(address, ("this",)) is not None
+    fixed = (each for each in addresses if each is not None and each.address.is_fixed)
+    return any(ports.claim(each, ("this",)) == ("other",) for each in fixed)
 
 
 def _pool_in_phase(before: Pool | None, after: Pool | None, phase: Phase) -> Pool:

@@ -39,10 +39,10 @@ def removing(sheet: Sheet, topology: Topology, tier: Tier) -> Iterator[Splice]:
 
 def _heir(topology: Topology, tier: Tier) -> str | None:
     """The tier that takes over the address where clients call, if there is one that can."""
-    if tier.listen is None or len(tier.targets) != 1:
+    if not tier.listen or len(tier.targets) != 1:
         return None
     target = topology.tiers.get(tier.targets[0])
-    return target.name if target and target.listen is None else None
+    return target.name if target and not target.listen else None
 
 
 def _only_forward(tier: Tier) -> Forward | None:

@@ -22,7 +22,7 @@ from tierlb.model.topology import (
     Share,
     Tier,
     Topology,
-    public_address,
+    listed_addresses,
 )
 
 MAX_LABEL_CHARS = 100
@@ -92,7 +92,7 @@ def _target_text(topology: Topology, name: str | None, marks: dict[str, int], ag
 
 def _tier_text(tier: Tier) -> str:
     replicas = f" ×{tier.replicas}{' (one per core)' if tier.per_core else ''}" if _says_count(tier) else ""
-    listen = f" · listens on {public_address(tier)}" if tier.listen else ""
+    listen = f" · listens on {listed_addresses(tier)}" if tier.listen else ""
     orca = f" · orca {tier.orca.value}" if tier.orca else ""
     agent_check = f" · agent-check on {tier.agent_check}" if tier.agent_check else ""
     return f"{tier.kind.value}{replicas}{listen} · {_balance_text(tier)}{orca}{agent_check}"

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 
 import attrs
 
-from tierlb.model.address import Address, parse_address
+from tierlb.model.address import Address, read_address
 from tierlb.model.topology import Admin, Kind, Policy
 from tierlb.topology import forms
 from tierlb.topology.typed import Scalar, exactly_one, form_of, plain
@@ -96,7 +96,7 @@ class SetEndpoint:
         """The pool and the address. Raises EditError."""
         pool, _, address = self.endpoint.partition("/")
         try:
-            return pool, parse_address(address)
+            return pool, read_address(address)
         except ValueError as error:
             said = f"{shown(self.endpoint)}: {error}: write POOL/HOST:PORT, such as app/127.0.0.1:9001"
             raise EditError(said) from None

@@ -17,7 +17,7 @@ import cattrs
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 from cattrs.strategies import configure_tagged_union
 
-from tierlb.model.address import Address, parse_address
+from tierlb.model.address import Address, parse_address, read_address
 from tierlb.model.load import JSON_KEY, KindTimes, NodeLoad, NodeRow
 from tierlb.model.snapshot import Destination, Send, Snapshot
 from tierlb.model.topology import Redirect, Respond
@@ -184,7 +184,7 @@ def within(value: Any, most: float) -> Any:
 
 
 def _read_address(value: object, _: object = None) -> Address:
-    return parse_address(read_any_text(value))
+    return read_address(read_any_text(value))
 
 
 def _is_kinds(kind: object) -> bool:

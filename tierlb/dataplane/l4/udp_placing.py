@@ -156,7 +156,8 @@ class UdpPlacing(UdpContext):
         inner = client.port.listener.inner
         if host.spec.child and not client.header:
             tlvs = self.identity.credentials + (encode_tlv(VIA, client.processes) if client.processes else b"")
-            client.header = encode_v2(client.source, client.port.listener.address.sockaddr, tlvs, datagrams=True)
+            here = client.port.listener.address
+            client.header = encode_v2(client.source, (here.host, here.port), tlvs, datagrams=True)
         session = InnerSession(self, client, host, sock) if inner else UdpSession(self, client, host, sock)
         try:
             session.start(datagrams)

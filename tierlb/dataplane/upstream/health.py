@@ -23,6 +23,7 @@ from tierlb.model.topology import HealthCheck
 from tierlb.net.http_client import BadAnswer, HttpConnection
 from tierlb.net.self_connect import abandon, reached_itself
 from tierlb.net.shortage import has_route, is_own
+from tierlb.net.sockaddr import socket_family
 
 HEALTH_CHECKS_AT_ONCE = 256
 """Descriptors are for clients; endpoints that hang for a second each do not hold up the others before that."""
@@ -161,9 +162,8 @@ class HealthChecks(Generic[K]):
 
 async def check_once(address: Address, check: HealthCheck) -> Result:
     """One check, within its timeout."""
-    family = trio.socket.AF_INET6 if ":" in address.host else trio.socket.AF_INET
     try:
-        with trio.socket.socket(family) as sock:
+        with trio.socket.socket(socket_family(address)) as sock:
             result = await _checked_in_time(sock, address, check)
             if result.good and check.path is None:
                 await _part(trio.SocketStream(sock), check.timeout_s)
@@ -194,7 +194,9 @@ async def _connect_and_ask(sock: trio.socket.SocketType, address: Address, check
         return Result(False, "connection refused")
     if check.path is None:
         return Result(True, "connected")
-    return await _ask(HttpConnection(trio.SocketStream(sock)), check, check.host or str(address))
+    return await _ask(
+        HttpConnection(trio.SocketStream(sock)), check, check.host or ("localhost" if address.is_unix else str(address))
+    )
 
 
 def _failed(error: OSError, address: Address) -> Result:
