@@ -103,6 +103,7 @@ KEYS = {
     "tier.limits": "dataplane/test_plane.py::test_a_raised_cap_takes_effect_with_its_snapshot",
     "listener.address": "cluster/test_listeners.py::test_a_tier_serves_wherever_it_listens",
     "listener.mode": "cluster/test_listeners.py::test_listeners_come_go_and_change_beside_others",
+    "listener.redirect_https": "cluster/test_listeners.py::test_one_listener_of_a_tier_sends_all_to_https",
     "tier.listen": "cluster/test_examples.py::test_several_edges_share_one_port",
     "tier.orca": "dataplane/test_upkeep.py::test_its_load_is_said_in_the_form_that_the_snapshot_names",
     "tier.paths": "dataplane/l7/test_routes.py::"

@@ -155,3 +155,20 @@ async def test_listeners_come_go_and_change_beside_others(tmp_path: Path, folder
             assert load.failures == []
     assert load.failures == []
     assert load.answered > 50
+
+
+def test_one_listener_of_a_tier_sends_all_to_https(tmp_path: Path) -> None:
+    admin, plain, other = (free_address() for _ in range(3))
+    text = f"""
+        cluster: redirects
+        admin: {{listen: "{admin}"}}
+        tiers:
+          web:
+            kind: l7
+            listen: ["{other}", {{address: "{plain}", redirect_https: true}}]
+            routes: [{{respond: {{status: 200, body: here}}}}]
+    """
+    with running_cluster(text, admin, tmp_path):
+        sent, served = get(plain), get(other)
+    assert (sent.status_code, sent.headers["location"]) == (308, "https://127.0.0.1/")
+    assert (served.status_code, served.text) == (200, "here")

@@ -65,6 +65,7 @@ def test_what_is_right_has_no_fault(tier: str) -> None:
             "listen.mode: only unix sockets have",
         ),
         ("{kind: l4, to: a, listen: [{address: ':1', mode: \"0600\"}]}", "listen[0].mode: only unix sockets have"),
+        ("{kind: l4, to: a, listen: {address: ':1', redirect_https: true}}", "listen.redirect_https: is for l7 tiers"),
         ("{kind: l4, protocol: udp, to: a, listen: 'unix:/a'}", "listen: datagrams come to HOST:PORT only"),
         (
             "{kind: l4, forward: nftables, to: a, listen: 'unix:/a'}",

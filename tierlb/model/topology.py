@@ -259,10 +259,11 @@ class Resources:
 @attrs.frozen
 class TierListener:
     """One place where a tier listens for clients. `mode`: the permissions of a unix socket; None: what the umask of the
-    process that opens it leaves."""
+    process that opens it leaves. `redirect_https`: each request is answered with the same URL by https."""
 
     address: Address
     mode: int | None = None
+    redirect_https: bool = False
 
 
 def _as_listeners(given: Address | tuple[TierListener, ...] | None) -> tuple[TierListener, ...]:

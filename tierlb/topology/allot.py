@@ -25,6 +25,7 @@ from tierlb.model.topology import (
     Respond,
     Share,
     Tier,
+    TierListener,
     Topology,
     bound_listeners,
 )
@@ -93,15 +94,23 @@ def ways_to(topology: Topology, name: str) -> frozenset[str]:
 
 def listeners_of(topology: Topology, tier: Tier) -> tuple[Listener, ...]:
     """What each node of the tier opens: its public port, and one for all of its parents."""
-    listeners = []
-    for place, given in bound_listeners(tier).items():
-        spare = place.address != given.address and ":" in place.address.host
-        listeners.append(Listener(place.address, shared=True, protocol=tier.protocol, mode=given.mode, spare=spare))
+    listeners = [_public_listener(tier, place.address, given) for place, given in bound_listeners(tier).items()]
     if takes_clients(topology, tier):
         listeners.append(Listener(Address(_beside_parents(topology, tier), 0), inner=True, direct=True))
     elif topology.parents(tier.name):
         listeners.append(Listener(ANY_PORT, inner=True, accept_from=PARENT_NETWORKS, protocol=tier.protocol))
     return tuple(listeners)
+
+
+def _public_listener(tier: Tier, address: Address, given: TierListener) -> Listener:
+    return Listener(
+        address,
+        shared=True,
+        protocol=tier.protocol,
+        mode=given.mode,
+        spare=address != given.address and ":" in address.host,
+        redirect_https=given.redirect_https,
+    )
 
 
 def takes_clients(topology: Topology, tier: Tier) -> bool:

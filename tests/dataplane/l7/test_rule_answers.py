@@ -1,7 +1,8 @@
 """Answers of the node itself."""
 
 from tests.dataplane.conftest import Lab, l7
-from tierlb.model.snapshot import Rule
+from tierlb.model.address import Address
+from tierlb.model.snapshot import Listener, Rule
 from tierlb.model.topology import Match, Redirect, Respond
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -55,3 +56,13 @@ async def test_what_a_request_holds_is_not_filled_in_twice(lab: Lab) -> None:
     await lab.serves(l7(rules=(Rule(Match(), Redirect("https://other{path}?{query}")),)))
     answer = await (await lab.connects()).asks(b"GET /{query}?secret HTTP/1.1\r\nHost: a\r\n\r\n")
     assert answer["location"] == "https://other/{query}?secret"
+
+
+async def test_a_listener_sends_all_to_https_whatever_the_routes(lab: Lab) -> None:
+    listener = Listener(Address("127.0.0.1", 0), redirect_https=True)
+    await lab.serves(l7(rules=(Rule(Match(path="/here"), Respond()),), listener=listener))
+    client = await lab.connects()
+    for target, location in [(b"/here", "https://a.example/here"), (b"/x/y?a=b", "https://a.example/x/y?a=b")]:
+        answer = await client.asks(b"GET %b HTTP/1.1\r\nHost: a.example:8080\r\n\r\n" % target)
+        assert (answer.status, answer["location"]) == (308, location)
+    assert (await (await lab.connects()).asks(b"GET / HTTP/1.0\r\n\r\n")).status == 400

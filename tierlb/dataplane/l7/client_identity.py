@@ -22,9 +22,10 @@ class ClientIdentity:
     a request that goes upstream, up to the number of the request. `trusted`: its X-Forwarded-* fields and request ids
     are believed. `tally`: where its items are counted. `processes` are those of the cluster through which the
     connection came, the nearest first, and `explained` are their lines on how they chose (`dataplane.explanation`).
-    `handed`: a parent handed it over, and is to learn when it is over."""
+    `handed`: a parent handed it over, and is to learn when it is over. `redirected`: it came to a listener that sends
+    all to https."""
 
-    __slots__ = ("address", "explained", "forwarded_for", "handed", "processes", "tally", "trusted")
+    __slots__ = ("address", "explained", "forwarded_for", "handed", "processes", "redirected", "tally", "trusted")
 
     def __init__(
         self,
@@ -36,6 +37,7 @@ class ClientIdentity:
         processes: tuple[str, ...] = (),
         explained: tuple[bytes, ...] = (),
         handed: Handed | None = None,
+        redirected: bool = False,
     ) -> None:
         self.address = address.encode()
         self.forwarded_for = b"%b\r\nX-Request-Id: %b" % (self.address, id_prefix)
@@ -44,6 +46,7 @@ class ClientIdentity:
         self.processes = processes
         self.explained = explained
         self.handed = handed
+        self.redirected = redirected
 
 
 def is_in(address: str, networks: Sequence[Network]) -> bool:

@@ -102,6 +102,7 @@ class L7Front(FrontState):
             self.counters.tallies.outside,
             self.exchanges.ids.prefix,
             trusted=not listener.inner and self.config.trusts(host),
+            redirected=listener.redirect_https,
         )
         introduced, direct = not listener.inner, listener.direct
         self.clients.add(

@@ -11,6 +11,8 @@ from tierlb.dataplane.l7.redirect import location
 from tierlb.dataplane.l7.reply import own_answer
 from tierlb.model.topology import Redirect, Respond
 
+TO_HTTPS: Final = Redirect("https://{hostname}{path}")
+"""What a listener with `redirect_https` does with each request."""
 TEXT: Final = "text/plain; charset=utf-8"
 
 
@@ -28,6 +30,8 @@ def rule_answer(
         action = action.answer(plan.head)
     if action is None:
         status, body, kind = 404, f"{front.name}: no route matches this request\n", None
+    elif action is TO_HTTPS and not plan.head.host:
+        status, body, kind = 400, f"{front.name}: a request without a host cannot be sent to https\n", None
     elif isinstance(action, Redirect):
         status, body, kind = action.status, "", None
         extra += b"Location: " + location(action, plan.head, trusted=identity.trusted) + b"\r\n"
