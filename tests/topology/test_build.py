@@ -4,6 +4,7 @@ import pytest
 import trustme
 
 from tierlb.model.address import Address
+from tierlb.model.listener import TierListener
 from tierlb.model.topology import (
     AdminTls,
     ClientAbort,
@@ -25,7 +26,6 @@ from tierlb.model.topology import (
     Run,
     Share,
     SharedStore,
-    TierListener,
     Timeouts,
 )
 from tierlb.topology.build import build_health, build_match, build_outlier

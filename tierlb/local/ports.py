@@ -14,7 +14,8 @@ from pathlib import Path
 import attrs
 
 from tierlb.model.address import Address, ListenAddress, Transport
-from tierlb.model.topology import Tier, TierListener, Topology, bound_listeners
+from tierlb.model.listener import TierListener
+from tierlb.model.topology import Tier, Topology, bound_listeners
 from tierlb.net.datagrams import open_datagram_socket
 from tierlb.net.sockaddr import has_ipv6, socket_family
 from tierlb.net.unix_socket import bind_unix, identity_of, unlink_if

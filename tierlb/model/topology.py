@@ -10,6 +10,7 @@ import enum
 import attrs
 
 from tierlb.model.address import Address, ListenAddress, Transport
+from tierlb.model.listener import TierListener, as_listeners
 
 AUTO = "auto"
 DRAIN_S = 30.0
@@ -257,30 +258,13 @@ class Resources:
 
 
 @attrs.frozen
-class TierListener:
-    """One place where a tier listens for clients. `mode`: the permissions of a unix socket; None: what the umask of the
-    process that opens it leaves. `redirect_https`: each request is answered with the same URL by https."""
-
-    address: Address
-    mode: int | None = None
-    redirect_https: bool = False
-
-
-def _as_listeners(given: Address | tuple[TierListener, ...] | None) -> tuple[TierListener, ...]:
-    """One address stands for a listener without settings, None for no listener."""
-    if given is None:
-        return ()
-    return (TierListener(given),) if isinstance(given, Address) else given
-
-
-@attrs.frozen
 class Tier:
     """A set of interchangeable nodes. An l4 tier has exactly one route, with an empty match, that forwards."""
 
     name: str
     kind: Kind
     routes: tuple[Route, ...]
-    listen: tuple[TierListener, ...] = attrs.field(default=(), converter=_as_listeners)
+    listen: tuple[TierListener, ...] = attrs.field(default=(), converter=as_listeners)
     replicas: int = 1
     per_core: bool = False
     """The file says `replicas: auto`: `replicas` is how many cores there were when it was read."""

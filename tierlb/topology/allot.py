@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 
 from tierlb.model.address import Address, Transport
+from tierlb.model.listener import TierListener
 from tierlb.model.snapshot import Destination, FoundEndpoint, HostSpec, Listener, PoolSettings, Rule, Send, Snapshot
 from tierlb.model.topology import (
     Action,
@@ -25,7 +26,6 @@ from tierlb.model.topology import (
     Respond,
     Share,
     Tier,
-    TierListener,
     Topology,
     bound_listeners,
 )

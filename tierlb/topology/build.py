@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 
 from tierlb.model.address import Address, Transport
+from tierlb.model.listener import TierListener
 from tierlb.model.topology import (
     AUTO,
     Action,
@@ -26,7 +27,6 @@ from tierlb.model.topology import (
     Share,
     SharedStore,
     Tier,
-    TierListener,
     Timeouts,
     Tls,
     Topology,

@@ -18,7 +18,8 @@ from typing import Any, ClassVar, get_args, get_origin
 import attrs
 
 from tierlb.model.address import Address, Transport
-from tierlb.model.topology import HealthCheck, Override, Pool, SharedStore, Tier, TierListener, Topology
+from tierlb.model.listener import TierListener
+from tierlb.model.topology import HealthCheck, Override, Pool, SharedStore, Tier, Topology
 from tierlb.topology import shapes
 from tierlb.topology.forms import cpus_text
 from tierlb.topology.problems import path_text

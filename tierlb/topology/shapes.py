@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import attrs
 
 from tierlb.model.address import Address, Transport
+from tierlb.model.listener import TierListener
 from tierlb.model.topology import (
     Admin,
     AdminTls,
@@ -30,7 +31,6 @@ from tierlb.model.topology import (
     Run,
     SharedStore,
     Tier,
-    TierListener,
     Timeouts,
     Tls,
 )

@@ -40,6 +40,7 @@ from typing import TypeVar
 import attrs
 
 from tierlb.model.address import ListenAddress
+from tierlb.model.listener import TierListener
 from tierlb.model.topology import (
     Forward,
     Forwarding,
@@ -48,7 +49,6 @@ from tierlb.model.topology import (
     Run,
     Share,
     Tier,
-    TierListener,
     Topology,
     public_addresses,
 )

@@ -1,0 +1,22 @@
+"""Where a tier listens for clients: an address, and what is particular to it."""
+
+import attrs
+
+from tierlb.model.address import Address
+
+
+@attrs.frozen
+class TierListener:
+    """One place where a tier listens for clients. `mode`: the permissions of a unix socket; None: what the umask of the
+    process that opens it leaves. `redirect_https`: each request is answered with the same URL by https."""
+
+    address: Address
+    mode: int | None = None
+    redirect_https: bool = False
+
+
+def as_listeners(given: Address | tuple[TierListener, ...] | None) -> tuple[TierListener, ...]:
+    """One address stands for a listener without settings, None for no listener."""
+    if given is None:
+        return ()
+    return (TierListener(given),) if isinstance(given, Address) else given
