@@ -12,6 +12,8 @@ MOST_LINES = 400
 MOST_SHARED_NAMES = 5
 
 LARGER = {
+    "client.ClientConnection": "a connection over HTTP/1: reading, and what the front and the cap ask of it",
+    "http2_connection.Http2Connection": "the same over HTTP/2",
     "concurrency.Concurrency": "the sums of one estimator",
     "context.L4Context": "what the connections of an l4 front share",
     "counters.Counters": "a record with one derived value",

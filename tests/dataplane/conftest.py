@@ -115,6 +115,13 @@ class Voice:
         """And neither the node nor anything else has its turn meanwhile."""
         send_now(self.stream, piece)
 
+    async def hears_some(self) -> bytes:
+        """What comes next, empty at the end."""
+        if self.ahead:
+            taken, self.ahead = self.ahead, b""
+            return taken
+        return await self._more()
+
     async def _more(self) -> bytes:
         with trio.fail_after(DEADLINE_S):
             try:

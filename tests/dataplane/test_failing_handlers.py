@@ -20,6 +20,7 @@ from tierlb.dataplane.l4 import introduction, placing, relay
 from tierlb.dataplane.l4.context import L4Context
 from tierlb.dataplane.l7 import (
     client,
+    client_stream,
     exchange,
     http1,
     http1_requests,
@@ -46,7 +47,7 @@ TICK_S = 0.02
 def short_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that several hundred of these tests take a minute."""
     monkeypatch.setattr(wheel, "WHEEL_TICK_S", TICK_S)
-    monkeypatch.setattr(kept_stream, "CLIENT_LINGER_S", 0.1)
+    monkeypatch.setattr(client_stream, "CLIENT_LINGER_S", 0.1)
     monkeypatch.setattr(introduction, "HEADER_S", 0.2)
 
 
@@ -278,6 +279,7 @@ L7 = in_order(
             (*each, False)
             for each in methods(
                 client.ClientConnection,
+                client_stream.ClientStream,
                 kept_stream.KeptStream,
                 http1_requests.Http1Requests,
                 http1.Http1Downstream,

@@ -196,7 +196,6 @@ REFUSED = {
     "a chunk longer than its size": (CHUNKED + b"2\r\nokk\r\n0\r\n\r\n", 400),
     "a long chunk extension": (CHUNKED + b"2;" + b"x" * 2000 + b"\r\nok\r\n0\r\n\r\n", 400),
     "a TLS client": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200) + b"\r\n\r\n", 400),
-    "an HTTP/2 preface": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
 }
 
 
@@ -211,6 +210,14 @@ async def test_what_could_be_read_in_two_ways_is_refused_and_reaches_no_member(l
     await client.hears_end()
     assert lab.front.counters.rejected == 1
     await endpoint.is_left_alone()
+
+
+async def test_a_preface_of_http_2_behind_a_request_is_refused(lab: Lab) -> None:
+    await lab.serves(l7(rules=HELLO))
+    client = await lab.connects()
+    await client.says(GET + b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+    assert [(await client.hears_message()).status for _ in range(2)] == [200, 505]
+    await client.hears_end()
 
 
 async def test_an_absolute_target_decides_the_host(lab: Lab) -> None:

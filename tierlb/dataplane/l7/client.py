@@ -6,28 +6,30 @@ the connection is one of `kept_stream`.
 """
 
 import errno
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Final
 
 from tierlb.dataplane.l7.abort import has_left
 from tierlb.dataplane.l7.client_identity import ClientIdentity, forwarded, read_introduction
+from tierlb.dataplane.l7.client_stream import SILENT_S, ClientStream
+from tierlb.dataplane.l7.exchange import Exchange
 from tierlb.dataplane.l7.front_state import FrontState
 from tierlb.dataplane.l7.heads import request_head_end
 from tierlb.dataplane.l7.http1 import RETRY_AFTER, Http1Downstream
+from tierlb.dataplane.l7.http2_connection import Http2Connection
 from tierlb.dataplane.l7.kept_stream import PIPELINED_BYTES, KeptStream
 from tierlb.dataplane.l7.lifetime import count_end
+from tierlb.dataplane.l7.relocation import Candidate
 from tierlb.dataplane.l7.reply import own_answer
 from tierlb.model.topology import ClientAbort
 from tierlb.net.wheel import NEVER
+from tierlb.wire.http2_frames import is_http2
 from tierlb.wire.http_fields import BadHead
 from tierlb.wire.proxy_protocol import BadProxyHeader, may_be_v2
 
 HEADS_A_TURN: Final = 8
 """Requests that are begun before other connections get their turn, where this node answers at once. A head counts as
 one more for each KiB. Clients that pipeline at all send some ten requests."""
-SILENT_S = 2.0
-"""A connection that has not brought a whole first head for so long may give way when the node is full. It is not idle
-before: a burst of clients that connect at once and ask a moment later must not push out one another."""
 
 
 class ClientConnection(KeptStream):
@@ -35,19 +37,19 @@ class ClientConnection(KeptStream):
     a client's, which begins with a request. `in_head`: a head has begun and is not complete, of which the first `_seen`
     bytes were looked at. `_pumping`: `pump` is running."""
 
-    __slots__ = ("_on_over", "_pumping", "_seen", "direct", "downstream", "in_head", "introduced")
+    __slots__ = ("_clients", "_pumping", "_seen", "direct", "downstream", "in_head", "introduced")
 
     def __init__(
         self,
         front: FrontState,
         fd: int,
         identity: ClientIdentity,
-        on_over: Callable[["ClientConnection"], None],
+        clients: set[ClientStream],
         *,
         introduced: bool,
         direct: bool = False,
     ) -> None:
-        """`on_over` is called when it is closed, or its socket given away."""
+        """`clients`: those of its front, which it is among until it is closed, or its socket given away."""
         super().__init__(front, fd)
         self.downstream = Http1Downstream(front, self, identity)
         self.introduced = introduced
@@ -55,10 +57,22 @@ class ClientConnection(KeptStream):
         self.in_head = False
         self._seen = 0
         self._pumping = False
-        self._on_over = on_over
+        self._clients = clients
+        clients.add(self)
         self.watch()
         self.arm(front.config.timeouts.head)
         identity.tally.open()
+
+    @property
+    def identity(self) -> ClientIdentity:
+        return self.downstream.identity
+
+    def under_way(self) -> Sequence[Exchange]:
+        exchange = self.downstream.exchange
+        return () if exchange is None else (exchange,)
+
+    def candidate(self) -> Candidate:
+        return self.downstream.candidate()
 
     # Reading.
 
@@ -140,6 +154,9 @@ class ClientConnection(KeptStream):
             self.buffer = self.buffer[2:]
             self._seen = 0
         buffer = self.buffer
+        if buffer.startswith(b"PRI ") and not self.lifetime.requests and is_http2(buffer):
+            self._speak_http2()
+            return False
         try:
             end = request_head_end(buffer, self._seen if self.in_head else 0, front.config.snapshot.limits.head)
             if end < 0:
@@ -158,6 +175,11 @@ class ClientConnection(KeptStream):
         self.in_head = False
         downstream.begin(plan)
         return True
+
+    def _speak_http2(self) -> None:
+        """The client begins as one of HTTP/2 does that knows that it is spoken here (RFC 9113 §3.3)."""
+        read = self.take_buffer()
+        Http2Connection(self, self._clients).on_data(read)
 
     def _end_of_requests(self) -> None:
         """The client sends no more, and no request is under way."""
@@ -206,7 +228,6 @@ class ClientConnection(KeptStream):
     # Giving way.
 
     def idle_since(self, now: float) -> float:
-        """Since when it waits for a request; NEVER while it serves one, or has not been silent long enough."""
         if self.queued or not self._is_free:
             return NEVER
         timeouts = self.front.config.timeouts
@@ -318,7 +339,7 @@ class ClientConnection(KeptStream):
         """The descriptor becomes a tunnel's."""
         self.front.relocation.forget(self.lifetime)
         fd = super().detach()
-        self._on_over(self)
+        self._clients.discard(self)
         return fd
 
     def close(self) -> None:
@@ -330,7 +351,7 @@ class ClientConnection(KeptStream):
         finally:
             count_end(self.front.counters, self.downstream.identity, self.reactor.now - self.lifetime.began)
             self.front.relocation.forget(self.lifetime)
-            self._on_over(self)
+            self._clients.discard(self)
 
 
 def placed(client: ClientConnection, arrived: float) -> None:

@@ -8,6 +8,7 @@ from tierlb.balance.drain import Remainder, spread_s
 from tierlb.dataplane.handoff.taker import Introduced
 from tierlb.dataplane.l7.client import ClientConnection, placed
 from tierlb.dataplane.l7.client_identity import ClientIdentity
+from tierlb.dataplane.l7.client_stream import ClientStream
 from tierlb.dataplane.l7.config import FrontConfig, RuleAction
 from tierlb.dataplane.l7.front_state import FrontState
 from tierlb.dataplane.l7.max_forwards import FinalRecipient
@@ -26,6 +27,7 @@ from tierlb.model.snapshot import Listener, Send, Snapshot
 from tierlb.model.topology import Admin, Limits
 from tierlb.net.reactor import Reactor
 from tierlb.net.shortage import Shortages
+from tierlb.wire.http2_blocks import BlockBook
 
 
 class L7Front(FrontState):
@@ -36,7 +38,7 @@ class L7Front(FrontState):
         super().__init__(name, reactor, log, registry, Relocation(rng))
         reactor.tracks = True
         registry.kinds.places.on_freed = self._plan_anew
-        self.clients: set[ClientConnection] = set()
+        self.clients: set[ClientStream] = set()
         self._identity = identity
         self._rng = rng
         self._refusals = Refusals(name, reactor)
@@ -57,6 +59,8 @@ class L7Front(FrontState):
         actions.append(FinalRecipient())
         if self._replies.max_headers != snapshot.limits.headers:
             self._replies = ReplyBook(snapshot.limits.headers)
+        if self.exchanges.blocks.most_bytes != snapshot.limits.head:
+            self.exchanges.blocks = BlockBook(snapshot.limits.head)
         kinds = self.registry.kinds
         books = PlanBook(snapshot, kinds, trusted=False), PlanBook(snapshot, kinds, trusted=True)
         draining = self._ending or snapshot.admin is not Admin.READY
@@ -71,7 +75,7 @@ class L7Front(FrontState):
         snapshot, draining = self.config.snapshot, self.config.draining
         within_s = spread_s(snapshot.drain_s)
         for client in self.clients:
-            processes = client.downstream.identity.processes
+            processes = client.identity.processes
             if draining or (client.lifetime.movable and not all(process in snapshot.parents for process in processes)):
                 client.end_within(self.relocation.spread(within_s))
 
@@ -90,7 +94,7 @@ class L7Front(FrontState):
     def move(self, now: float) -> bool:
         """Choose connections to end, if that is due. Whether any are to end."""
         if self.relocation.is_choice_due(now, len(self.clients)):
-            movable = [client.downstream.candidate() for client in self.clients if client.lifetime.movable]
+            movable = [client.candidate() for client in self.clients if client.lifetime.movable]
             self.relocation.choose(now, movable)
         return self.relocation.closing.rate_per_s > 0
 
@@ -105,9 +109,7 @@ class L7Front(FrontState):
             redirected=listener.redirect_https,
         )
         introduced, direct = not listener.inner, listener.direct
-        self.clients.add(
-            ClientConnection(self, fd, identity, self.clients.discard, introduced=introduced, direct=direct)
-        )
+        ClientConnection(self, fd, identity, self.clients, introduced=introduced, direct=direct)
         self.counters.connections += 1
 
     def take(self, fd: int, introduced: Introduced) -> None:
@@ -122,12 +124,11 @@ class L7Front(FrontState):
             explained=introduced.explained,
             handed=handed,
         )
-        client = ClientConnection(self, fd, identity, self.clients.discard, introduced=True)
-        self.clients.add(client)
+        client = ClientConnection(self, fd, identity, self.clients, introduced=True)
         self.counters.connections += 1
         placed(client, introduced.arrived)
 
-    def may_give_way(self) -> Iterable[ClientConnection]:
+    def may_give_way(self) -> Iterable[ClientStream]:
         """Connections that can be closed for new ones if they are idle."""
         return self.clients
 
@@ -157,12 +158,12 @@ class L7Front(FrontState):
 
     def remainder(self) -> Remainder:
         """What is under way."""
-        requests = sum(client.downstream.exchange is not None for client in self.clients)
-        return Remainder(requests, len(self.tunnels), len(self.clients) - requests)
+        requests = [len(client.under_way()) for client in self.clients]
+        return Remainder(sum(requests), len(self.tunnels), requests.count(0))
 
     def cut_from(self, host: Host) -> Remainder:
         """End what is under way at one host; what that was."""
-        under_way = [each for client in self.clients if (each := client.downstream.exchange) is not None]
+        under_way = [each for client in self.clients for each in client.under_way()]
         exchanges = [each for each in under_way if each.ticket is not None and each.ticket.host is host]
         for exchange in exchanges:
             exchange.withdraw()

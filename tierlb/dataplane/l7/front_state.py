@@ -13,18 +13,21 @@ from tierlb.dataplane.l7.tunnels import Tunnels
 from tierlb.dataplane.upstream.host import Host
 from tierlb.dataplane.upstream.registry import HostRegistry
 from tierlb.model.address import Address
+from tierlb.model.topology import Limits
 from tierlb.net.reactor import Reactor
 from tierlb.telemetry.sketch import Sketch
+from tierlb.wire.http2_blocks import BlockBook
 
 
 class ExchangeContext:
     """What only exchanges share: `hold` for requests that wait for the first host of a destination, the budget of
     retries, the ids of requests, and the tunnels that came of some. `long`: by the numbers of kinds, whether most
-    requests of a kind are parked."""
+    requests of a kind are parked. `blocks`: of HTTP/2, swapped with the limit of heads."""
 
-    __slots__ = ("hold", "ids", "long", "retry_budget", "tunnels")
+    __slots__ = ("blocks", "hold", "ids", "long", "retry_budget", "tunnels")
 
     def __init__(self, hold: Hold, tunnels: Tunnels, long: list[bool]) -> None:
+        self.blocks = BlockBook(Limits().head)
         self.hold = hold
         self.long = long
         self.tunnels = tunnels

@@ -1,34 +1,24 @@
-"""A client's connection over HTTP/1 from one request to the next: kept for another one, or ended politely.
-
-Ending politely means *lingering*: our side is shut, and what the client is still sending is thrown away for a while.
-Closing with unread bytes would make the kernel reset the connection, and the answer may be lost with it (RFC 9112
-§9.6).
-"""
+"""A client's connection over HTTP/1 from one request to the next: kept for another one, or ended."""
 
 from typing import Final
 
+from tierlb.dataplane.l7.client_stream import ClientStream
 from tierlb.dataplane.l7.front_state import FrontState
 from tierlb.dataplane.l7.lifetime import Lifetime
 from tierlb.net.bulk import READ_BYTES
-from tierlb.net.stream import Stream
-from tierlb.net.wheel import NEVER
 
-CLIENT_LINGER_S = 2.0
 PIPELINED_BYTES: Final = 64 * 1024
 """Of requests that wait for their turn. While there are more, nothing is read."""
 
 
-class KeptStream(Stream):
+class KeptStream(ClientStream):
     """`buffer`: bytes of requests that wait for their turn."""
 
-    __slots__ = ("buffer", "front", "lifetime", "lingering")
+    __slots__ = ("buffer",)
 
     def __init__(self, front: FrontState, fd: int) -> None:
-        super().__init__(front.reactor, fd)
-        self.front = front
+        super().__init__(front, fd, Lifetime(front.reactor.now, draining=front.config.draining))
         self.buffer = b""
-        self.lingering = False
-        self.lifetime = Lifetime(front.reactor.now, draining=front.config.draining)
 
     def pump(self) -> None:
         """Begin the requests that are complete."""
@@ -63,28 +53,8 @@ class KeptStream(Stream):
             self.finish(linger=unread or bool(self.buffer))
 
     def finish(self, *, linger: bool) -> None:
-        """Close once everything is written; `linger` first if the client may still be sending."""
-        if self.backlog is None and (self.eof or not linger):
-            self.close()
-            return
-        self.lingering = True
         self.buffer = b""
-        self.arm(CLIENT_LINGER_S if self.backlog is None else self.front.config.timeouts.stream)
-        self.resume()
-        if self.backlog is None:
-            self.shutdown_write()
-
-    def linger_on(self) -> None:
-        """All is written; the client may still be sending."""
-        if self.eof:
-            self.close()
-        else:
-            self.arm(CLIENT_LINGER_S)
-            self.shutdown_write()
-
-    def on_progress(self) -> None:
-        if self.deadline != NEVER:
-            self.arm(self.front.config.timeouts.stream)
+        super().finish(linger=linger)
 
     def take_buffer(self) -> bytes:
         """What came and was not looked at."""

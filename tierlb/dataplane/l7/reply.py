@@ -41,11 +41,12 @@ class Reply:
     client's head without any framing of ours and without the last empty line; `whole` is the head for the commonest
     case: an HTTP/1.1 client that stays connected. `blamed`: the host failed or is overloaded. `orca`: its report of its
     load; such fields are for this node and go no further. `explained`: its lines on how hosts were chosen, complete,
-    used only by `ExplainedExchange`.
+    used only by `ExplainedExchange`. `block` belongs to the downstream: the head for HTTP/2, empty before it is made.
     """
 
     __slots__ = (
         "blamed",
+        "block",
         "explained",
         "keep_alive",
         "length",
@@ -77,6 +78,7 @@ class Reply:
         self.blamed: Final = blamed
         self.orca: Final = orca
         self.explained: Final = explained
+        self.block = b""
 
 
 def make_reply(raw: bytes, orca_book: OrcaBook, max_headers: int = 100) -> Reply:
@@ -183,7 +185,7 @@ class ReplyBook:
         reply = self.known.get(raw)
         if reply is None:
             reply = make_reply(raw, self.orca, self.max_headers)
-            self._memo.offer(raw, reply, REPLY_BYTES + 4 * len(raw))
+            self._memo.offer(raw, reply, REPLY_BYTES + 5 * len(raw))
         return reply
 
 
