@@ -32,7 +32,8 @@ from tierlb.topology.build import build_health, build_match, build_outlier
 from tierlb.topology.cores import available_cores
 from tierlb.topology.load import load_text
 from tierlb.topology.problems import TopologyError
-from tierlb.topology.shapes import HealthShape, MatchShape, OutlierShape
+from tierlb.topology.route_shapes import MatchShape
+from tierlb.topology.shapes import HealthShape, OutlierShape
 
 EVERYTHING = """
 cluster: shop

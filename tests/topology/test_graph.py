@@ -109,6 +109,22 @@ def test_right_clusters_have_no_problem(tiers: str, pools: str) -> None:
             "tiers.a.routes[0].to: no tier or pool named 'x'",
         ),
         ("p: {kind: l7, listen: ':80', to: q}", P, "pools.p: a tier has this name too"),
+        (
+            "a: {kind: l4, listen: ':80', routes: [{match: {port: [80, 443]}, to: b}]}\nb: {kind: l4, to: p}",
+            P,
+            "tiers.a.routes[0].match.port: no client connects to port 443: the tier gets those of 80",
+        ),
+        (
+            "a: {kind: l4, listen: ':80', to: b}\nb: {kind: l4, routes: [{match: {port: 81}, to: p}, {to: p}]}",
+            P,
+            "tiers.b.routes[0].match.port: no client connects to port 81: the tier gets those of 80",
+        ),
+        (
+            "a: {kind: l4, forward: nftables, listen: ':80', to: b}\n"
+            "b: {kind: l4, routes: [{match: {port: 80}, to: p}, {to: p}]}",
+            P,
+            "tiers.b.routes[0].match.port: the kernel changes the port on the way from tier 'a'",
+        ),
         ("a: {kind: l7, listen: ':80', to: a}", "", "tiers.a.to: a cycle: a → a"),
         (
             "a: {kind: l7, listen: ':80', to: b}\nb: {kind: l7, to: c}\nc: {kind: l7, to: [p, b]}",

@@ -114,3 +114,14 @@ def test_a_tier_put_in_among_those_over_udp_is_over_udp_too(where):
 def test_an_l7_tier_cannot_stand_among_those_over_udp():
     with pytest.raises(EditError, match="tier 'inner' is over UDP, and an l7 tier takes HTTP over TCP: write"):
         edited(UDP, AddTier("mid", Kind.L7, between=("edge", "inner")))
+
+
+def test_how_long_routes_wait_for_a_hello_is_not_taken_over_by_a_tier_without_routes() -> None:
+    routed = TCP.replace("to: inner,", "routes: [{match: {sni: a}, to: inner}, {to: inner}],").replace(
+        "{idle: 10m}", "{head: 3s, idle: 10m}"
+    )
+    text = edited(routed, AddTier("mid", Kind.L4, above="inner"))
+    assert load_text(text, "f").tiers["mid"].timeouts == Timeouts(head=10.0, idle=1200.0, connect=1.0)
+    text = edited(routed, AddTier("mid", Kind.L4, above="edge"))
+    tiers = load_text(text, "f").tiers
+    assert (tiers["mid"].timeouts.idle, tiers["edge"].timeouts.head) == (600.0, 3.0)

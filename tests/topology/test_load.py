@@ -23,7 +23,7 @@ tiers:
     kind: l4
     listen: 127.0.0.1:8080
     listen: 127.0.0.1:8081
-    timeouts: {head: 2s, idle: 3}
+    timeouts: {stream: 2s, idle: 3}
     to: [web, ap]
   web:
     kind: l7
@@ -44,8 +44,8 @@ def test_every_problem_is_reported_at_its_place_in_one_go() -> None:
         "shop.yaml:1:10: cluster: 'Shop' is not a name: write at most 40 of a-z, 0-9 and - (not first)",
         "shop.yaml:2:1: admn: unknown key (did you mean 'admin'?)",
         "shop.yaml:7:5: tiers.edge.listen: duplicate key, first given in line 6",
-        "shop.yaml:8:16: tiers.edge.timeouts.head: is for l7 tiers; an l4 tier sees connections only",
-        "shop.yaml:8:32: tiers.edge.timeouts.idle: '3' is not a duration: write one such as 250ms, 2s or 1m30s",
+        "shop.yaml:8:16: tiers.edge.timeouts.stream: is for l7 tiers; an l4 tier sees connections only",
+        "shop.yaml:8:34: tiers.edge.timeouts.idle: '3' is not a duration: write one such as 250ms, 2s or 1m30s",
         "shop.yaml:9:15: tiers.edge.to[1]: no tier or pool named 'ap' (did you mean 'app'?)",
         "shop.yaml:12:15: tiers.web.replicas: '0' is out of range: write 1 to 1000, or auto for one per core",
         "shop.yaml:14:7: tiers.web.to: every share is 0: nothing could be sent anywhere",

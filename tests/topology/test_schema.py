@@ -7,7 +7,7 @@ import jsonschema
 import pytest
 from ruamel.yaml import YAML
 
-from tierlb.topology import shapes
+from tierlb.topology import route_shapes, shapes
 from tierlb.topology.schema import Describer, json_schema
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +35,7 @@ def test_there_are_examples() -> None:
 
 def test_every_key_of_every_shape_is_described() -> None:
     definitions = json_schema()["$defs"]
-    for name, shape in vars(shapes).items():
+    for name, shape in (vars(shapes) | vars(route_shapes)).items():
         if name.endswith("Shape"):
             properties = definitions[name.removesuffix("Shape").lower()]["properties"]
             assert list(properties) == [field.name for field in attrs.fields(shape)]
@@ -55,8 +55,12 @@ def test_every_key_of_every_shape_is_described() -> None:
         "{cluster: x, tiers: {a: {kind: l5, to: p}}}",
         "{cluster: x, tiers: {a: {kind: l7}}}",
         "{cluster: x, tiers: {a: {kind: l7, to: p, routes: [{to: p}]}}}",
-        "{cluster: x, tiers: {a: {kind: l4, routes: [{to: p}]}}}",
         "{cluster: x, tiers: {a: {kind: l4, to: p, timeouts: {head: 1s}}}}",
+        "{cluster: x, tiers: {a: {kind: l4, routes: [{respond: {}}]}}}",
+        "{cluster: x, tiers: {a: {kind: l4, routes: [{match: {path: /}, to: p}]}}}",
+        "{cluster: x, tiers: {a: {kind: l7, routes: [{match: {sni: a}, to: p}]}}}",
+        "{cluster: x, tiers: {a: {kind: l4, routes: [{match: {sni: 'a:80'}, to: p}]}}}",
+        "{cluster: x, tiers: {a: {kind: l4, routes: [{match: {port: 0}, to: p}]}}}",
         "{cluster: x, tiers: {a: {kind: l4, to: p, limits: {body: 1MB}}}}",
         "{cluster: x, tiers: {a: {kind: l7, to: p, timeouts: {head: 1}}}}",
         "{cluster: x, tiers: {a: {kind: l7, to: p, replicas: 0}}}",
@@ -123,6 +127,8 @@ def test_wrong_files_are_invalid(text: str) -> None:
         "{cluster: x, tiers: {a: {kind: l4, to: p, balance: maglev, hash_on: source, agent_check: ':9'}}}",
         "{cluster: x, tiers: {a: {kind: l7, to: p, balance: maglev, hash_on: {header: X-A}, orca: bin}}}",
         "{cluster: x, tiers: {a: {kind: l4, to: p, forward: relay}}}",
+        "{cluster: x, tiers: {a: {kind: l4, timeouts: {head: 1s}, routes: [{match: {sni: '*.A', alpn: h2}, to: p}]}}}",
+        "{cluster: x, tiers: {a: {kind: l4, routes: [{match: {source: ['::1'], port: [1, 2]}, to: p}, {to: p}]}}}",
         "{cluster: x, tiers: {a: {kind: l4, to: p, protocol: udp, responses: 1, timeouts: {idle: 5s}}}}",
         "{cluster: x, tiers: {a: {kind: l4, to: p, protocol: tcp, timeouts: {connect: 1s}}}}",
         "{cluster: x, tiers: {a: {kind: l7, to: p, paths: as-sent}, b: {kind: l7, to: p, client_abort: finish}}}",

@@ -76,8 +76,10 @@ def answered(node: str, status: int, reason: str = "") -> bytes:
     return json.dumps(told, separators=(",", ":")).encode()
 
 
-def explain_choice(node: str, policy: Policy, hosts: tuple[Host, ...], chosen: Host | None, way: str = "") -> bytes:
-    """One line of JSON, in ASCII. `way`: how the connection gets there."""
+def explain_choice(
+    node: str, policy: Policy, hosts: tuple[Host, ...], chosen: Host | None, way: str = "", route: str = ""
+) -> bytes:
+    """One line of JSON, in ASCII. `way`: how the connection gets there, `route`: by which of several routes."""
     score = SCORES.get(policy)
     order = sorted(hosts, key=lambda each: (each is not chosen, score(each) if score else 0.0))
     told: dict[str, object] = {
@@ -88,6 +90,8 @@ def explain_choice(node: str, policy: Policy, hosts: tuple[Host, ...], chosen: H
     }
     if way:
         told["way"] = way
+    if route:
+        told["route"] = route
     if len(order) > MOST_HOSTS:
         told["more"] = len(order) - MOST_HOSTS
     return json.dumps(told, separators=(",", ":")).encode()

@@ -198,11 +198,14 @@ Action = Forward | Respond | Redirect
 
 @attrs.frozen(cache_hash=True)  # l7 nodes hash it for every head that is new to them
 class Match:
-    """Conditions on a request that must all hold; an empty match holds for every request.
+    """Conditions on a request or, at l4, on a connection, that must all hold; an empty match holds for each.
 
     `hosts` are lower-case names, `*.example.com` matches any name below example.com. `path_prefix` matches whole
     segments (`/api` matches `/api` and `/api/x`, not `/apix`). `headers` and `query` map a name to the value
     it must have, or to None where presence is enough; header names are lower case.
+
+    At l4: `sni` are names as in `hosts`, `alpn` protocols of which the client offers one, `sources` networks in CIDR
+    form with the client's address, `ports` those that the client connected to.
     """
 
     path: str | None = None
@@ -211,11 +214,20 @@ class Match:
     methods: tuple[str, ...] = ()
     headers: tuple[tuple[str, str | None], ...] = ()
     query: tuple[tuple[str, str | None], ...] = ()
+    sni: tuple[str, ...] = ()
+    alpn: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    ports: tuple[int, ...] = ()
+
+    @property
+    def reads_hello(self) -> bool:
+        """Whether it depends on the TLS ClientHello of the connection."""
+        return bool(self.sni or self.alpn)
 
 
 @attrs.frozen
 class Route:
-    """The first route whose match holds decides what happens to a request."""
+    """The first route whose match holds decides what happens to a request or, at l4, to a connection."""
 
     match: Match
     action: Action
@@ -223,10 +235,11 @@ class Route:
 
 @attrs.frozen
 class Timeouts:
-    """How long each phase may last, in seconds. `head` and `response` are for l7 tiers only.
+    """How long each phase may last, in seconds. `response` and `stream` are for l7 tiers only.
 
-    head: first byte of a request head to its last · idle: a kept-alive connection between requests (l7), no byte either
-    way (l4) · connect: to a host, over TCP · response: request sent to response head · stream: no byte of a body.
+    head: first byte of a request head to its last; at l4, how long a route waits for a ClientHello · idle: a kept-alive
+    connection between requests (l7), no byte either way (l4) · connect: to a host, over TCP · response: request sent to
+    response head · stream: no byte of a body.
     """
 
     head: float = 10.0
@@ -259,7 +272,7 @@ class Resources:
 
 @attrs.frozen
 class Tier:
-    """A set of interchangeable nodes. An l4 tier has exactly one route, with an empty match, that forwards."""
+    """A set of interchangeable nodes. All routes of an l4 tier forward."""
 
     name: str
     kind: Kind

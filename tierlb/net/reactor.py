@@ -40,6 +40,10 @@ READ: Final = select.EPOLLIN
 WRITE: Final = select.EPOLLOUT
 ERROR: Final = select.EPOLLERR
 HANGUP: Final = select.EPOLLHUP
+PEER_ENDED: Final = select.EPOLLRDHUP
+"""The peer sends no more."""
+ON_CHANGE: Final = select.EPOLLET
+"""Report what is new once, also where what was reported before is still there."""
 
 BATCH_EVENTS = 256
 STINT_S: Final = 0.005

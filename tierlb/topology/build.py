@@ -34,6 +34,7 @@ from tierlb.model.topology import (
 from tierlb.topology.cores import available_cores
 from tierlb.topology.files import resolved
 from tierlb.topology.forms import MOST_REPLICAS
+from tierlb.topology.route_shapes import MatchShape, RouteShape, To
 from tierlb.topology.shapes import (
     AdminShape,
     AgentsShape,
@@ -42,17 +43,16 @@ from tierlb.topology.shapes import (
     HashOnShape,
     HealthShape,
     ListenerShape,
-    MatchShape,
     PoolShape,
-    RouteShape,
     SecurityShape,
     StoreShape,
     TierShape,
-    To,
     listed_listeners,
 )
 from tierlb.topology.typed import keys_of
 
+ONE_OR_MORE = ("hosts", "methods", "sni", "alpn", "sources", "ports")
+"""Of a match, what the file gives as one value or a list."""
 L4_TIMEOUTS = Timeouts(idle=300.0)
 """Connections that may carry anything pause for longer than HTTP does between requests."""
 UDP_TIMEOUTS = Timeouts(idle=30.0)
@@ -77,7 +77,7 @@ def build_match(shape: MatchShape | None) -> Match:
     """Conditions in the model's form; a prefix of / is none."""
     given = _given_fields(shape)
     given |= {name: tuple(given[name].items()) for name in ("headers", "query") if name in given}
-    given |= {name: (given[name],) for name in ("hosts", "methods") if isinstance(given.get(name), str)}
+    given |= {name: (given[name],) for name in ONE_OR_MORE if isinstance(given.get(name), str | int)}
     if "path_prefix" in given:
         given["path_prefix"] = given["path_prefix"].rstrip("/") or None
     return Match(**given)

@@ -14,15 +14,16 @@ import attrs
 
 from tierlb.model.address import Address, ListenAddress, Transport
 from tierlb.model.topology import Forwarding, Kind, Policy, Topology
+from tierlb.topology.connection_rules import port_faults
 from tierlb.topology.problems import Fault, Path, nearest, path_text
 from tierlb.topology.reading import TypedReading
+from tierlb.topology.route_shapes import To
 from tierlb.topology.shapes import (
     FileShape,
     HealthShape,
     ListenerShape,
     PoolShape,
     TierShape,
-    To,
     listed_listeners,
     listener_address,
 )
@@ -60,6 +61,8 @@ def graph_faults(
     yield from _protocol_edge_faults(file, reading, edges)
     yield from _kernel_faults(file, edges)
     yield from _unix_endpoint_faults(file, edges)
+    if all(_cannot_connect(path) for path in reading.damaged):
+        yield from port_faults(file, {name: {edge.target for edge in each} for name, each in edges.items()})
     if all(_cannot_connect(path) for path in reading.damaged):
         yield from _unreached_faults(file, _as_meant(edges, guesses))
         yield from _weight_faults(file, reading, _as_meant(edges, guesses))

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from tierlb.model.topology import Kind, Tier, Topology
 from tierlb.topology.build import L4_TIMEOUTS
 from tierlb.topology.excerpts import flow_text
-from tierlb.topology.parts import MappingPart, meant
+from tierlb.topology.parts import MappingPart, Part, meant
 from tierlb.topology.rewrite import Sheet
 from tierlb.topology.units import duration_text
 
@@ -33,9 +33,9 @@ def inherited(sheet: Sheet, tier: Tier, kind: Kind) -> Iterator[tuple[str, str]]
     """Keys and values, each on one line, for a new tier of this kind that takes after `tier`."""
     text, entries = sheet.text, sheet.mapping("tiers", tier.name).entries
     if kind is tier.kind:
-        yield from (
-            (key, flow_text(text, entries[key].value)) for key in (*L7_ONLY, *L4_ONLY, *AS_WRITTEN) if key in entries
-        )
+        for key in (*L7_ONLY, *L4_ONLY, *AS_WRITTEN):
+            if key in entries and (value := _copied(text, key, entries[key].value, kind)):
+                yield key, value
         return
     for key, inner in AT_BOTH.items():
         given = meant(entries[key].value) if key in entries else None
@@ -48,6 +48,15 @@ def inherited(sheet: Sheet, tier: Tier, kind: Kind) -> Iterator[tuple[str, str]]
             yield key, "{" + ", ".join(f"{name}: {value}" for name, value in pairs.items()) + "}"
     if "drain" in entries:
         yield "drain", flow_text(text, entries["drain"].value)
+
+
+def _copied(text: str, key: str, value: Part, kind: Kind) -> str:
+    """The value on one line, empty if nothing of it is copied. A new l4 tier has no routes that wait for a head."""
+    given = meant(value)
+    if kind is Kind.L7 or key != "timeouts" or not isinstance(given, MappingPart) or "head" not in given.entries:
+        return flow_text(text, value)
+    kept = {name: flow_text(text, each.value) for name, each in given.entries.items() if name != "head"}
+    return "{" + ", ".join(f"{name}: {each}" for name, each in kept.items()) + "}" if kept else ""
 
 
 def _times(tier: Tier) -> dict[str, str]:

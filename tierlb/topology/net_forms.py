@@ -15,6 +15,7 @@ from tierlb.topology.units import shown
 
 HOST_LABELS = r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*"
 HOST_PATTERN = rf"(\*\.)?{HOST_LABELS}|\[[0-9a-f:.]+\]"
+SERVER_NAME_PATTERN = rf"(\*\.)?{HOST_LABELS}"
 HOST_FIELD = rf"({HOST_LABELS}|\[[0-9a-f:.]+\])(:[0-9]{{1,5}})?"
 DNS_LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
 DNS_HOST = rf"[a-z0-9]([a-z0-9_-]{{0,61}}[a-z0-9_])?(\.{DNS_LABEL})*\.?"
@@ -101,6 +102,15 @@ def _host_name(scalar: Scalar) -> str:
     return name
 
 
+def _server_name(scalar: Scalar) -> str:
+    name = scalar.text.lower()
+    if not re.fullmatch(SERVER_NAME_PATTERN, name):
+        raise ValueError(f"{shown(scalar.text)} is not a server name: write one such as example.com or *.example.com")
+    if _is_ip(name):
+        raise ValueError(f"{shown(name)} is an address, for which clients send no server name: write one, or source")
+    return name
+
+
 def _host_field(scalar: Scalar) -> str:
     value = scalar.text.lower()
     if not re.fullmatch(HOST_FIELD, value):
@@ -178,6 +188,13 @@ Endpoint = Annotated[Address, Form(_endpoint_address, ANY_ADDRESS_SCHEMA)]
 CidrNetwork = Annotated[str, Form(_ip_network, {"type": "string", "pattern": r"^[0-9a-fA-F:.]+(/[0-9]{1,3})?$"})]
 Port = Annotated[int, whole(1, 65_535)]
 HostName = Annotated[str, Form(_host_name, _any_case_schema(HOST_PATTERN))]
+ServerName = Annotated[str, Form(_server_name, _any_case_schema(SERVER_NAME_PATTERN))]
+"""A name in a TLS ClientHello, which RFC 6066 §3 allows no address to be."""
+AlpnName = Annotated[
+    str,
+    Form(matching(r"[!-~]{1,255}", "a protocol: write one such as h2 or http/1.1"), text_schema(r"[!-~]{1,255}")),
+]
+"""A protocol name of ALPN (RFC 7301 §3.1), those with other bytes left out."""
 HostField = Annotated[str, Form(_host_field, _any_case_schema(HOST_FIELD))]
 """The value of a Host field: one name or IP address, with or without a port."""
 ApiHost = Annotated[str, Form(_api_host, _any_case_schema(rf"{HOST_LABELS}|[0-9a-f:.]+"))]

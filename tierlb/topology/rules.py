@@ -14,9 +14,11 @@ import attrs
 from tierlb.model.address import Transport
 from tierlb.model.topology import AUTO, Forwarding, Kind, Match, OutlierDetection, Paths, Policy
 from tierlb.topology.build import build_health, build_match
+from tierlb.topology.connection_rules import connection_faults
 from tierlb.topology.http_forms import DOT_SEGMENT_IN_PATH
 from tierlb.topology.problems import Fault, Path, path_text
 from tierlb.topology.reading import TypedReading
+from tierlb.topology.route_shapes import RespondShape, RouteShape, To
 from tierlb.topology.shapes import (
     TLS_ONLY,
     FileShape,
@@ -24,11 +26,8 @@ from tierlb.topology.shapes import (
     ListenerShape,
     OutlierShape,
     PoolShape,
-    RespondShape,
-    RouteShape,
     StoreShape,
     TierShape,
-    To,
     listed_listeners,
     listener_address,
 )
@@ -64,7 +63,9 @@ def local_faults(file: FileShape, reading: TypedReading) -> Iterator[Fault]:
                 yield from _listener_faults(path, shape)
                 yield from _hash_faults(path, shape, reading)
                 yield from _agent_check_faults(path, shape)
-                yield from _dead_route_faults(path, shape.routes or (), reading)
+                yield from connection_faults(path, shape, reading)
+                if shape.kind is Kind.L7:
+                    yield from _dead_route_faults(path, shape.routes or (), reading)
                 yield from _path_faults(path, shape)
                 yield from _to_faults((*path, "to"), shape.to)
             case RouteShape():
@@ -103,8 +104,6 @@ def shapes_in(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
 def _layer_faults(path: Path, tier: TierShape) -> Iterator[Fault]:
     mark, message = WRONG_LAYER[tier.kind]
     for place, shape in shapes_in(tier, path):
-        if isinstance(shape, RouteShape):
-            continue
         for field in attrs.fields(type(shape)):
             if field.metadata.get(mark) and getattr(shape, field.name) is not None:
                 yield Fault((*place, field.name), message, at_key=True)

@@ -12,7 +12,7 @@ import attrs
 
 from tierlb.model.address import Transport
 from tierlb.model.topology import Kind
-from tierlb.topology.shapes import FileShape, RouteShape, TierShape
+from tierlb.topology.shapes import FileShape, TierShape
 from tierlb.topology.typed import Key, Schema, choices_of, form_of, is_mapping, is_union, keys_of, rules_of, tag_of
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -100,7 +100,7 @@ def json_schema() -> Schema:
     definitions: dict[str, Schema] = {}
     file = Describer(DEFINITIONS, definitions, name_of=lambda cls: cls.__name__.removesuffix("Shape").lower())
     top = file.schema(FileShape)
-    definitions["tier"] |= {"allOf": [_by_kind(), _udp_only()]}
+    definitions["tier"] |= {"allOf": [_by_kind(), _udp_only(), _one_route()]}
     return {"$schema": DIALECT, "title": "tierlb topology", **top, "$defs": definitions}
 
 
@@ -119,13 +119,22 @@ def _udp_only() -> Schema:
     return {"if": is_udp, "then": {"properties": {"timeouts": {"properties": {"connect": False}}}}}
 
 
+def _one_route() -> Schema:
+    is_l4 = {"properties": {"kind": {"const": Kind.L4.value}}, "required": ["kind", "to"]}
+    return {"if": is_l4, "then": {"properties": {"timeouts": {"properties": {"head": False}}}}}
+
+
 def _without_keys(cls: type, mark: str) -> Schema:
     """`false` for each key with this mark, at any depth below the class."""
     forbidden: Schema = {}
     for name, key in keys_of(cls).items():
-        nested = next((part for part in choices_of(key.kind) if is_mapping(part)), None)
+        choices = choices_of(key.kind)
+        nested = next((part for part in choices if is_mapping(part)), None)
+        item = next((get_args(part)[0] for part in choices if get_origin(part) is tuple), None)
         if key.field.metadata.get(mark):
             forbidden[name] = False
-        elif nested is not None and nested is not RouteShape and (inner := _without_keys(nested, mark)):
+        elif nested is not None and (inner := _without_keys(nested, mark)):
             forbidden[name] = {"properties": inner}
+        elif item is not None and is_mapping(item) and (inner := _without_keys(item, mark)):
+            forbidden[name] = {"items": {"properties": inner}}
     return forbidden

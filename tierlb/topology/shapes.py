@@ -6,7 +6,7 @@ None, and defaults are the model's. `MODEL` is the class of the model that a map
 attribute where that is not the key. `RULES` and the marks `l7_only` and `l4_only` hold what involves more than one key.
 """
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import attrs
 
@@ -20,14 +20,11 @@ from tierlb.model.topology import (
     HealthCheck,
     Kind,
     Limits,
-    Match,
     Orca,
     OutlierDetection,
     Paths,
     Policy,
-    Redirect,
     Resources,
-    Respond,
     Run,
     SharedStore,
     Tier,
@@ -37,7 +34,8 @@ from tierlb.model.topology import (
 from tierlb.topology import forms
 from tierlb.topology import http_forms as http
 from tierlb.topology import net_forms as net
-from tierlb.topology.typed import Schema, at_most_one, exactly_one, needs, schema_only
+from tierlb.topology.route_shapes import RouteShape, To
+from tierlb.topology.typed import Schema, at_most_one, exactly_one, needs, optional, required, schema_only
 
 TLS_ONLY = ("ca", "certificate", "key")
 """Keys of `store` that have no effect where its URL is without TLS."""
@@ -50,18 +48,6 @@ TIER_DEMANDS: dict[str, Schema] = {
 ABOUT_RESOURCES = (
     "what each container may use, in compose and Kubernetes; under `tierlb up` processes share the machine"
 )
-
-To = forms.Name | tuple[forms.Name, ...] | dict[forms.Name, forms.Weight]
-
-
-def required(about: str, *, field: str = "", l7_only: bool = False, l4_only: bool = False) -> Any:
-    """A key that must be given."""
-    return attrs.field(metadata={"about": about, "field": field, "l7_only": l7_only, "l4_only": l4_only})
-
-
-def optional(about: str, *, field: str = "", l7_only: bool = False, l4_only: bool = False) -> Any:
-    """A key that may be left out, and is None then."""
-    return attrs.field(default=None, metadata={"about": about, "field": field, "l7_only": l7_only, "l4_only": l4_only})
 
 
 @attrs.frozen(kw_only=True)
@@ -83,7 +69,10 @@ class AdminShape:
 @attrs.frozen(kw_only=True)
 class TimeoutsShape:
     MODEL: ClassVar = Timeouts
-    head: forms.Seconds | None = optional("from the first byte of a request head to its last", l7_only=True)
+    head: forms.Seconds | None = optional(
+        "from the first byte of a request head to its last; at l4, how long a connection waits for the ClientHello "
+        "that its route depends on (default 10s)"
+    )
     idle: forms.Seconds | None = optional(
         "a kept-alive connection between requests; at l4, no byte either way (default 75s, at l4 5m, with udp 30s)"
     )
@@ -103,48 +92,6 @@ class LimitsShape:
         "bytes a second that a request body must bring over 10 s of reading (default 240), else 408; off: any rate",
         l7_only=True,
     )
-
-
-@attrs.frozen(kw_only=True)
-class MatchShape:
-    MODEL: ClassVar = Match
-    RULES: ClassVar = (at_most_one("path", "path_prefix"),)
-    path: http.UrlPath | None = optional("the whole path, without the query")
-    path_prefix: http.UrlPrefix | None = optional("whole leading segments: /api matches /api and /api/x, not /apix")
-    host: net.HostName | tuple[net.HostName, ...] | None = optional(
-        "a host name, *.example.com for all below it, or a list", field="hosts"
-    )
-    method: http.Method | tuple[http.Method, ...] | None = optional(
-        "a request method or a list of them", field="methods"
-    )
-    headers: dict[http.HeaderName, http.FieldValue] | None = optional("header name to value; no value: it is present")
-    query: dict[http.QueryName, http.FieldValue] | None = optional("query field to value; no value: it is present")
-
-
-@attrs.frozen(kw_only=True)
-class RespondShape:
-    MODEL: ClassVar = Respond
-    status: http.Status | None = optional("status code, 200 to 599 (default 200)")
-    body: http.Body | None = optional("the text to answer with")
-    content_type: http.ContentType | None = optional("media type of the body (default text/plain; charset=utf-8)")
-
-
-@attrs.frozen(kw_only=True)
-class RedirectShape:
-    MODEL: ClassVar = Redirect
-    location: http.Location = required(
-        "URL to go to; may hold {scheme}, {host}, {hostname}, {path} and {query}; the query is kept if it has none"
-    )
-    status: http.RedirectStatus | None = optional("301, 302, 303, 307 or 308 (default 308)")
-
-
-@attrs.frozen(kw_only=True)
-class RouteShape:
-    RULES: ClassVar = (exactly_one("to", "respond", "redirect"),)
-    match: MatchShape | None = optional("conditions that must all hold; left out: every request")
-    to: To | None = optional("a tier or pool, a list of them (all together), or a mapping of name to share")
-    respond: RespondShape | None = optional("answer here with a fixed response")
-    redirect: RedirectShape | None = optional("answer here with a redirect")
 
 
 @attrs.frozen(kw_only=True)
@@ -192,7 +139,10 @@ class TierShape:
         field="hash_header",
     )
     to: To | None = optional("a tier or pool, a list of them (all together), or a mapping of name to share")
-    routes: tuple[RouteShape, ...] | None = optional("the first that matches a request decides", l7_only=True)
+    routes: tuple[RouteShape, ...] | None = optional(
+        "the first that matches a request or, at l4, a connection decides; where none does, l7 answers 404 and l4 "
+        "closes the connection"
+    )
     orca: Orca | None = optional("add the node's load to each response, as text, json or bin", l7_only=True)
     agent_check: net.FixedListen | None = optional("HOST:PORT where the node answers HAProxy's agent-check")
     trusted_peers: tuple[net.CidrNetwork, ...] | None = optional(

@@ -141,7 +141,7 @@ def _below(topology: Topology, name: str) -> list[Branch]:
 
 
 def _route(route: Route) -> Branch:
-    condition = _match_text(route.match)
+    condition = match_text(route.match)
     if isinstance(route.action, Forward):
         return Branch(condition, routes=tuple(_parts(route.action)))
     return Branch(_short_label(f"{condition} → {_answer_text(route.action)}"))
@@ -167,11 +167,16 @@ def _answer_text(action: Action) -> str:
     return f"redirect {action.status} {action.location}"
 
 
-def _match_text(match: Match) -> str:
+def match_text(match: Match) -> str:
+    """Its conditions in words."""
     words = [f"path {match.path}"] if match.path else []
     words += [f"path {match.path_prefix}/…"] if match.path_prefix else []
     words += [f"host {'|'.join(match.hosts)}"] if match.hosts else []
     words += ["|".join(match.methods)] if match.methods else []
+    words += [f"sni {'|'.join(match.sni)}"] if match.sni else []
+    words += [f"alpn {'|'.join(match.alpn)}"] if match.alpn else []
+    words += [f"source {'|'.join(match.sources)}"] if match.sources else []
+    words += [f"port {'|'.join(map(str, match.ports))}"] if match.ports else []
     words += [_condition("header", name, value) for name, value in match.headers]
     words += [_condition("query", name, value) for name, value in match.query]
     return _short_label(", ".join(words) or "otherwise")

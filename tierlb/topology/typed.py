@@ -112,6 +112,16 @@ class Key:
         return self.field.metadata.get("field") or self.name
 
 
+def required(about: str, *, field: str = "", l7_only: bool = False, l4_only: bool = False) -> Any:
+    """A key that must be given."""
+    return attrs.field(metadata={"about": about, "field": field, "l7_only": l7_only, "l4_only": l4_only})
+
+
+def optional(about: str, *, field: str = "", l7_only: bool = False, l4_only: bool = False) -> Any:
+    """A key that may be left out, and is None then."""
+    return attrs.field(default=None, metadata={"about": about, "field": field, "l7_only": l7_only, "l4_only": l4_only})
+
+
 def keys_of(cls: Any) -> dict[str, Key]:
     """The keys of a mapping by their names; private fields are none."""
     return _keys_of(cls)

@@ -44,6 +44,9 @@ VIA: Final = 0xE4
 """TLV: the processes above the sending node through which the connection came, one per line."""
 EXPLAINED: Final = 0xE2
 """TLV: how the sending node chose, as text."""
+DESTINATION: Final = 0xE8
+"""TLV: the host and port that the client connected to. Only where connections are handed over, whose sockets have
+another one if the connection was relayed before."""
 NETWORK = 0xE7
 """TLV: the sending process's network namespace. Only where connections are handed over."""
 
@@ -153,6 +156,19 @@ def read_tlvs(data: bytes) -> dict[int, bytes]:
         found[data[position]] = data[position + 3 : end]
         position = end
     return found
+
+
+def destination_tlv(destination: SocketEndpoint) -> bytes:
+    """The host and port that a client connected to."""
+    return encode_tlv(DESTINATION, b"%b %d" % (destination[0].encode(), destination[1]))
+
+
+def read_destination(tlvs: Mapping[int, bytes]) -> SocketEndpoint | None:
+    """The same, read; None if it is not there, or is none."""
+    host, _, port = tlvs.get(DESTINATION, b"").partition(b" ")
+    if not (host and port.isdigit() and len(port) <= 5):
+        return None
+    return host.decode("latin-1"), int(port)
 
 
 def _check_fixed(fixed: bytes, families: frozenset[int]) -> None:

@@ -38,7 +38,7 @@ from tierlb.wire.handoff import (
     decode_entries,
     ended_messages,
 )
-from tierlb.wire.proxy_protocol import EXPLAINED, NETWORK, VIA, BadProxyHeader, ProxyHeader, parse_v2
+from tierlb.wire.proxy_protocol import EXPLAINED, NETWORK, VIA, BadProxyHeader, ProxyHeader, parse_v2, read_destination
 
 INTRODUCTION_S: Final = 5.0
 """How long a parent may take to identify itself, which it does at once."""
@@ -73,22 +73,18 @@ class Handed:
 
 class Introduced:
     """What is known of a client whose connection was handed over: `processes` of the cluster that it passed, the
-    nearest first, and `explained`, their lines on how they chose."""
+    nearest first, `explained`, their lines on how they chose, and `destination`, if the socket's is another one."""
 
-    __slots__ = ("arrived", "explained", "handed", "processes", "source")
+    __slots__ = ("arrived", "destination", "explained", "handed", "processes", "source")
 
     def __init__(self, entry: Entry, taker: "Taker") -> None:
         self.handed = Handed(taker, entry.number)
         self.source = entry.source
         self.arrived = entry.arrived
-        self.processes = taker.processes
-        self.explained: tuple[bytes, ...] = ()
-        if entry.tlvs:
-            above = entry.tlvs.get(VIA)
-            if above:
-                self.processes = (*taker.processes, *above.decode("latin-1").split("\n"))
-            lines = entry.tlvs.get(EXPLAINED)
-            self.explained = tuple(lines.split(b"\n")) if lines else ()
+        above, lines = entry.tlvs.get(VIA), entry.tlvs.get(EXPLAINED)
+        self.processes = (*taker.processes, *above.decode("latin-1").split("\n")) if above else taker.processes
+        self.explained: tuple[bytes, ...] = tuple(lines.split(b"\n")) if lines else ()
+        self.destination = read_destination(entry.tlvs) if entry.tlvs else None
 
 
 class TakesHanded(Protocol):

@@ -5,19 +5,33 @@ from typing import Final
 
 from tierlb.dataplane.handoff.taker import Handed, Introduced
 from tierlb.telemetry.tally import Tally
-from tierlb.wire.proxy_protocol import EXPLAINED, VIA, encode_tlv
+from tierlb.wire.client_hello import ClientHello
+from tierlb.wire.proxy_protocol import EXPLAINED, VIA, destination_tlv, encode_tlv, read_destination
 
 MOST_EXPLAINED_BYTES: Final = 3500
 """Of the explanation, so that it fits into a PROXY header with everything else."""
 
 
 class Caller:
-    """`source` is the client's address, and `tally` counts what comes from the same parent. `explained`: how l4 nodes
-    above and here chose for it, a line each, while explanations are asked for. `processes`: those above that it passed,
-    a line each. `handed`: a parent handed it over. `full`: the host that had no room for it. It is `settled` once a
-    host has it or it is dropped, and `counted` as an item from the first time that it was settled."""
+    """`source` is the client's address, `destination` the one that it connected to, where a parent named that, and
+    `hello` its ClientHello, once a route has looked at it. `tally` counts what comes from the same parent. `explained`:
+    how l4 nodes above and here chose for it, a line each, while explanations are asked for. `processes`: those above
+    that it passed, a line each. `handed`: a parent handed it over. `full`: the host that had no room for it. It is
+    `settled` once a host has it or it is dropped, and `counted` as an item from the first time that it was settled."""
 
-    __slots__ = ("began", "counted", "explained", "full", "handed", "processes", "settled", "source", "tally")
+    __slots__ = (
+        "began",
+        "counted",
+        "destination",
+        "explained",
+        "full",
+        "handed",
+        "hello",
+        "processes",
+        "settled",
+        "source",
+        "tally",
+    )
 
     def __init__(self, source: tuple[str, int], tally: Tally, began: float) -> None:
         self.source = source
@@ -27,6 +41,8 @@ class Caller:
         self.processes = b""
         self.handed: Handed | None = None
         self.full: object = None
+        self.destination: tuple[str, int] | None = None
+        self.hello: ClientHello | None = None
         self.settled = False
         self.counted = False
 
@@ -35,6 +51,7 @@ class Caller:
         """One that a parent hands over."""
         caller = cls(introduced.source, introduced.handed.tally, introduced.arrived)
         caller.handed = introduced.handed
+        caller.destination = introduced.destination
         caller.processes = "\n".join(introduced.processes).encode("latin-1")
         if introduced.explained:
             caller.explained = b"\n".join(introduced.explained) + b"\n"
@@ -46,6 +63,7 @@ class Caller:
         caller = cls(source, tally, began)
         caller.counted = True
         caller.processes = tlvs.get(VIA, b"")
+        caller.destination = read_destination(tlvs)
         if EXPLAINED in tlvs:
             caller.explained = tlvs[EXPLAINED] + b"\n"
         return caller
@@ -62,6 +80,12 @@ class Caller:
             self.counted = True
             self.tally.begin()
             self.tally.open()
+
+    def entry_tlvs(self) -> bytes:
+        """The TLVs for a child that is handed the socket, where there is no header with the destination."""
+        if self.destination is None:
+            return self.tlvs()
+        return self.tlvs() + destination_tlv(self.destination)
 
     def tlvs(self) -> bytes:
         """The TLVs for a child; as much of the explanation as a header holds."""

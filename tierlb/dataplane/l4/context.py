@@ -16,6 +16,7 @@ from tierlb.dataplane.l4.caller import Caller
 from tierlb.dataplane.l4.config import L4Config
 from tierlb.dataplane.l4.forwarding import Forwarder
 from tierlb.dataplane.l4.kernel.seat import KernelSeat
+from tierlb.dataplane.l4.unrouted import Unrouted
 from tierlb.dataplane.l4.watch import UseWatch
 from tierlb.dataplane.parent_identity import ParentIdentity
 from tierlb.dataplane.pipe import Pipe
@@ -90,6 +91,7 @@ class L4Context:
         self.counters = Counters()
         self.latencies = Sketch()
         self.explaining = Explaining()
+        self.unrouted = Unrouted(self.counters, log)
         self.connections = L4Connections(Hold(reactor, log), watch)
         self.kernel = KernelSeat(self)
         self.load_field = b""

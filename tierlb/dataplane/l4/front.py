@@ -11,19 +11,20 @@ from tierlb.dataplane.l4.config import L4Config
 from tierlb.dataplane.l4.context import L4Context
 from tierlb.dataplane.l4.forwarding import Forwarder
 from tierlb.dataplane.l4.handoff import Handoff
+from tierlb.dataplane.l4.hello import HelloWait
 from tierlb.dataplane.l4.introduction import Introduction
 from tierlb.dataplane.l4.placing import place
 from tierlb.dataplane.l4.relay import Relay
+from tierlb.dataplane.l4.routes import routes_of
 from tierlb.dataplane.l4.watch import UseWatch
 from tierlb.dataplane.parent_identity import ParentIdentity
 from tierlb.dataplane.pipe import Pipe
 from tierlb.dataplane.upstream.condition import HostEvent
 from tierlb.dataplane.upstream.host import Host, log_change
 from tierlb.dataplane.upstream.registry import HostRegistry
-from tierlb.dataplane.upstream.split import Split
 from tierlb.model.address import Address
 from tierlb.model.load import Guidance, SubtreeLoad
-from tierlb.model.snapshot import Listener, Send, Snapshot
+from tierlb.model.snapshot import Listener, Snapshot
 from tierlb.model.topology import Forwarding
 from tierlb.net.meeting_place import MeetingPlace
 from tierlb.net.reactor import Reactor
@@ -56,16 +57,14 @@ class L4Front(L4Context):
 
     def apply(self, snapshot: Snapshot) -> None:
         """Swap the configuration for that of this snapshot; existing connections stay where they are."""
-        action = snapshot.rules[0].action
-        assert isinstance(action, Send)
-        host_sets = self.registry.rebuild_host_sets(action.destinations, snapshot)
-        self.config = L4Config(snapshot, Split(host_sets, self.registry.rng))
+        routes, destinations = routes_of(snapshot, self.registry)
+        self.config = L4Config(snapshot, routes)
         self.counters.tallies.forwarding = snapshot.kernel_parent_names
         self.kernel.follow(snapshot, self.registry.hosts)
         self.forwarders = self._ways[snapshot.forward]
         for forwarder in self._all_forwarders:
             forwarder.follow(snapshot, self.registry.hosts if forwarder in self.forwarders else ())
-        self.connections.hold.note(action.destinations)
+        self.connections.hold.note(destinations)
 
     def listen(self, addresses: tuple[Address, ...]) -> None:
         """Clients connect to these."""
@@ -97,9 +96,10 @@ class L4Front(L4Context):
         self.counters.connections += 1
         place(self, fd, Caller.introduced(introduced))
 
-    def may_give_way(self) -> Iterable[Pipe]:
+    def may_give_way(self) -> Iterable[Pipe | HelloWait]:
         """Connections that can be closed for new ones if they are idle."""
-        return self.connections.may_give_way
+        waiting = [each for each in self.connections.pending if isinstance(each, HelloWait)]
+        return [*self.connections.may_give_way, *waiting]
 
     def turn_away(self, fd: int, *, at_once: bool) -> None:
         """The node is full. TCP has no way to tell the client, so the connection is closed."""

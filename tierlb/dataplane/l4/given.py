@@ -88,7 +88,7 @@ class Given:
                 number,
                 caller.source,
                 caller.began,
-                caller.tlvs(),
+                caller.entry_tlvs(),
                 is_last=each.is_last,
             )
             size += len(entry)

@@ -81,6 +81,7 @@ class Introduction(Pending):
         recv(self.fd, header.length)
         self._wake_at(1)
         caller.source = header.source or caller.source
+        caller.destination = header.destination
         caller.tally = context.counters.tallies.of(parent)
         caller.began = context.reactor.now
         if header.tlvs.get(EXPLAINED):

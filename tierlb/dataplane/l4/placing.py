@@ -11,7 +11,10 @@ from typing import Final
 from tierlb.dataplane.explanation import explain_choice
 from tierlb.dataplane.l4.caller import Caller
 from tierlb.dataplane.l4.context import L4Context
+from tierlb.dataplane.l4.hello import hello_known
+from tierlb.dataplane.l4.routes import NEEDS_HELLO, NO_ROUTE
 from tierlb.dataplane.upstream.host import Host
+from tierlb.net.asked import local_name
 from tierlb.net.shortage import is_own
 
 CONNECTS: Final = 3
@@ -26,8 +29,9 @@ def place(
     *,
     short: bool = False,
 ) -> None:
-    """Give the client's connection to a host that was not `tried` yet; holds or closes it when there is none, and
-    closes it where that fails. `short`: the last try failed because descriptors, ports or memory ran out here."""
+    """Give the client's connection to a host of its route that was not `tried` yet; holds or closes it when there is
+    none, and closes it where that fails. Where the route depends on the ClientHello, that happens once it has arrived.
+    `short`: the last try failed because descriptors, ports or memory ran out here."""
     try:
         _place(context, client, caller, tried, short=short)
     except Exception:
@@ -36,10 +40,16 @@ def place(
 
 
 def _place(context: L4Context, client: int, caller: Caller, tried: tuple[Host, ...], *, short: bool) -> None:
+    config, hold, route = context.config, context.connections.hold, 0
+    split = config.routes.only
+    if split is None:
+        route = _route_of(context, client, caller, tried, short=short)
+        if route < 0:
+            return
+        split = config.routes.splits[route]
     reason, unreached = "no host accepted it", ""
     while len(tried) < CONNECTS:
-        config, hold = context.config, context.connections.hold
-        host_set = (config.split.other(tried) if tried else None) or config.split.pick()
+        host_set = (split.other(tried) if tried else None) or split.pick()
         host = host_set.choose(tried, config.key_of(caller.source[0]))
         if host is None and not tried and hold.applies(host_set.destination, caller.began):
             hold.add(host_set.destination, caller.began, partial(place, context, client, caller), client)
@@ -47,7 +57,8 @@ def _place(context: L4Context, client: int, caller: Caller, tried: tuple[Host, .
         forwarder = None if host is None else context.forwarder_to(host, lent=caller.is_lent)
         if context.explaining.active(context.reactor.now):
             way = "" if forwarder is None else forwarder.way
-            caller.explained += explain_choice(context.name, config.balance, host_set.hosts, host, way) + b"\n"
+            names = context.name, config.balance
+            caller.explained += explain_choice(*names, host_set.hosts, host, way, config.routes.told(route)) + b"\n"
         if host is None:
             reason = host_set.why_none()
             break
@@ -68,3 +79,18 @@ def _place(context: L4Context, client: int, caller: Caller, tried: tuple[Host, .
         tried = (*tried, host)
     if caller.full is None or not any(each.turn_away(client, caller) for each in context.forwarders):
         context.give_up(client, caller, tried, "" if short else unreached or reason)
+
+
+def _route_of(context: L4Context, client: int, caller: Caller, tried: tuple[Host, ...], *, short: bool) -> int:
+    """The position of its route; less than 0 if it waits for its ClientHello, or is over."""
+    routes = context.config.routes
+    port = (caller.destination or local_name(client))[1] if routes.reads_ports else 0
+    route = routes.find(caller.source[0], port, caller.hello)
+    if route == NEEDS_HELLO:
+        if not hello_known(context, client, caller, partial(place, context, client, caller, tried, short=short)):
+            return NEEDS_HELLO
+        route = routes.find(caller.source[0], port, caller.hello)
+    if route == NO_ROUTE:
+        context.unrouted.note(context.reactor.now, caller.source[0], port, caller.hello)
+        context.drop(client, caller)
+    return route

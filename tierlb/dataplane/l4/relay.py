@@ -146,7 +146,9 @@ def first_bytes(context: L4Context, client: int, caller: Caller, host: Host) -> 
     """What a host gets first: who the client is, if it is a node, and what the client has sent so far."""
     first = b""
     if host.spec.child:
-        first = encode_v2(caller.source, local_name(client), context.identity.credentials + caller.tlvs())
+        first = encode_v2(
+            caller.source, caller.destination or local_name(client), context.identity.credentials + caller.tlvs()
+        )
     try:
         return first + (recv(client, READ_BYTES) or b"")
     except OSError:

@@ -13,6 +13,7 @@ from tierlb.dataplane.explanation import Explaining
 from tierlb.dataplane.hold import Hold
 from tierlb.dataplane.l4.config import L4Config
 from tierlb.dataplane.l4.kernel.seat import KernelSeat
+from tierlb.dataplane.l4.unrouted import Unrouted
 from tierlb.dataplane.l4.watch import UseWatch
 from tierlb.dataplane.parent_identity import ParentIdentity
 from tierlb.dataplane.upstream.host import Host
@@ -26,10 +27,11 @@ from tierlb.wire.proxy_protocol import SESSION_UNKNOWN
 
 class UdpClient:
     """One client at one port: its `key` there, the tally of the parent that it comes from, the processes above that it
-    passed, a line each, and when it came. `named`: its address, where a parent named it. `tried`: hosts that refused
+    passed, a line each, and when it came. `named`: its address, where a parent named it, and `asked` the one that it
+    sent to, likewise. `tried`: hosts that refused
     its first datagram. `header` is what introduces it to nodes below. It is `settled` once it is counted no more."""
 
-    __slots__ = ("began", "header", "key", "named", "port", "processes", "settled", "tally", "tried")
+    __slots__ = ("asked", "began", "header", "key", "named", "port", "processes", "settled", "tally", "tried")
 
     def __init__(
         self, port: DatagramPort, key: Any, tally: Tally, began: float, named: tuple[str, int] | None = None
@@ -37,6 +39,7 @@ class UdpClient:
         self.port = port
         self.key = key
         self.named = named
+        self.asked: tuple[str, int] | None = None
         self.tally = tally
         self.processes = b""
         self.began = began
@@ -48,6 +51,12 @@ class UdpClient:
     def source(self) -> tuple[str, int]:
         """Its host and port."""
         return self.named or self.port.source_of(self.key)
+
+    @property
+    def destination(self) -> tuple[str, int]:
+        """The host and port that it sent to."""
+        address = self.port.listener.address
+        return self.asked or (address.host, address.port)
 
 
 class PlacedSession(DatagramSession):
@@ -127,6 +136,7 @@ class UdpContext:
         self.counters = Counters()
         self.latencies = Sketch()
         self.explaining = Explaining()
+        self.unrouted = Unrouted(self.counters, log)
         self.sessions = UdpSessions(Hold(reactor, log), watch)
         self.kernel = KernelSeat(self)
         self.load_field = b""

@@ -7,6 +7,7 @@ from typing import Any
 from tierlb.balance.drain import Remainder
 from tierlb.dataplane.handoff.taker import Introduced
 from tierlb.dataplane.l4.config import L4Config
+from tierlb.dataplane.l4.routes import routes_of
 from tierlb.dataplane.l4.udp_context import PlacedSession
 from tierlb.dataplane.l4.udp_placing import UdpPlacing
 from tierlb.dataplane.l4.watch import UseWatch
@@ -15,10 +16,9 @@ from tierlb.dataplane.pipe import Pipe
 from tierlb.dataplane.upstream.condition import HostEvent
 from tierlb.dataplane.upstream.host import Host, log_change
 from tierlb.dataplane.upstream.registry import HostRegistry
-from tierlb.dataplane.upstream.split import Split
 from tierlb.model.address import Address
 from tierlb.model.load import Guidance, SubtreeLoad
-from tierlb.model.snapshot import Listener, Send, Snapshot
+from tierlb.model.snapshot import Listener, Snapshot
 from tierlb.net.reactor import Reactor
 from tierlb.net.shortage import Shortages
 
@@ -33,12 +33,10 @@ class UdpFront(UdpPlacing):
 
     def apply(self, snapshot: Snapshot) -> None:
         """Swap the configuration for that of this snapshot; existing sessions stay where they are."""
-        action = snapshot.rules[0].action
-        assert isinstance(action, Send)
-        host_sets = self.registry.rebuild_host_sets(action.destinations, snapshot)
-        self.config = L4Config(snapshot, Split(host_sets, self.registry.rng))
+        routes, destinations = routes_of(snapshot, self.registry)
+        self.config = L4Config(snapshot, routes)
         self.kernel.follow(snapshot, self.registry.hosts)
-        self.sessions.hold.note(action.destinations)
+        self.sessions.hold.note(destinations)
         self.sessions.tidy()
 
     def note_guidance(self, now: float, load: SubtreeLoad, guidance: Guidance) -> None:

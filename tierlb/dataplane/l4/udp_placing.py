@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from tierlb.dataplane.connection_cap import ConnectionCap
 from tierlb.dataplane.explanation import explain_choice
+from tierlb.dataplane.l4.routes import NO_ROUTE
 from tierlb.dataplane.l4.udp_context import UdpClient, UdpContext
 from tierlb.dataplane.l4.udp_session import KEPT_BYTES, InnerSession, UdpSession, introduction_of
 from tierlb.dataplane.parent_identity import processes_of
@@ -17,6 +18,7 @@ from tierlb.dataplane.upstream.host import Host
 from tierlb.model.snapshot import Destination
 from tierlb.net.datagrams import DatagramPort, DatagramSession, dial_datagrams
 from tierlb.net.shortage import is_own
+from tierlb.wire.client_hello import NO_HELLO
 from tierlb.wire.explain_datagram import nonce_in, with_choice
 from tierlb.wire.proxy_protocol import OVER_TLV, SESSION_UNKNOWN, VIA, encode_tlv, encode_v2
 
@@ -75,6 +77,7 @@ class UdpPlacing(UdpContext):
                 port.answer(SESSION_UNKNOWN, key)
             return
         client = UdpClient(port, key, self.counters.tallies.of(parent), self.reactor.now, header.source)
+        client.asked = header.destination
         client.processes = "\n".join(processes_of(parent, header)).encode("latin-1")
         self._begin(client, data[header.length :])
 
@@ -90,10 +93,14 @@ class UdpPlacing(UdpContext):
 
     def _explain(self, client: UdpClient, data: bytes) -> None:
         """Add the choice for this client; a node below adds its own, an endpoint does not get it."""
-        config = self.config
-        host_set = config.split.pick()
+        config, route = self.config, self._route_of(client)
+        if route == NO_ROUTE:
+            self._unrouted(client)
+            return
+        host_set = config.routes.splits[route].pick()
         host = host_set.choose((), config.key_of(client.source[0]))
-        told = with_choice(data, explain_choice(self.name, config.balance, host_set.hosts, host))
+        words = config.routes.told(route)
+        told = with_choice(data, explain_choice(self.name, config.balance, host_set.hosts, host, route=words))
         if host is not None and host.spec.child:
             sock, code = dial_datagrams(host.spec.address, host.reach.port_at_risk)
             if not code:
@@ -118,10 +125,14 @@ class UdpPlacing(UdpContext):
 
     def _place(self, client: UdpClient, datagrams: tuple[bytes, ...]) -> str | None:
         """Why no host took them; empty where this node lacked a resource, which was logged already."""
-        config = self.config
+        config, route = self.config, self._route_of(client)
+        if route == NO_ROUTE:
+            self._unrouted(client)
+            return None
+        split = config.routes.splits[route]
         while len(client.tried) < HOSTS_TRIED:
             tried = client.tried
-            host_set = (config.split.other(tried) if tried else None) or config.split.pick()
+            host_set = (split.other(tried) if tried else None) or split.pick()
             host = host_set.choose(tried, config.key_of(client.source[0]) if config.hashes else 0)
             if host is None:
                 held = not tried and self._hold(client, datagrams[0], host_set.destination)
@@ -141,6 +152,15 @@ class UdpPlacing(UdpContext):
             client.tried += (host,)
         return "no host took it"
 
+    def _route_of(self, client: UdpClient) -> int:
+        """The position of its route, or NO_ROUTE."""
+        routes = self.config.routes
+        return 0 if routes.only is not None else routes.find(client.source[0], client.destination[1], NO_HELLO)
+
+    def _unrouted(self, client: UdpClient) -> None:
+        self.unrouted.note(self.reactor.now, client.source[0], client.destination[1], None)
+        self.lose(client, answered=False)
+
     def _hold(self, client: UdpClient, data: bytes, destination: Destination) -> bool:
         """Keep a datagram until there may be a host; false where that is not to be expected."""
         hold = self.sessions.hold
@@ -156,8 +176,7 @@ class UdpPlacing(UdpContext):
         inner = client.port.listener.inner
         if host.spec.child and not client.header:
             tlvs = self.identity.credentials + (encode_tlv(VIA, client.processes) if client.processes else b"")
-            here = client.port.listener.address
-            client.header = encode_v2(client.source, (here.host, here.port), tlvs, datagrams=True)
+            client.header = encode_v2(client.source, client.destination, tlvs, datagrams=True)
         session = InnerSession(self, client, host, sock) if inner else UdpSession(self, client, host, sock)
         try:
             session.start(datagrams)

@@ -183,7 +183,8 @@ class KernelForwarding:
     def _parts(self) -> list[tuple[HostSet, float]]:
         context = self._context
         takes = self._until == NEVER and self._around.listens and not context.draining
-        return context.config.split.parts() if takes else []
+        only = context.config.routes.only
+        return only.parts() if takes and only is not None else []
 
     async def _set_rules(self, table: KernelTable, *, again: bool) -> None:
         """`again`: shares are worked out anew even if the hosts are the same."""

@@ -1,0 +1,119 @@
+"""A connection whose route depends on its ClientHello: it waits until that has arrived.
+
+The bytes are peeked at and stay in the socket, so that whoever gets the connection reads all of it. The node is woken
+by new bytes only (edge-triggered), and over TCP not before as many have arrived as the part that is there shows to be
+missing (SO_RCVLOWAT).
+
+After `timeouts.head`, counted from when the connection came, it goes on without a ClientHello. So does one that begins
+with anything else. Clients of protocols in which the server speaks first wait that long. A connection that ends before
+is closed. At the node's cap those that wait give way to new ones.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from tierlb.dataplane.l4.caller import Caller
+from tierlb.dataplane.l4.context import L4Context, Pending
+from tierlb.net.asked import recv_peek, wake_at
+from tierlb.net.reactor import ERROR, HANGUP, ON_CHANGE, PEER_ENDED, READ
+from tierlb.wire.client_hello import MAX_HELLO_BYTES, NO_HELLO, ClientHello, Verdict, read_client_hello
+
+IS_OVER: Final = -1
+HAS_LEFT: Final = PEER_ENDED | HANGUP | ERROR
+
+
+class HelloWait(Pending):
+    """Waits for the ClientHello of one connection, and calls `again` with `caller.hello` set. `heard_at`: when bytes of
+    it came last."""
+
+    __slots__ = ("again", "caller", "context", "heard_at", "seen_bytes")
+
+    again: Callable[[], None]
+    caller: Caller
+    context: L4Context
+    heard_at: float
+    seen_bytes: int
+
+    @classmethod
+    def begin(
+        cls, context: L4Context, fd: int, caller: Caller, again: Callable[[], None], seen_bytes: int, left_s: float
+    ) -> None:
+        """Wait for `left_s` at most. Of the bytes that have come `seen_bytes` were looked at. Raises OSError."""
+        wait = cls(context.reactor, fd)
+        wait.context, wait.caller, wait.again = context, caller, again
+        wait.seen_bytes, wait.heard_at = seen_bytes, context.reactor.now
+        wait.watch(READ | PEER_ENDED | ON_CHANGE)
+        wait.arm(left_s)
+        context.connections.pending.add(wait)
+
+    def on_ready(self, mask: int) -> None:
+        try:
+            seen = recv_peek(self.fd, MAX_HELLO_BYTES)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self.on_broken(error)
+            return
+        if len(seen) > self.seen_bytes:
+            self.seen_bytes, self.heard_at = len(seen), self.context.reactor.now
+            hello = read_client_hello(seen)
+            if hello.verdict is not Verdict.PARTIAL:
+                self._go_on(hello)
+                return
+            wake_at(self.fd, hello.least_bytes)
+        if mask & HAS_LEFT:
+            self.abandon()
+
+    def _go_on(self, hello: ClientHello) -> None:
+        if self.seen_bytes:
+            wake_at(self.fd, 1)
+        self.caller.hello = hello
+        self.context.connections.pending.discard(self)
+        self.detach()
+        self.again()
+
+    def on_broken(self, error: OSError) -> None:
+        self.abandon()
+
+    def on_deadline(self) -> None:
+        self._go_on(NO_HELLO)
+
+    def abandon(self) -> None:
+        """It ends before it had a route."""
+        self.close()
+        if self in self.context.connections.pending:
+            self.context.connections.pending.discard(self)
+            self.context.drop(self.fd, self.caller)
+
+    def idle_since(self, now: float) -> float:
+        """Since when nothing of it has come."""
+        return self.heard_at
+
+    def give_way(self) -> bool:
+        """Close it for a new connection."""
+        self.abandon()
+        return True
+
+
+def hello_known(context: L4Context, client: int, caller: Caller, again: Callable[[], None]) -> bool:
+    """Look at what has come of the ClientHello; whether `caller.hello` is set now. Else `again` is called when it is,
+    or the connection is over. Raises OSError if the node lacks a resource."""
+    try:
+        seen = recv_peek(client, MAX_HELLO_BYTES)
+        size = len(seen) or IS_OVER
+    except BlockingIOError:
+        seen, size = b"", 0
+    except OSError:
+        size = IS_OVER
+    if size == IS_OVER:
+        context.drop(client, caller)
+        return False
+    hello = read_client_hello(seen)
+    left_s = caller.began + context.config.head_s - context.reactor.now
+    if hello.verdict is Verdict.PARTIAL and left_s > 0:
+        if size:
+            wake_at(client, hello.least_bytes)
+        HelloWait.begin(context, client, caller, again, size, left_s)
+        return False
+    caller.hello = NO_HELLO if hello.verdict is Verdict.PARTIAL else hello
+    return True
