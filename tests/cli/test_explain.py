@@ -281,7 +281,7 @@ def test_a_url_that_leads_elsewhere_is_wrong_usage(ask, listener, url):
 
 
 @pytest.mark.parametrize(
-    "url", ["cart", "https://127.0.0.1/", "http://", "http://[::1", "http://127.0.0.1:port/", "?x", ""]
+    "url", ["cart.html", "https://127.0.0.1/", "http://", "http://[::1", "http://127.0.0.1:port/", "?x", ""]
 )
 def test_a_url_that_is_none_is_wrong_usage(ask, url):
     result = ask(url)

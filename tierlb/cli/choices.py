@@ -58,7 +58,7 @@ class ConsideredHost:
 @attrs.frozen
 class TracedChoice:
     """One node's decision: it `chose` a host (None: there was none), or `answered` itself with this status. `more`: the
-    number of further hosts. `way`: how an l4 node gets the connection there."""
+    number of further hosts. `way`: how an l4 node gets the connection there, `route`: by which of several routes."""
 
     node: str
     tier: str
@@ -69,6 +69,7 @@ class TracedChoice:
     more: int = 0
     answered: int | None = None
     way: str = ""
+    route: str = ""
 
 
 @attrs.frozen
@@ -181,7 +182,8 @@ def _choice(plain: Json, tier: str, kind: str) -> TracedChoice:
     chose = None if plain["chose"] is None else _required_text(plain["chose"])
     hosts = tuple(_considered(each) for each in plain["members"])
     policy, way, more = _required_text(plain["policy"]), _required_text(plain.get("way", "")), int(plain.get("more", 0))
-    return TracedChoice(node, tier, kind, policy, chose, hosts, more, way=way)
+    route = _required_text(plain.get("route", ""))
+    return TracedChoice(node, tier, kind, policy, chose, hosts, more, way=way, route=route)
 
 
 def _considered(plain: Json) -> ConsideredHost:
@@ -206,7 +208,7 @@ def _optional_float(plain: Json, key: str) -> float | None:
 
 
 def _add(table: Table, indent: str, choice: TracedChoice, *, again: bool) -> None:
-    words = [choice.node, f"{choice.tier} {choice.kind}", choice.policy, choice.way]
+    words = [choice.node, f"{choice.tier} {choice.kind}", choice.policy, choice.way, choice.route]
     if choice.answered is not None:
         words.append(f"answered itself with {choice.answered}")
     elif choice.chose is None:

@@ -3,6 +3,7 @@
 Parsing only, like main.py, which imports this when one of them is asked for.
 """
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,9 @@ from tierlb.cli.verbs import COMMANDS, reading_a_cluster
 
 if TYPE_CHECKING:
     from tierlb.cli.client import AdminAccess
+
+TIER_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
+"""`explain` takes one in the place of a URL."""
 
 
 @click.command()
@@ -104,13 +108,37 @@ def top(admin: "AdminAccess", interval: str, once: bool, as_json: bool) -> None:
     help="A header field of the request; repeatable.",
 )
 @click.option("-X", "--method", default="GET", show_default=True, help="Method of the request, which has no body.")
+@click.option("--sni", metavar="NAME", help="The server name of a TLS connection, where URL is the name of an l4 tier.")
+@click.option("--alpn", multiple=True, metavar="PROTOCOL", help="A protocol that it offers, such as h2; repeatable.")
+@click.option("--source", metavar="ADDRESS", help="The client's address.")
+@click.option("--port", type=click.IntRange(1, 65535), help="The port that the client connects to.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def explain(url: str, admin: "AdminAccess", headers: tuple[str, ...], method: str, as_json: bool) -> None:
+def explain(
+    url: str,
+    admin: "AdminAccess",
+    headers: tuple[str, ...],
+    method: str,
+    sni: str | None,
+    alpn: tuple[str, ...],
+    source: str | None,
+    port: int | None,
+    as_json: bool,
+) -> None:
     """Send one request and show how each tier chose a host for it: among which hosts, and by which figures.
 
     URL is http://HOST:PORT/PATH of a tier that listens, or /PATH alone for the first such tier with HTTP. With
-    udp://HOST:PORT it is a datagram, for a tier over UDP; endpoints do not get it.
+    udp://HOST:PORT it is a datagram, for a tier over UDP; endpoints do not get it. With the name of an l4 tier nothing
+    is sent, and the routes are shown that a connection with --sni, --alpn, --source and --port takes.
     """
+    if TIER_NAME.fullmatch(url):
+        if headers or method != "GET":
+            raise click.UsageError("-H and -X are for requests of HTTP: write http://HOST:PORT/PATH, or /PATH alone")
+        from tierlb.cli.explain_route import ConnectionAsked, run_explain_route
+
+        run_explain_route(url, ConnectionAsked(sni or "", alpn, source, port), admin, as_json)
+        return
+    if sni or alpn or source or port:
+        raise click.UsageError("--sni, --alpn, --source and --port are for connections: write the name of an l4 tier")
     if url.startswith("udp://"):
         if headers or method != "GET":
             raise click.UsageError("-H and -X are for requests of HTTP; a datagram has neither")
