@@ -1,6 +1,9 @@
 """The example files as real clusters: what they draw is what serves."""
 
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import httpx
@@ -14,6 +17,11 @@ DEADLINE_S = 60.0
 LISTED_ENDPOINTS = re.compile(r"^\s*endpoints:", re.MULTILINE)
 RUNNABLE = [path.name for path in sorted(EXAMPLES.glob("*.yaml")) if not LISTED_ENDPOINTS.search(path.read_text())]
 """Those that start their own endpoints."""
+SERVER = (
+    "\"sh -c 'cd $(mktemp -d) && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN={} "
+    "-keyout key -out cert 2>/dev/null && exec openssl s_server -accept {{host}}:{{port}} -key key -cert cert "
+    "-www -quiet'\""
+)
 
 
 def moved(text: str) -> tuple[str, str, str]:
@@ -30,10 +38,35 @@ def test_there_are_examples_to_run() -> None:
 @pytest.mark.parametrize("name", RUNNABLE)
 def test_an_example_serves_requests_through_its_whole_tree(name: str, tmp_path: Path) -> None:
     text, listen, admin = moved((EXAMPLES / name).read_text())
+    if "openssl" in text and shutil.which("openssl") is None:
+        pytest.skip("NOT TESTED: openssl is not installed (apt-get install openssl)")
     with running_cluster(text, admin, tmp_path):
         answers = [httpx.get(f"http://{listen}/", timeout=DEADLINE_S, trust_env=False) for _ in range(20)]
     assert {answer.status_code for answer in answers} == {200}
     assert len({answer.json()["backend"] for answer in answers}) > 1
+
+
+@pytest.mark.skipif(not (shutil.which("openssl") and shutil.which("curl")), reason="openssl or curl is not installed")
+def test_tls_is_passed_through_to_the_server_of_the_name(tmp_path: Path) -> None:
+    text, listen, admin = moved((EXAMPLES / "sni.yaml").read_text())
+    for pool in ("shop", "a", "b"):  # each with a certificate that names it
+        text = text.replace(f"  {pool}: *server", f"  {pool}: {{run: {{command: {SERVER.format(pool)}}}}}")
+    port = listen.rpartition(":")[2]
+    with running_cluster(text, admin, tmp_path):
+
+        def named(name: str) -> str:
+            """Whose certificate a client of this name gets."""
+            argv = ["curl", "-skv", "--resolve", f"{name}:{port}:127.0.0.1", f"https://{name}:{port}/"]
+            done = subprocess.run(argv, capture_output=True, timeout=DEADLINE_S, check=True)
+            (found,) = re.findall(r"subject: CN=(\w+)", done.stderr.decode())
+            return str(found)
+
+        names = ("shop.example.com", "www.example.com", "a.db.example.com", "x.y.db.example.com")
+        assert [named(name) for name in names] == ["demo", "demo", "a", "b"]
+        argv = [sys.executable, "-m", "tierlb", "explain", "edge", "--admin", f"http://{admin}"]
+        argv += ["--sni", "a.db.example.com", "--source", "127.0.0.1"]
+        told = subprocess.run(argv, capture_output=True, timeout=DEADLINE_S, check=True).stdout.decode()
+        assert told.rstrip().splitlines()[-2].endswith("sni a.db.example.com → a")
 
 
 def test_deep_trees_carry_the_client_s_address_to_the_endpoint(tmp_path: Path) -> None:
