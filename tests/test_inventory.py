@@ -31,6 +31,8 @@ KEYS = {
     "admintls.key": "admin/test_app.py::"
     "test_with_tls_commands_reach_it_by_https_if_they_know_who_signed_its_certificate",
     "admin.listen": "deploy/test_kubernetes_pods.py::test_the_api_listens_where_the_file_says",
+    "certificate.certificate": "net/test_server_tls.py::test_files_that_cannot_be_served_are_named",
+    "certificate.key": "net/test_server_tls.py::test_files_that_cannot_be_served_are_named",
     "endpoint.admin": "topology/test_allot.py::test_what_is_wanted_of_an_endpoint_reaches_those_that_send_to_it",
     "endpoint.weight": "topology/test_allot.py::test_what_is_wanted_of_an_endpoint_reaches_those_that_send_to_it",
     "file.admin": "cli/test_controller.py::"
@@ -55,6 +57,12 @@ KEYS = {
     "limits.head": "dataplane/l7/test_client.py::test_a_target_may_be_as_long_as_the_head",
     "limits.headers": "dataplane/l7/test_client.py::test_large_heads_are_refused",
     "match.alpn": "dataplane/l4/test_hello.py::test_a_client_gets_the_host_of_its_name_or_protocol",
+    "listenertls.alpn": "net/test_server_tls.py::test_protocols_are_offered_as_the_file_says",
+    "listenertls.certificates": "net/test_server_tls.py::"
+    "test_the_name_that_a_client_asks_for_chooses_exactly_by_a_wildcard_or_the_first",
+    "listenertls.client_ca": "dataplane/test_tls.py::test_a_client_without_a_certificate_of_the_authority_is_refused",
+    "listenertls.client_certificates": "dataplane/test_tls.py::test_nobody_poses_as_one_who_showed_a_certificate",
+    "listenertls.minimum": "net/test_server_tls.py::test_the_oldest_version_is_the_one_that_the_file_says",
     "match.headers": "dataplane/l7/test_routes.py::test_headers",
     "match.host": "dataplane/l7/test_routes.py::test_hosts",
     "match.method": "dataplane/l7/test_routes.py::test_methods",
@@ -119,6 +127,7 @@ KEYS = {
     "tier.resources": "deploy/test_kubernetes_pods.py::test_limits_are_what_the_file_says",
     "tier.routes": "cluster/test_hangup.py::test_a_hangup_has_the_file_read_again",
     "tier.timeouts": "dataplane/l4/test_relay.py::test_a_connection_on_which_nothing_moves_is_cut",
+    "tier.tls": "dataplane/test_tls.py::test_requests_come_over_tls_and_endpoints_learn_it",
     "tier.to": "cluster/test_examples.py::test_an_example_serves_requests_through_its_whole_tree",
     "tier.trusted_peers": "dataplane/l7/test_client_identity.py::test_claims_of_a_trusted_peer_are_kept_and_completed",
     "timeouts.connect": "dataplane/l7/test_retry.py::test_a_member_that_does_not_accept_in_time_is_504",
@@ -183,6 +192,8 @@ OPTIONS = {
     "demo-backend --seed": "cli/test_commands.py::test_each_option_of_the_demo_backend_reaches_it",
     "demo-backend --service": "cli/test_commands.py::test_each_option_of_the_demo_backend_reaches_it",
     "demo-backend --slots": "cli/test_commands.py::test_each_option_of_the_demo_backend_reaches_it",
+    "dev-certificate --days": "cli/test_certificate.py::test_names_and_days_are_those_that_were_asked_for",
+    "dev-certificate --output": "cli/test_certificate.py::test_names_and_days_are_those_that_were_asked_for",
     "down --state": "cli/test_detach.py::test_where_nothing_runs_down_says_so",
     "explain --ca": "cli/test_verbs.py::test_each_command_asks_with_the_files_that_were_named",
     "explain --token-file": "cli/test_verbs.py::test_each_command_asks_with_the_files_that_were_named",

@@ -14,10 +14,12 @@ MOST_SHARED_NAMES = 5
 LARGER = {
     "client.ClientConnection": "a connection over HTTP/1: reading, and what the front and the cap ask of it",
     "http2_connection.Http2Connection": "the same over HTTP/2",
+    "caller.Caller": "a record of one connection",
     "concurrency.Concurrency": "the sums of one estimator",
     "context.L4Context": "what the connections of an l4 front share",
     "counters.Counters": "a record with one derived value",
     "counted_host.CountedHost": "counts of one host, which choosers read as attributes",
+    "front_state.FrontState": "what the connections and exchanges of an l7 front share",
     "host.Host": "what choosers read as attributes, and a part for each source of its state",
     "host_set.HostSet": "one destination and what choosing from it needs",
     "outlier.Runs": "the sums of one test of statistics",

@@ -16,7 +16,7 @@ from tierlb.admin.operations import operations
 from tierlb.channel.durable import StoreError
 from tierlb.cli.client import AdminAccess, exchange
 from tierlb.controller.observer import Observer
-from tierlb.model.topology import AdminTls
+from tierlb.model.tls import AdminTls
 from tierlb.net.self_connect import LINGER_ZERO
 from tierlb.net.tls import admin_context
 

@@ -21,7 +21,8 @@ from tierlb.cli.agent import AgentOptions
 from tierlb.cli.tokens import exposure
 from tierlb.controller.controller import Controller
 from tierlb.model.address import parse_address
-from tierlb.model.topology import Kind, Pool, Tls, Topology
+from tierlb.model.tls import Tls
+from tierlb.model.topology import Kind, Pool, Topology
 from tierlb.wire.credentials import Principal, Role, issued, root_key
 
 DEADLINE_S = 60.0

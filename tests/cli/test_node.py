@@ -10,7 +10,7 @@ from tests.control_plane import KeptLog
 from tierlb.cli import node as cli_node
 from tierlb.cli.tokens import exposure
 from tierlb.model.address import Address
-from tierlb.model.topology import Tls
+from tierlb.model.tls import Tls
 from tierlb.wire.credentials import Principal, Role, issued, root_key
 
 

@@ -1,12 +1,23 @@
 from pathlib import Path
 
+import attrs
 import pytest
 
 from tierlb.admin.access import Hosts, host_of_field
 from tierlb.cli.example import Source
 from tierlb.cli.up import admin_url, ready_block
 from tierlb.model.address import Address, parse_address
-from tierlb.model.topology import AdminTls, Forward, Kind, Match, Pool, Route, Share, Tier, Topology
+from tierlb.model.tls import AdminTls, CertificateFiles, ListenerTls
+from tierlb.model.topology import (
+    Forward,
+    Kind,
+    Match,
+    Pool,
+    Route,
+    Share,
+    Tier,
+    Topology,
+)
 
 
 def tier(name, kind, target, **more):
@@ -27,6 +38,11 @@ def test_addresses_and_what_to_try_are_told():
     assert "curl http://127.0.0.1:8080/" in text
     assert " status --admin http://127.0.0.1:7900" in text
     assert text.endswith("  Ctrl-C ends it.\n")
+
+
+def test_https_is_offered_where_clients_speak_tls():
+    secured = attrs.evolve(tier("web", Kind.L7, "app"), tls=ListenerTls((CertificateFiles("a.pem", "a.key"),)))
+    assert "curl --insecure https://127.0.0.1:8080/" in block(tier("edge", Kind.L4, "web", listen=LISTEN), secured)
 
 
 def test_how_an_agent_joins_is_told_where_one_can():

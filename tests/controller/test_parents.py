@@ -5,7 +5,7 @@ from tierlb.channel.admission import by_ticket
 from tierlb.controller.controller import Controller
 from tierlb.controller.node_record import Link
 from tierlb.controller.parents import with_tickets
-from tierlb.model.topology import Tls
+from tierlb.model.tls import Tls
 from tierlb.wire.frames import Leaving, ParentAddress
 
 

@@ -16,7 +16,8 @@ from tierlb.deploy.container import (
     tls_options,
 )
 from tierlb.model.address import Address
-from tierlb.model.topology import AdminTls, Kind, Run, Tier, Topology
+from tierlb.model.tls import AdminTls
+from tierlb.model.topology import Kind, Run, Tier, Topology
 
 NODE = node_command("web", "ws://controller:7901", "web")
 

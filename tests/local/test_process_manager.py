@@ -26,7 +26,8 @@ from tierlb.local.local_endpoints import WITHDRAWN_S
 from tierlb.local.ports import PortTaken
 from tierlb.local.process_manager import NODE_RETIRE_S
 from tierlb.model.address import Address
-from tierlb.model.topology import Kind, Resources, Tls
+from tierlb.model.tls import Tls
+from tierlb.model.topology import Kind, Resources
 from tierlb.node.process import TOKEN_VARIABLE
 from tierlb.wire.credentials import Role
 from tierlb.wire.frames import Ack, Hello

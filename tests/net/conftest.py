@@ -4,7 +4,7 @@ import attrs
 import pytest
 import trustme
 
-from tierlb.model.topology import Tls
+from tierlb.model.tls import Tls
 
 
 @attrs.frozen

@@ -16,7 +16,7 @@ from tests.node.joined import DEADLINE_S, NOWHERE, until
 from tierlb.controller.controller import Controller
 from tierlb.controller.status import EndpointStatus, State
 from tierlb.model.address import Address
-from tierlb.model.topology import Tls
+from tierlb.model.tls import Tls
 from tierlb.net.tls import server_context
 from tierlb.node import snapshot_cache as snapshot_cache
 from tierlb.node.placement import Placement

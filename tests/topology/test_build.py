@@ -5,8 +5,8 @@ import trustme
 
 from tierlb.model.address import Address
 from tierlb.model.listener import TierListener
+from tierlb.model.tls import AdminTls
 from tierlb.model.topology import (
-    AdminTls,
     ClientAbort,
     Forward,
     Forwarding,

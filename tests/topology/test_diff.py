@@ -5,7 +5,18 @@ import attrs
 import pytest
 
 from tierlb.model.address import Address
-from tierlb.model.topology import HealthCheck, Limits, Orca, Pool, Resources, SharedStore, Tier, Timeouts, Tls, Topology
+from tierlb.model.tls import Tls
+from tierlb.model.topology import (
+    HealthCheck,
+    Limits,
+    Orca,
+    Pool,
+    Resources,
+    SharedStore,
+    Tier,
+    Timeouts,
+    Topology,
+)
 from tierlb.topology.diff import (
     KEYS,
     WRITERS,

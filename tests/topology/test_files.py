@@ -12,7 +12,9 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from tierlb.model.topology import SharedStore, Tls
+from tests.certificates import Authority
+from tierlb.model.tls import Tls
+from tierlb.model.topology import SharedStore
 from tierlb.topology.files import password_line, resolved
 from tierlb.topology.load import load_file, load_text
 from tierlb.topology.problems import TopologyError
@@ -175,3 +177,71 @@ def test_a_file_that_holds_no_password_is_refused(folder: Path, sharing: str, co
 )
 def test_a_password_is_all_of_the_line(content: bytes, password: str) -> None:
     assert password_line(content) == password
+
+
+SECURED = """\
+cluster: x
+tiers:
+  a:
+    kind: l7
+    listen: ":443"
+    tls:
+      certificates:
+        - {certificate: shop.pem, key: shop.key}
+      client_ca: ca.pem
+    to: p
+pools: {p: {agents: true}}
+"""
+AT = "tiers.a.tls.certificates[0]"
+
+
+def secured(tmp_path: Path, text: str = SECURED) -> list[str]:
+    (tmp_path / "shop.yaml").write_text(text)
+    return problems_of(tmp_path, text)
+
+
+def test_the_certificates_of_a_tier_are_read(tmp_path: Path) -> None:
+    Authority(tmp_path).issue()
+    assert secured(tmp_path) == []
+    tls = load_file(tmp_path / "shop.yaml").tiers["a"].tls
+    assert tls is not None
+    assert tls.certificates[0].key == str(tmp_path / "shop.key")
+    assert tls.client_ca == str(tmp_path / "ca.pem")
+
+
+def test_a_key_of_another_certificate_is_named_with_its_place(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    authority.issue()
+    other = authority.issue(file="other")
+    os.replace(other.key, tmp_path / "shop.key")
+    (problem,) = secured(tmp_path)
+    assert problem == f"shop.yaml:8:40: {AT}.key: 'shop.key' does not fit the certificate, whose key is another one"
+
+
+@pytest.mark.parametrize(("since", "said"), [(-100.0, "has expired: renew it"), (5.0, "is not valid yet: renew it")])
+def test_a_certificate_that_no_client_takes_is_named(tmp_path: Path, since: float, said: str) -> None:
+    Authority(tmp_path).issue(days=10, since=since)
+    (problem,) = secured(tmp_path)
+    assert problem == f"shop.yaml:8:25: {AT}.certificate: 'shop.pem' {said}"
+
+
+def test_all_files_that_are_missing_are_named_at_once(tmp_path: Path) -> None:
+    found = secured(tmp_path)
+    assert [problem.partition(": ")[0] for problem in found] == ["shop.yaml:8:25", "shop.yaml:8:40", "shop.yaml:9:18"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("kind: l7", "kind: l4\n    forward: handoff"), "tiers.a.tls: ends the TLS of clients here"),
+        (("kind: l7", "kind: l4\n    protocol: udp"), "tiers.a.tls: is for connections"),
+        (('    listen: ":443"\n', ""), "tiers.a.tls: has no effect"),
+        (("      client_ca: ca.pem\n", "      client_certificates: require\n"), "no effect without 'client_ca'"),
+        (("      client_ca: ca.pem\n", "      alpn: [spdy/3]\n"), "write h2 or http/1.1"),
+    ],
+)
+def test_tls_where_it_does_nothing_is_a_fault(tmp_path: Path, change: tuple[str, str], said: str) -> None:
+    Authority(tmp_path).issue()
+    before = "  b: {kind: l7, listen: ':80', to: a}\n" if "listen" in change[0] else ""
+    text = SECURED.replace(*change).replace("tiers:\n", f"tiers:\n{before}")
+    assert any(said in problem for problem in secured(tmp_path, text)), secured(tmp_path, text)

@@ -1,10 +1,12 @@
 import attrs
 import pytest
 
-from tierlb.topology import route_shapes, shapes
+from tierlb.topology import route_shapes, shapes, tls_shapes
 from tierlb.topology.typed import KeyRule, keys_of, rules_of
 
-SHAPES = [value for name, value in (vars(shapes) | vars(route_shapes)).items() if name.endswith("Shape")]
+SHAPES = [
+    value for name, value in (vars(shapes) | vars(route_shapes) | vars(tls_shapes)).items() if name.endswith("Shape")
+]
 RULES = [(shape, rule) for shape in SHAPES for rule in rules_of(shape)]
 
 

@@ -21,7 +21,7 @@ from tierlb.cli.join import join_credentials_or_exit, own_name
 from tierlb.cli.log import LazyLog
 from tierlb.cli.tokens import credential_or_exit, warn_of_root
 from tierlb.model.address import parse_address
-from tierlb.model.topology import Tls
+from tierlb.model.tls import Tls
 from tierlb.net.tls import TlsProblem, client_context
 from tierlb.topology.units import parse_duration_s
 from tierlb.wire.credentials import Principal, Role

@@ -280,8 +280,30 @@ def demo_backend(
         raise click.ClickException(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
 
 
+@click.command("dev-certificate")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option(
+    "--output",
+    default="tls",
+    show_default=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Where ca.pem, ca.key, certificate.pem and certificate.key are written.",
+)
+@click.option("--days", default=90, show_default=True, type=click.IntRange(1, 3650), help="How long it is valid.")
+def dev_certificate(names: tuple[str, ...], output: Path, days: int) -> None:
+    """Make a certificate for trying TLS out, signed by an authority that is made with it.
+
+    NAME is a host name, *.example.com, or an address (default: localhost, 127.0.0.1 and ::1). A later run signs a new
+    certificate with the same authority. It is for tests: keep ca.key to yourself.
+    """
+    from tierlb.cli.certificate import run_dev_certificate
+
+    run_dev_certificate(names, output, days)
+
+
 ALL_COMMANDS = (
-    *(up, down, check, schema, status, top, explain, token, compose, kubernetes, demo_backend),
+    *(up, down, check, schema, status, top, explain, token, compose, kubernetes, demo_backend, dev_certificate),
     *COMMANDS,
 )
 """But for those in main.py."""

@@ -18,7 +18,7 @@ from tierlb.cli.log import LazyLog
 from tierlb.cli.tokens import credential_or_exit, warn_of_root
 from tierlb.dataplane.plane import Plane, Refused
 from tierlb.model.address import Address, parse_address
-from tierlb.model.topology import Tls
+from tierlb.model.tls import Tls
 from tierlb.net.broker import Broker
 from tierlb.net.descriptors import raise_limit
 from tierlb.net.meeting_place import MeetingPlace

@@ -148,7 +148,7 @@ def ready_block(
 
 def _to_try(topology: Topology, admin_url: str, state: Path | None) -> list[str]:
     commands = [
-        _curl(tier.listen[0].address)
+        _curl(tier.listen[0].address, secured=speaks_tls(topology, tier.name))
         for tier in topology.tiers.values()
         if tier.listen and _speaks_http(topology, tier.name)
     ]
@@ -161,10 +161,12 @@ def _to_try(topology: Topology, admin_url: str, state: Path | None) -> list[str]
     return [*commands[:1], f"{how_to_call()} status --admin {admin_url}", *joins[:1]]
 
 
-def _curl(address: Address) -> str:
+def _curl(address: Address, *, secured: bool) -> str:
+    """Whose authority signed the certificate is not known here."""
+    call = "curl --insecure https:" if secured else "curl http:"
     if address.is_unix:
-        return f"curl --unix-socket {address.host} http://localhost/"
-    return f"curl http://{Address('127.0.0.1', address.port) if address.host == EVERY_HOST else address}/"
+        return f"{call}//localhost/ --unix-socket {address.host}"
+    return f"{call}//{Address('127.0.0.1', address.port) if address.host == EVERY_HOST else address}/"
 
 
 def how_to_call() -> str:
@@ -175,6 +177,14 @@ def how_to_call() -> str:
     if path.name == "__main__.py":
         return f"{sys.executable} -m tierlb"
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def speaks_tls(topology: Topology, name: str) -> bool:
+    """Whether clients of the tier speak TLS, with it or with a tier below that it passes their connections to."""
+    tier = topology.tiers.get(name)
+    if tier is None or tier.tls is not None:
+        return tier is not None
+    return tier.kind is Kind.L4 and any(speaks_tls(topology, target) for target in tier.targets)
 
 
 def _speaks_http(topology: Topology, name: str) -> bool:

@@ -15,6 +15,7 @@ from typing import Final
 from tierlb.net import peer_liveness
 from tierlb.net.bulk import BULK_READ_BYTES, READ_BYTES
 from tierlb.net.io import copy
+from tierlb.net.layer import Layer
 from tierlb.net.reactor import READ, WRITE, Reactor
 from tierlb.net.stream import Stream
 from tierlb.net.wheel import NEVER, Timed
@@ -58,6 +59,16 @@ class Pipe(Timed):
         self.client.peer = self.upstream
         self.upstream.peer = self.client
 
+    def speak_through(self, end: "End", layer: Layer, unsent: bytes) -> None:
+        """One end goes on with the layer of the stream before it, which could not write what is `unsent`. To be called
+        before `start`."""
+        end.watch()
+        if unsent:
+            end.send(unsent)
+        layer.move_to(end)
+        end.layer = layer
+        self.client.is_plain = self.upstream.is_plain = False
+
     def start(self, to_client: bytes = b"", to_upstream: bytes = b"") -> None:
         """Join the sockets; the bytes given are delivered first. An end that took over a stream is watched already."""
         for end in (self.client, self.upstream):
@@ -68,6 +79,9 @@ class Pipe(Timed):
             self.upstream.on_data(to_client)
         if to_upstream:
             self.client.on_data(to_upstream)
+        for end in (self.client, self.upstream):
+            if end.layer is not None and not self.over:
+                end.layer.moved()
 
     def end_soon(self) -> None:
         """The node drains: the upstream's end is enough from now on, the client's is not waited for."""
@@ -160,10 +174,11 @@ class End(Stream):
     passed on, 0 before the first.
 
     `kernel` is the kernel pipe of a direction in bulk, with `held` bytes in it. `noted` is what was carried at the last
-    look, `doubted` since when every look found the host gone.
+    look, `doubted` since when every look found the host gone. `is_plain`: neither end has a layer, so that bytes need
+    not be seen here.
     """
 
-    __slots__ = ("carried", "doubted", "full_reads", "held", "kernel", "moved", "noted", "peer", "pipe")
+    __slots__ = ("carried", "doubted", "full_reads", "held", "is_plain", "kernel", "moved", "noted", "peer", "pipe")
 
     peer: "End"
 
@@ -177,12 +192,16 @@ class End(Stream):
         self.full_reads = 0
         self.kernel: tuple[int, int] | None = None
         self.held = 0
+        self.is_plain = True
 
     def on_ready(self, mask: int) -> None:
         """Nearly every event in one call: read a little, write all of it. What is not so simple goes the long way."""
         peer = self.peer
         if mask != READ or self.read_bytes != READ_BYTES or peer.backlog is not None or self.kernel is not None:
             self._ready_for(mask)
+            return
+        if not self.is_plain:
+            Stream.on_ready(self, mask)
             return
         try:
             copied = copy(self.fd, peer.fd, READ_BYTES)
@@ -322,7 +341,7 @@ class End(Stream):
             super()._flush()
 
     def _borrow_kernel_pipe(self) -> bool:
-        if self.peer.backlog is not None:
+        if self.peer.backlog is not None or not self.is_plain:
             return False
         try:
             self.kernel = spare_pipes.pop() if spare_pipes else os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)

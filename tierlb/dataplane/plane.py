@@ -11,6 +11,7 @@ from typing import Any
 
 import trio
 
+from tierlb.dataplane.certificates import Certificates
 from tierlb.dataplane.draining import finish_drain
 from tierlb.dataplane.handoff.listener import HandoffListener
 from tierlb.dataplane.handoff.taker import Takers
@@ -28,6 +29,7 @@ from tierlb.net.lookup import LookUp, look_up
 from tierlb.net.meeting_place import MeetingPlace
 from tierlb.net.netfilter import why_not
 from tierlb.net.reactor import Reactor
+from tierlb.net.tls import TlsProblem
 from tierlb.telemetry.exposition import Exposed
 from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.topology.allot import discovered
@@ -67,6 +69,7 @@ class Plane:
         self._identity = ParentIdentity(name, data_key, boot_id)
         descriptors = limit() if descriptors is None else descriptors
         self._parts = (self.reactor, random.Random(seed), log, self._identity, self.errors, descriptors, meeting_place)
+        self.certificates = Certificates(log)
         self._discovery = Discovery(self._serve, log, ask, self.errors)
         takers = Takers(
             self.reactor,
@@ -101,6 +104,10 @@ class Plane:
             raise Refused(f"a node cannot change from {_nature(before)} to {_nature(snapshot)}")
         if snapshot.forward is Forwarding.NFTABLES and (lack := why_not()):
             raise Refused(f"'forward: nftables' is not possible on this machine: {lack}. Or write 'forward: relay'")
+        try:
+            tls = self.certificates.prepare(snapshot.tls)
+        except TlsProblem as error:
+            raise Refused(str(error)) from None
         wanted = _wanted(snapshot)
         try:
             new = () if self._drained.is_set() else wanted
@@ -111,8 +118,9 @@ class Plane:
             self._identity.rekey(snapshot.data_key.encode())
         runtime = self._runtime_for(snapshot)
         self._discovery.replace(snapshot.pools)
-        self._serve()
         now = self.reactor.look()
+        self.certificates.use(tls, now)
+        self._serve()
 
         def linger_s(listener: Listener) -> float:
             return runtime.upkeep.replies.notice_s(now) if listener in snapshot.listeners else LISTENER_LINGER_S
@@ -133,6 +141,7 @@ class Plane:
         """Serve the snapshot, with the endpoints that are found by now."""
         self.reactor.beat.stir()
         assert isinstance(self.serving, Runtime)
+        self.serving.front.tls = self.certificates.served
         self.serving.apply(discovered(self.serving.snapshot, self._discovery.found), ends=self._drained.is_set())
 
     # What is reported of this node.
@@ -230,12 +239,16 @@ class Plane:
 
     def _beat(self, now: float) -> float:
         """All regular work. Returns when it is due at the latest if nothing happens until then."""
-        listening_at = serving_at = now
+        listening_at = serving_at = certificates_at = now
+        with self.errors.barrier("certificates"):
+            certificates_at = self.certificates.tick(now)
+            if isinstance(self.serving, Runtime):
+                self.serving.front.tls = self.certificates.served
         with self.errors.barrier("room"):
             listening_at = self.listening.tick(now)
         with self.errors.barrier("room"):
             serving_at = self.serving.tick(now, ends=self._drained.is_set())
-        return min(listening_at, serving_at)
+        return min(listening_at, serving_at, certificates_at)
 
 
 def _nature(snapshot: Snapshot) -> str:

@@ -26,6 +26,7 @@ from tierlb.model.topology import Admin, Kind
 from tierlb.net.datagrams import DatagramPort, OnNewcomer
 from tierlb.net.meeting_place import MeetingPlace
 from tierlb.net.reactor import Reactor
+from tierlb.net.server_tls import ServerTls
 from tierlb.net.wheel import NEVER
 from tierlb.telemetry.exposition import Exposed
 from tierlb.telemetry.internal_errors import InternalErrors
@@ -33,7 +34,9 @@ from tierlb.telemetry.sketch import Sketch
 
 
 class Front(Served, CappedFront, Protocol):
-    """What all fronts have in common."""
+    """What all fronts have in common. `tls`: what clients are shown that speak it."""
+
+    tls: ServerTls | None
 
     @property
     def drained(self) -> bool: ...

@@ -148,6 +148,11 @@ def port_problems(topology: Topology) -> Iterator[str]:
                     "an address of the network"
                 )
     for tier in topology.tiers.values():
+        if tier.tls is not None:
+            yield (
+                f"tiers.{tier.name}.tls: certificates of clients are not rendered: leave it out here, and have a proxy "
+                "in front of the containers end TLS"
+            )
         if tier.forward is Forwarding.NFTABLES:
             yield (
                 f"tiers.{tier.name}.forward: nftables is for nodes through which hosts route their answers, and those "

@@ -25,7 +25,8 @@ from tierlb.local.managed_process import ManagedProcess
 from tierlb.local.ports import addresses_here
 from tierlb.local.program import Lending
 from tierlb.local.sockets import Sockets
-from tierlb.model.topology import Tier, Tls, Topology
+from tierlb.model.tls import Tls
+from tierlb.model.topology import Tier, Topology
 from tierlb.topology.allot import node_names, number_of
 
 NODE_RETIRE_S = 2.0

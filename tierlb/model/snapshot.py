@@ -11,6 +11,7 @@ import attrs
 
 from tierlb.model.address import Address, Transport
 from tierlb.model.load import JSON_KEY
+from tierlb.model.tls import ListenerTls
 from tierlb.model.topology import (
     DRAIN_S,
     Admin,
@@ -173,6 +174,8 @@ class Snapshot:
     responses: int | None = None
     cpus: tuple[int, ...] | None = None
     """As in `Tier`. They are the tier's; the node knows which of them is for it."""
+    tls: ListenerTls | None = None
+    """As in `Tier`."""
     kernel_parents: tuple[str, ...] = ()
     """Those of `parents` that forward in the kernel: nothing names them on the connections of their clients."""
 

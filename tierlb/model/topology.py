@@ -11,6 +11,7 @@ import attrs
 
 from tierlb.model.address import Address, ListenAddress, Transport
 from tierlb.model.listener import TierListener, as_listeners
+from tierlb.model.tls import AdminTls, ListenerTls, Tls
 
 AUTO = "auto"
 DRAIN_S = 30.0
@@ -115,23 +116,6 @@ class OutlierDetection:
     interval_s: float = 10.0
     base_ejection_s: float = 5.0
     max_ejected: float = 0.5
-
-
-@attrs.frozen
-class Tls:
-    """PEM files for the control channel. Both ends present `certificate` and require one that `ca` signed."""
-
-    certificate: str
-    key: str
-    ca: str
-
-
-@attrs.frozen
-class AdminTls:
-    """PEM files for the admin API, which presents the certificate and requires none."""
-
-    certificate: str
-    key: str
 
 
 @attrs.frozen
@@ -304,6 +288,8 @@ class Tier:
     """What an l4 tier takes and sends to its targets; l7 is HTTP over TCP."""
     responses: int | None = None
     """Over UDP: how many datagrams answer one of the client's, after which a session ends. None: not known."""
+    tls: ListenerTls | None = None
+    """What clients speak, at the public port and on connections that l4 parents give this tier."""
 
     @property
     def targets(self) -> tuple[str, ...]:

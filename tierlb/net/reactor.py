@@ -62,7 +62,7 @@ class Reactor:
     it is not known whether all has been read: handlers of the batch are still to be called, a read was filled, or the
     poll did not look for what there is to read. So while `polled` holds, no other descriptor has bytes that were there
     when the batch began. Without `tracks` there is no such knowledge: `polled` stays False. `next_look_s` looks at a
-    quiet connection (`net.peer_liveness`).
+    quiet connection (`net.peer_liveness`). `handshakes`: those of TLS that have something to work on.
     """
 
     __slots__ = (
@@ -81,6 +81,7 @@ class Reactor:
         "beat",
         "bulk",
         "events",
+        "handshakes",
         "next_look_s",
         "now",
         "polled",
@@ -105,6 +106,7 @@ class Reactor:
         self.wheel = Wheel(self.now, self.crashed)
         self.beat = Beat(self.now, on_crash)
         self.ready = ReadyQueue(self.crashed, clock)
+        self.handshakes = ReadyQueue(self.crashed, clock)
         self.bulk = Bulk(give_back)
         self._began = self._polled_at = self.now
         self._worked_s = 0.0
@@ -216,13 +218,15 @@ class Reactor:
 
     def rests_s(self) -> float:
         """How long it has nothing to do, if nothing happens."""
-        return 0.0 if self.ready.waiting else max(0.0, min(self.wheel.due, self.beat.due) - self._clock())
+        if self.ready.waiting or self.handshakes.waiting:
+            return 0.0
+        return max(0.0, min(self.wheel.due, self.beat.due) - self._clock())
 
     def _serve(self, before: float, end: float) -> bool:
         """One poll, which waits until `end` if there is nothing to do before that, and one batch. Whether there was
         something to do: events, a deadline or regular work."""
-        waiting, beat = self.ready.waiting, self.beat
-        wait_s = 0.0 if waiting or self._late else min(end, self.wheel.due, beat.due) - before
+        waiting, shaking, beat = self.ready.waiting, self.handshakes.waiting, self.beat
+        wait_s = 0.0 if waiting or shaking or self._late else min(end, self.wheel.due, beat.due) - before
         events = self._epoll.poll(wait_s if wait_s > 0 else 0, BATCH_EVENTS)
         self.now = self._polled_at = now = self._clock()
         did = came = len(events) > 1 or (len(events) == 1 and events[0][0] != self._nested)
@@ -233,16 +237,18 @@ class Reactor:
                 beat.stirred = True
         if came:
             beat.stirred = True
-        if events or waiting:
+        if events or waiting or shaking:
             self.batches += 1
             self._call_handlers(events)
             if waiting:
                 self.ready.serve()
+            if shaking:
+                self.handshakes.serve()
         if now >= self.wheel.due and self.wheel.advance(now):  # after events, which may put a deadline off
             beat.stirred = did = True
         if self._closing:
             self._bury()
-        return did or bool(waiting)
+        return did or bool(waiting) or bool(shaking)
 
     def _call_handlers(self, events: list[tuple[int, int]]) -> None:
         handler_of, unserved = self._handlers.get, self.unserved

@@ -9,6 +9,8 @@ stream has a backlog, so memory per connection is bounded by one read, which is 
 
 Work per turn is bounded by `put_back`: `on_data` gives back the bytes that it did not get to. They count as unread,
 come again when the stream has its next turn in the ready queue, and nothing is read from the socket before that.
+
+A stream may speak through a `Layer`, such as TLS (`net.tls_layer`). Its subclass sees and sends what the layer carries.
 """
 
 import errno
@@ -19,6 +21,7 @@ from mypy_extensions import mypyc_attr
 from tierlb.net.asked import error_of, recv_peek, reset_at_close
 from tierlb.net.bulk import READ_BYTES
 from tierlb.net.io import recv, send, shutdown
+from tierlb.net.layer import Layer
 from tierlb.net.reactor import ERROR, HANGUP, READ, WRITE, Reactor
 from tierlb.net.wheel import NEVER, Timed
 
@@ -32,6 +35,7 @@ class Stream(Timed):
         "closed",
         "eof",
         "fd",
+        "layer",
         "lost",
         "mask",
         "paused",
@@ -55,6 +59,7 @@ class Stream(Timed):
         self.paused = False
         self.queued = False
         self.unread = b""
+        self.layer: Layer | None = None
         self.read_bytes = READ_BYTES
         self.deadline = NEVER
         self.filed = NEVER
@@ -75,6 +80,13 @@ class Stream(Timed):
 
     def on_drained(self) -> None:
         """The backlog is empty again."""
+
+    def on_secured(self) -> None:
+        """The handshake of TLS is over."""
+
+    def on_unsecured(self, data: bytes) -> None:
+        """The peer began with these bytes, which are not TLS; there is no layer any more."""
+        self.on_broken(OSError(errno.EPROTO, "the peer does not speak TLS"))
 
     def on_deadline(self) -> None:
         raise NotImplementedError
@@ -99,6 +111,10 @@ class Stream(Timed):
         """Write now what the kernel takes and keep the rest; never raises (see `on_broken`)."""
         if self.closed:
             return
+        if self.layer is not None:
+            data = self.layer.sealed(data)
+            if not data:
+                return
         if self.backlog is not None:
             self.backlog.append(data)
             return
@@ -121,7 +137,7 @@ class Stream(Timed):
     def resume(self) -> None:
         if self.paused and not self.closed:
             self.paused = False
-            if self.unread:
+            if self.unread or self.end_waits:
                 self.reactor.ready.add(self)
             elif not self.eof:
                 self._set_mask(self.mask | READ)
@@ -137,6 +153,11 @@ class Stream(Timed):
             self.reactor.ready.add(self)
 
     @property
+    def end_waits(self) -> bool:
+        """Whether a layer found the end, and that is not reported yet."""
+        return self.layer is not None and self.layer.ended and not self.eof
+
+    @property
     def has_unread(self) -> bool:
         """Whether bytes wait in the kernel."""
         try:
@@ -145,7 +166,12 @@ class Stream(Timed):
             return False
 
     def shutdown_write(self) -> None:
-        """Tell the peer that no more will come. Call it with no backlog."""
+        """Tell the peer that no more will come. Call it with no backlog, and again `on_drained` if it leaves one."""
+        if self.layer is not None:
+            self.layer.shut()
+            self.send(b"")
+            if self.backlog is not None:
+                return
         self.shut = True
         try:
             shutdown(self.fd)
@@ -155,6 +181,8 @@ class Stream(Timed):
 
     def close(self) -> None:
         if not self.closed:
+            if self.layer is not None:
+                self.layer.leave()
             self.closed = True
             self.queued = False
             self._end_backlog()
@@ -167,6 +195,7 @@ class Stream(Timed):
         """Close so that the peer sees an error, not an end: what it has is not all there was to come."""
         if not self.closed:
             reset_at_close(self.fd)
+            self.layer = None
             self.close()
 
     def abort(self) -> None:
@@ -190,18 +219,32 @@ class Stream(Timed):
 
     def take_over(self, previous: "Stream") -> None:
         """Continue on the socket of a stream that ends here, reading; one system call less than detach and watch."""
+        self.move_layer(previous)
         previous.closed = True
         previous.queued = False
         self.reactor.wheel.forget(previous)
         self.reactor.bulk.forget(previous)
-        self.mask = READ
-        self.reactor.replace(self.fd, READ, self.on_ready)
+        self.backlog, previous.backlog = previous.backlog, None
+        self.mask = READ if self.backlog is None else READ | WRITE
+        self.reactor.replace(self.fd, self.mask, self.on_ready)
+
+    def move_layer(self, previous: "Stream") -> None:
+        """Speak through the layer of a stream that ends, if it has one. `Layer.moved` is to follow."""
+        self.layer, previous.layer = previous.layer, None
+        if self.layer is not None:
+            self.layer.move_to(self)
+
+    def take_unsent(self) -> bytes:
+        """What waits to be written; with a layer that is what the layer made of it."""
+        unsent = b"".join(self.backlog or ())
+        self._end_backlog()
+        return unsent
 
     # What the reactor calls.
 
     def on_ready(self, mask: int) -> None:
         """Nearly every event is one short read; that much is done in one call, the rest in `_ready_for`."""
-        if mask != READ or self.paused or self.unread:
+        if mask != READ or self.paused or self.unread or self.layer is not None:
             self._ready_for(mask)
             return
         try:
@@ -224,7 +267,10 @@ class Stream(Timed):
         if data:
             self.reactor.unserved.add(self.fd)
             self.on_data(data)
-            if not (self.unread or self.paused or self.closed or self.eof):
+        if not (self.unread or self.paused or self.closed or self.eof):
+            if self.end_waits:
+                self.take_end()
+            elif data:
                 self._set_mask(self.mask | READ)
 
     def _ready_for(self, mask: int) -> None:
@@ -238,6 +284,9 @@ class Stream(Timed):
             self._hung_up()  # with READ (resumed since the poll) the next poll reports what there is to read as well
 
     def _read(self) -> None:
+        if self.layer is not None:
+            self.layer.read()
+            return
         try:
             data = recv(self.fd, self.read_bytes)
         except OSError as error:
@@ -256,10 +305,14 @@ class Stream(Timed):
         elif self.lost is not None:
             self.on_broken(self.lost)
         else:
-            self.eof = True
-            self.on_eof()
-            if not self.closed:
-                self._set_mask(self.mask & ~READ)
+            self.take_end()
+
+    def take_end(self) -> None:
+        """The peer sends no more."""
+        self.eof = True
+        self.on_eof()
+        if not self.closed:
+            self._set_mask(self.mask & ~READ)
 
     def _hung_up(self) -> None:
         """An error or a full hang-up while we were not reading. What the peer sent before stays readable."""

@@ -6,7 +6,7 @@ Errors are explained with what to do, because the texts of `ssl` are OpenSSL's. 
 
 import ssl
 
-from tierlb.model.topology import AdminTls, Tls
+from tierlb.model.tls import AdminTls, Tls
 
 
 class TlsProblem(Exception):  # noqa: N818 (the text is the whole message)
@@ -25,7 +25,7 @@ def admin_context(tls: AdminTls) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
-    _load(context, tls.certificate, tls.key)
+    load_chain(context, tls.certificate, tls.key)
     return context
 
 
@@ -57,15 +57,24 @@ def _context(purpose: ssl.Purpose, tls: Tls) -> ssl.SSLContext:
     except (OSError, ssl.SSLError) as error:
         raise TlsProblem(f"the CA file {tls.ca} cannot be used: {_short(error)}") from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    _load(context, tls.certificate, tls.key)
+    load_chain(context, tls.certificate, tls.key)
     return context
 
 
-def _load(context: ssl.SSLContext, certificate: str, key: str) -> None:
+def load_chain(context: ssl.SSLContext, certificate: str, key: str) -> None:
+    """Show this certificate. Raises TlsProblem."""
     try:
         context.load_cert_chain(certificate, key, password=_no_passphrase)
     except (OSError, ssl.SSLError, ValueError) as error:
         raise TlsProblem(f"the certificate {certificate} cannot be used with the key {key}: {_short(error)}") from error
+
+
+def load_client_ca(context: ssl.SSLContext, ca: str) -> None:
+    """Trust what these authorities signed, and nothing else. Raises TlsProblem."""
+    try:
+        context.load_verify_locations(cafile=ca)
+    except (OSError, ssl.SSLError) as error:
+        raise TlsProblem(f"the CA file {ca} cannot be used: {_short(error)}") from error
 
 
 def _no_passphrase() -> str:

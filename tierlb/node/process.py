@@ -24,7 +24,7 @@ from tierlb.channel.report_schedule import Reporter
 from tierlb.channel.uplink import Uplink
 from tierlb.channel.watching import WatchRelay
 from tierlb.model.load import NodeLoad
-from tierlb.model.topology import Tls
+from tierlb.model.tls import Tls
 from tierlb.net.keep_going import keep_going
 from tierlb.net.tls import client_context, server_context
 from tierlb.node.children import Children, ReportSink

@@ -164,6 +164,7 @@ def snapshot_for(
         forward=tier.forward,
         protocol=tier.protocol,
         responses=tier.responses,
+        tls=tier.tls,
     )
 
 

@@ -12,6 +12,7 @@ import attrs
 
 from tierlb.model.address import Address, Transport
 from tierlb.model.listener import TierListener
+from tierlb.model.tls import Alpn, ListenerTls, Tls
 from tierlb.model.topology import (
     AUTO,
     Action,
@@ -28,7 +29,6 @@ from tierlb.model.topology import (
     SharedStore,
     Tier,
     Timeouts,
-    Tls,
     Topology,
 )
 from tierlb.topology.cores import available_cores
@@ -49,6 +49,7 @@ from tierlb.topology.shapes import (
     TierShape,
     listed_listeners,
 )
+from tierlb.topology.tls_shapes import ListenerTlsShape
 from tierlb.topology.typed import keys_of
 
 ONE_OR_MORE = ("hosts", "methods", "sni", "alpn", "sources", "ports")
@@ -61,7 +62,7 @@ UDP_TIMEOUTS = Timeouts(idle=30.0)
 
 def build(file: FileShape, folder: str = "", cores: Callable[[], int] = available_cores) -> Topology:
     """Make the topology of a file that has no fault and stands in `folder`. `cores`: how many nodes `auto` is."""
-    tiers: dict[str, Tier] = {name: _built_tier(name, tier, cores) for name, tier in file.tiers.items()}
+    tiers: dict[str, Tier] = {name: _built_tier(name, tier, cores, folder) for name, tier in file.tiers.items()}
     pools: dict[str, Pool] = {name: _built_pool(name, pool) for name, pool in (file.pools or {}).items()}
     tls, store = _built_tls(file.security, folder), _store(file.store, folder)
     topology = Topology(file.cluster, tiers, pools, tls=tls, store=store)
@@ -104,7 +105,7 @@ def build_outlier(shape: HealthShape | str | None) -> OutlierDetection | None:
     return None if isinstance(given, str) else OutlierDetection(**_given_fields(given))
 
 
-def _built_tier(name: str, shape: TierShape, cores: Callable[[], int]) -> Tier:
+def _built_tier(name: str, shape: TierShape, cores: Callable[[], int], folder: str) -> Tier:
     given = _given_fields(shape)
     if shape.replicas == AUTO:
         given |= {"replicas": min(cores(), MOST_REPLICAS), "per_core": True}
@@ -115,12 +116,22 @@ def _built_tier(name: str, shape: TierShape, cores: Callable[[], int]) -> Tier:
     given.pop("to", None)
     defaults = default_timeouts(shape.kind, shape.protocol)
     given |= {"routes": _routes(shape), "timeouts": attrs.evolve(defaults, **_given_fields(shape.timeouts))}
+    if shape.tls is not None:
+        given["tls"] = _listener_tls(shape.tls, folder, shape.kind)
     given["hash_header"] = shape.hash_on.header if isinstance(shape.hash_on, HashOnShape) else None
     return Tier(name=name, **given)
 
 
 def _listener(shape: Address | ListenerShape) -> TierListener:
     return TierListener(shape) if isinstance(shape, Address) else _built_value(shape)
+
+
+def _listener_tls(shape: ListenerTlsShape, folder: str, kind: Kind) -> ListenerTls:
+    certificates = tuple(_with_paths(_built_value(each), ("certificate", "key"), folder) for each in shape.certificates)
+    given = {"alpn": tuple(Alpn) if kind is Kind.L7 else (), **_given_fields(shape), "certificates": certificates}
+    if shape.client_ca is not None:
+        given["client_ca"] = resolved(folder, shape.client_ca)
+    return ListenerTls(**given)
 
 
 def default_timeouts(kind: Kind, protocol: Transport | None) -> Timeouts:

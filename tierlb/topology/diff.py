@@ -20,7 +20,7 @@ import attrs
 from tierlb.model.address import Address, Transport
 from tierlb.model.listener import TierListener
 from tierlb.model.topology import HealthCheck, Override, Pool, SharedStore, Tier, Topology
-from tierlb.topology import route_shapes, shapes
+from tierlb.topology import route_shapes, shapes, tls_shapes
 from tierlb.topology.forms import cpus_text
 from tierlb.topology.problems import path_text
 from tierlb.topology.typed import Key, choices_of, form_of, keys_of
@@ -358,7 +358,7 @@ def _form_text(kind: Any, value: Any) -> str:
     return _plain_text(value) if form is None else form.write(value)
 
 
-MODELS = [shape for shape in (vars(shapes) | vars(route_shapes)).values() if hasattr(shape, "MODEL")]
+MODELS = [shape for shape in (vars(shapes) | vars(route_shapes) | vars(tls_shapes)).values() if hasattr(shape, "MODEL")]
 FILE_KEYS = {
     (shape.MODEL, key.model_field): key
     for shape in MODELS

@@ -3,16 +3,20 @@
 Names are relative to the topology file, wherever the command was started. In a text that was sent to a controller they
 are relative to that controller's file, because they are read on its machine. The checks are for usual mistakes: a file
 that is not there or not readable, or a key in the place of a certificate. A key with a passphrase is an error too,
-since no process can type it. Whether key, certificate and authority belong together is left to TLS itself.
+since no process can type it. Certificates for clients are read with their keys as well. Whether those of the control
+channel belong to its authority is left to TLS itself.
 """
 
 import os
 import stat
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path as FilePath
 
+from tierlb.topology.certificates import UnusableCertificate, read_certificate
 from tierlb.topology.problems import Fault, Path
 from tierlb.topology.shapes import FileShape, StoreShape
+from tierlb.topology.tls_shapes import CertificateShape
 from tierlb.topology.units import shown
 
 MAX_NAMED_FILE_BYTES = 1 << 20
@@ -35,6 +39,13 @@ def file_faults(file: FileShape, folder: str) -> Iterator[Fault]:
         yield from _faults(("security", "tls"), file.security.tls, ("certificate", "key", "ca"), folder)
     if file.admin is not None and file.admin.tls is not None:
         yield from _faults(("admin", "tls"), file.admin.tls, ("certificate", "key"), folder)
+    for name, tier in file.tiers.items():
+        if tier.tls is not None:
+            yield from _faults(("tiers", name, "tls"), tier.tls, ("client_ca",), folder)
+            for index, pair in enumerate(tier.tls.certificates):
+                at = ("tiers", name, "tls", "certificates", index)
+                faults = list(_faults(at, pair, ("certificate", "key"), folder))
+                yield from faults or _certificate_faults(at, pair, folder)
     if isinstance(file.store, StoreShape):
         yield from _faults(("store",), file.store, ("ca", "certificate", "key", PASSWORD), folder)
 
@@ -61,6 +72,17 @@ def _faults(path: Path, shape: object, keys: tuple[str, ...], folder: str) -> It
         name = getattr(shape, key)
         if name is not None and (reason := _file_refusal(resolved(folder, name), key)):
             yield Fault((*path, key), f"{shown(name)} {reason}")
+
+
+def _certificate_faults(path: Path, pair: CertificateShape, folder: str) -> Iterator[Fault]:
+    """Of two files that hold what they are named for."""
+    try:
+        fields = read_certificate(resolved(folder, pair.certificate), resolved(folder, pair.key))
+    except UnusableCertificate as error:
+        yield Fault((*path, error.about), f"{shown(getattr(pair, error.about))} {error}")
+        return
+    if problem := fields.problem(datetime.now(UTC).timestamp()):
+        yield Fault((*path, "certificate"), f"{shown(pair.certificate)} {problem}: renew it")
 
 
 def _file_refusal(path: str, key: str) -> str | None:

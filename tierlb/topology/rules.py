@@ -62,6 +62,7 @@ def local_faults(file: FileShape, reading: TypedReading) -> Iterator[Fault]:
                 yield from _protocol_faults(path, shape, reading)
                 yield from _listener_faults(path, shape)
                 yield from _hash_faults(path, shape, reading)
+                yield from _tls_faults(path, shape)
                 yield from _agent_check_faults(path, shape)
                 yield from connection_faults(path, shape, reading)
                 if shape.kind is Kind.L7:
@@ -133,6 +134,20 @@ def _listener_faults(path: Path, tier: TierShape) -> Iterator[Fault]:
         if listener_address(given).is_unix and tier.forward is Forwarding.NFTABLES:
             message = "the kernel forwards what comes to HOST:PORT, not to a unix socket: write forward: auto"
             yield Fault((*path, "forward"), message)
+
+
+def _tls_faults(path: Path, tier: TierShape) -> Iterator[Fault]:
+    """TLS where no bytes are seen, or no connections are made."""
+    if tier.tls is None or tier.kind is Kind.L7:
+        return
+    if tier.protocol is Transport.UDP:
+        yield Fault((*path, "tls"), "is for connections: an l4 tier with protocol: udp has none", at_key=True)
+    if tier.forward in (Forwarding.HANDOFF, Forwarding.NFTABLES):
+        message = (
+            f"ends the TLS of clients here, and forward: {tier.forward.value} passes connections on unread: write "
+            "forward: relay or auto, or write tls for the l7 tier below instead"
+        )
+        yield Fault((*path, "tls"), message, at_key=True)
 
 
 def _hash_faults(path: Path, tier: TierShape, reading: TypedReading) -> Iterator[Fault]:

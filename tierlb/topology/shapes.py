@@ -12,9 +12,9 @@ import attrs
 
 from tierlb.model.address import Address, Transport
 from tierlb.model.listener import TierListener
+from tierlb.model.tls import AdminTls, Tls
 from tierlb.model.topology import (
     Admin,
-    AdminTls,
     ClientAbort,
     Forwarding,
     HealthCheck,
@@ -29,12 +29,12 @@ from tierlb.model.topology import (
     SharedStore,
     Tier,
     Timeouts,
-    Tls,
 )
 from tierlb.topology import forms
 from tierlb.topology import http_forms as http
 from tierlb.topology import net_forms as net
 from tierlb.topology.route_shapes import RouteShape, To
+from tierlb.topology.tls_shapes import ListenerTlsShape
 from tierlb.topology.typed import Schema, at_most_one, exactly_one, needs, optional, required, schema_only
 
 TLS_ONLY = ("ca", "certificate", "key")
@@ -170,6 +170,9 @@ class TierShape:
     drain: forms.Seconds | None = optional(
         "how long requests and connections under way may go on at a node that is drained or stopped (default 30s)",
         field="drain_s",
+    )
+    tls: ListenerTlsShape | None = optional(
+        "clients speak TLS; also on connections that l4 tiers above pass on. Files beside this one"
     )
     resources: ResourcesShape | None = optional(ABOUT_RESOURCES)
 

@@ -22,7 +22,7 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-from tierlb.wire.proxy_protocol import read_tlvs
+from tierlb.wire.proxy_protocol import EXPLAINED, SSL_TLV, VIA, SocketEndpoint, read_destination, read_tlvs
 
 MAX_ENTRIES: Final = 16
 """Connections in one message. One costs 4 µs of system calls to send and take; in a burst most of that is shared. The
@@ -76,6 +76,28 @@ class Entry:
         self.tlvs = tlvs
         self.raw = raw
         self.is_last = is_last
+
+    @property
+    def via(self) -> tuple[str, ...]:
+        """The processes above the parent that it passed."""
+        above = self.tlvs.get(VIA)
+        return tuple(above.decode("latin-1").split("\n")) if above else ()
+
+    @property
+    def explained(self) -> tuple[bytes, ...]:
+        """How nodes above chose for it, a line each."""
+        lines = self.tlvs.get(EXPLAINED)
+        return tuple(lines.split(b"\n")) if lines else ()
+
+    @property
+    def destination(self) -> SocketEndpoint | None:
+        """Where its client connected to, if that is not what its socket says."""
+        return read_destination(self.tlvs)
+
+    @property
+    def secured(self) -> bool:
+        """Whether its client speaks TLS with a node above."""
+        return SSL_TLV in self.tlvs
 
 
 NO_TLVS: Final[Mapping[int, bytes]] = {}

@@ -34,6 +34,8 @@ MAX_ADDRESS_BLOCK_BYTES: Final = 4096
 """The most that may follow the fixed part. An ordinary header has a tenth of it and fits the smallest segment, as the
 protocol intends; one that explains a choice is longer."""
 
+SSL_TLV: Final = 0x20
+"""TLV: the client speaks TLS with the sender or a node above."""
 PARENT: Final = 0xE0
 """TLV: the sending node's name."""
 DATA_KEY_TLV: Final = 0xE1
@@ -97,6 +99,11 @@ class ProxyHeader:
 def encode_tlv(kind: int, value: bytes) -> bytes:
     """One TLV; several are simply joined."""
     return struct.pack("!BH", kind, len(value)) + value
+
+
+def ssl_value() -> bytes:
+    """What SSL_TLV holds for a client that speaks TLS and shows no certificate (§2.2.6: PP2_CLIENT_SSL, verify)."""
+    return struct.pack("!BI", 0x01, 1)
 
 
 def encode_v2(

@@ -2,7 +2,6 @@
 
 import errno
 import inspect
-import socket
 
 import pytest
 
@@ -13,6 +12,7 @@ from tierlb.dataplane.l7.exchange import Exchange
 from tierlb.dataplane.l7.http1 import Http1Downstream
 from tierlb.dataplane.l7.reply import Reply
 from tierlb.net.dial import dial
+from tierlb.net.layer import Layer
 from tierlb.net.wheel import NEVER
 from tierlb.wire.http_fields import Header
 
@@ -74,7 +74,7 @@ class Stream(Downstream):
     def crash(self, error: Exception) -> None:
         raise error
 
-    def detach(self) -> tuple[socket.socket, bytes, bytes, float]:
+    def detach(self) -> tuple[int, bytes, bytes, float, Layer | None]:
         raise NotImplementedError
 
 

@@ -38,7 +38,7 @@ from tierlb.wire.handoff import (
     decode_entries,
     ended_messages,
 )
-from tierlb.wire.proxy_protocol import EXPLAINED, NETWORK, VIA, BadProxyHeader, ProxyHeader, parse_v2, read_destination
+from tierlb.wire.proxy_protocol import NETWORK, BadProxyHeader, ProxyHeader, parse_v2
 
 INTRODUCTION_S: Final = 5.0
 """How long a parent may take to identify itself, which it does at once."""
@@ -73,18 +73,22 @@ class Handed:
 
 class Introduced:
     """What is known of a client whose connection was handed over: `processes` of the cluster that it passed, the
-    nearest first, `explained`, their lines on how they chose, and `destination`, if the socket's is another one."""
+    nearest first, `explained`, their lines on how they chose, and `destination`, if the socket's is another one.
+    `secured`: the client speaks TLS with one of them."""
 
-    __slots__ = ("arrived", "destination", "explained", "handed", "processes", "source")
+    __slots__ = ("arrived", "destination", "explained", "handed", "processes", "secured", "source")
 
     def __init__(self, entry: Entry, taker: "Taker") -> None:
         self.handed = Handed(taker, entry.number)
         self.source = entry.source
         self.arrived = entry.arrived
-        above, lines = entry.tlvs.get(VIA), entry.tlvs.get(EXPLAINED)
-        self.processes = (*taker.processes, *above.decode("latin-1").split("\n")) if above else taker.processes
-        self.explained: tuple[bytes, ...] = tuple(lines.split(b"\n")) if lines else ()
-        self.destination = read_destination(entry.tlvs) if entry.tlvs else None
+        self.processes = taker.processes
+        self.explained: tuple[bytes, ...] = ()
+        self.destination: tuple[str, int] | None = None
+        self.secured = False
+        if entry.tlvs:
+            self.processes, self.explained = (*taker.processes, *entry.via), entry.explained
+            self.destination, self.secured = entry.destination, entry.secured
 
 
 class TakesHanded(Protocol):

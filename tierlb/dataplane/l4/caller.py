@@ -4,9 +4,18 @@ from collections.abc import Mapping
 from typing import Final
 
 from tierlb.dataplane.handoff.taker import Handed, Introduced
+from tierlb.net.layer import Layer
 from tierlb.telemetry.tally import Tally
 from tierlb.wire.client_hello import ClientHello
-from tierlb.wire.proxy_protocol import EXPLAINED, VIA, destination_tlv, encode_tlv, read_destination
+from tierlb.wire.proxy_protocol import (
+    EXPLAINED,
+    SSL_TLV,
+    VIA,
+    destination_tlv,
+    encode_tlv,
+    read_destination,
+    ssl_value,
+)
 
 MOST_EXPLAINED_BYTES: Final = 3500
 """Of the explanation, so that it fits into a PROXY header with everything else."""
@@ -17,7 +26,9 @@ class Caller:
     `hello` its ClientHello, once a route has looked at it. `tally` counts what comes from the same parent. `explained`:
     how l4 nodes above and here chose for it, a line each, while explanations are asked for. `processes`: those above
     that it passed, a line each. `handed`: a parent handed it over. `full`: the host that had no room for it. It is
-    `settled` once a host has it or it is dropped, and `counted` as an item from the first time that it was settled."""
+    `settled` once a host has it or it is dropped, and `counted` as an item from the first time that it was settled.
+    `secured`: the client speaks TLS with this node or one above. With this one through `layer`, which left bytes
+    `unsent`."""
 
     __slots__ = (
         "began",
@@ -27,10 +38,13 @@ class Caller:
         "full",
         "handed",
         "hello",
+        "layer",
         "processes",
+        "secured",
         "settled",
         "source",
         "tally",
+        "unsent",
     )
 
     def __init__(self, source: tuple[str, int], tally: Tally, began: float) -> None:
@@ -45,6 +59,9 @@ class Caller:
         self.hello: ClientHello | None = None
         self.settled = False
         self.counted = False
+        self.secured = False
+        self.layer: Layer | None = None
+        self.unsent = b""
 
     @classmethod
     def introduced(cls, introduced: Introduced) -> "Caller":
@@ -53,6 +70,7 @@ class Caller:
         caller.handed = introduced.handed
         caller.destination = introduced.destination
         caller.processes = "\n".join(introduced.processes).encode("latin-1")
+        caller.secured = introduced.secured
         if introduced.explained:
             caller.explained = b"\n".join(introduced.explained) + b"\n"
         return caller
@@ -64,14 +82,16 @@ class Caller:
         caller.counted = True
         caller.processes = tlvs.get(VIA, b"")
         caller.destination = read_destination(tlvs)
+        caller.secured = SSL_TLV in tlvs
         if EXPLAINED in tlvs:
             caller.explained = tlvs[EXPLAINED] + b"\n"
         return caller
 
     @property
-    def is_lent(self) -> bool:
-        """Whether its socket ends with a parent in another network (`handoff.lent`)."""
-        return self.handed is not None and self.handed.taker.lent is not None
+    def stays(self) -> bool:
+        """Whether its socket is not to be given on: it ends with a parent in another network (`handoff.lent`), or the
+        client speaks TLS with this node."""
+        return self.layer is not None or (self.handed is not None and self.handed.taker.lent is not None)
 
     def settle(self) -> None:
         """A host has it."""
@@ -89,7 +109,9 @@ class Caller:
 
     def tlvs(self) -> bytes:
         """The TLVs for a child; as much of the explanation as a header holds."""
-        processes = encode_tlv(VIA, self.processes) if self.processes else b""
+        known = encode_tlv(VIA, self.processes) if self.processes else b""
+        if self.secured:
+            known += encode_tlv(SSL_TLV, ssl_value())
         if not self.explained:
-            return processes
-        return processes + encode_tlv(EXPLAINED, self.explained[:MOST_EXPLAINED_BYTES].rpartition(b"\n")[0])
+            return known
+        return known + encode_tlv(EXPLAINED, self.explained[:MOST_EXPLAINED_BYTES].rpartition(b"\n")[0])

@@ -23,6 +23,7 @@ from tierlb.dataplane.pipe import Pipe
 from tierlb.dataplane.upstream.host import Host
 from tierlb.dataplane.upstream.registry import HostRegistry
 from tierlb.net.reactor import Reactor
+from tierlb.net.server_tls import ServerTls
 from tierlb.net.stream import Stream
 from tierlb.telemetry.sketch import Sketch
 from tierlb.telemetry.tally import Tally
@@ -74,8 +75,9 @@ class L4Connections:
 
 class L4Context:
     """`config` is set before the first connection comes, and swapped with each snapshot. `counters.items` are
-    connections relayed. `forwarders`: those that the snapshot allows, the best first.
-    `load_field` and `full` have no effect here: there is no answer to put them in. `ending`: the node drains."""
+    connections relayed. `forwarders`: those that the snapshot allows, the best first. `tls`: what clients are shown
+    that speak it. `load_field` and `full` have no effect here: there is no answer to put them in. `ending`: the node
+    drains."""
 
     config: L4Config
     forwarders: tuple[Forwarder, ...]
@@ -95,6 +97,7 @@ class L4Context:
         self.connections = L4Connections(Hold(reactor, log), watch)
         self.kernel = KernelSeat(self)
         self.load_field = b""
+        self.tls: ServerTls | None = None
         self.full = self.ending = False
 
     @property
@@ -102,10 +105,10 @@ class L4Context:
         """Whether it takes no new connections."""
         return self.ending or self.config.draining
 
-    def forwarder_to(self, host: Host, *, lent: bool = False) -> Forwarder | None:
-        """The best way to this host now, None if there is none. A socket that is `lent` goes the last way that
-        there is: where that is a relay it stays here, as only this node learns when it is to end."""
-        for forwarder in self.forwarders[::-1] if lent else self.forwarders:
+    def forwarder_to(self, host: Host, *, stays: bool = False) -> Forwarder | None:
+        """The best way to this host now, None if there is none. A socket that `stays` goes the last way that there is,
+        which is a relay where one is allowed: only this node learns when it is to end, or what its records hold."""
+        for forwarder in self.forwarders[::-1] if stays else self.forwarders:
             if forwarder.reaches(host):
                 return forwarder
         return None
@@ -133,6 +136,8 @@ class L4Context:
         self.connections.relayed[pipe] = ticket
         self.connections.watch.begin(pipe, ticket)
         try:
+            if caller.layer is not None:
+                pipe.speak_through(pipe.client, caller.layer, caller.unsent)
             if handshake is not None:
                 pipe.upstream.take_over(handshake)
             pipe.start(to_upstream=first)

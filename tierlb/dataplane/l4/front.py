@@ -13,9 +13,9 @@ from tierlb.dataplane.l4.forwarding import Forwarder
 from tierlb.dataplane.l4.handoff import Handoff
 from tierlb.dataplane.l4.hello import HelloWait
 from tierlb.dataplane.l4.introduction import Introduction
-from tierlb.dataplane.l4.placing import place
 from tierlb.dataplane.l4.relay import Relay
 from tierlb.dataplane.l4.routes import routes_of
+from tierlb.dataplane.l4.securing import receive
 from tierlb.dataplane.l4.watch import UseWatch
 from tierlb.dataplane.parent_identity import ParentIdentity
 from tierlb.dataplane.pipe import Pipe
@@ -89,12 +89,12 @@ class L4Front(L4Context):
         if listener.inner:
             Introduction.begin(self, fd, caller, direct=listener.direct)
         else:
-            place(self, fd, caller)
+            receive(self, fd, caller)
 
     def take(self, fd: int, introduced: Introduced) -> None:
         """A parent handed over a connection."""
         self.counters.connections += 1
-        place(self, fd, Caller.introduced(introduced))
+        receive(self, fd, Caller.introduced(introduced))
 
     def may_give_way(self) -> Iterable[Pipe | HelloWait]:
         """Connections that can be closed for new ones if they are idle."""

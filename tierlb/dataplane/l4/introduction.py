@@ -4,11 +4,19 @@ from typing import Final
 
 from tierlb.dataplane.l4.caller import Caller
 from tierlb.dataplane.l4.context import L4Context, Pending
-from tierlb.dataplane.l4.placing import place
+from tierlb.dataplane.l4.securing import receive
 from tierlb.dataplane.parent_identity import processes_of
 from tierlb.net.asked import recv_peek, wake_at
 from tierlb.net.io import recv
-from tierlb.wire.proxy_protocol import EXPLAINED, MAX_HEADER_BYTES, BadProxyHeader, ProxyHeader, may_be_v2, parse_v2
+from tierlb.wire.proxy_protocol import (
+    EXPLAINED,
+    MAX_HEADER_BYTES,
+    SSL_TLV,
+    BadProxyHeader,
+    ProxyHeader,
+    may_be_v2,
+    parse_v2,
+)
 
 HEADER_S = 5.0
 """How long a parent may take to send the header, which it does with the first packet."""
@@ -84,11 +92,12 @@ class Introduction(Pending):
         caller.destination = header.destination
         caller.tally = context.counters.tallies.of(parent)
         caller.began = context.reactor.now
+        caller.secured = SSL_TLV in header.tlvs
         if header.tlvs.get(EXPLAINED):
             caller.explained = header.tlvs[EXPLAINED] + b"\n"
         caller.processes = "\n".join(processes_of(parent, header)).encode("latin-1")
         context.connections.pending.discard(self)
-        place(context, self.detach(), caller)
+        receive(context, self.detach(), caller)
 
     def _is_client(self) -> None:
         """A parent forwarded it in the kernel; which one is not known."""
@@ -96,7 +105,7 @@ class Introduction(Pending):
         self._wake_at(1)
         caller.tally = context.counters.tallies.forwarded
         context.connections.pending.discard(self)
-        place(context, self.detach(), caller)
+        receive(context, self.detach(), caller)
 
     def _wake_at(self, count: int) -> None:
         """Bytes that were only peeked at keep the socket readable: ask to be woken for more than these, or the end."""

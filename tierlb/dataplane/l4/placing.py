@@ -54,7 +54,7 @@ def _place(context: L4Context, client: int, caller: Caller, tried: tuple[Host, .
         if host is None and not tried and hold.applies(host_set.destination, caller.began):
             hold.add(host_set.destination, caller.began, partial(place, context, client, caller), client)
             return
-        forwarder = None if host is None else context.forwarder_to(host, lent=caller.is_lent)
+        forwarder = None if host is None else context.forwarder_to(host, stays=caller.stays)
         if context.explaining.active(context.reactor.now):
             way = "" if forwarder is None else forwarder.way
             names = context.name, config.balance

@@ -143,12 +143,15 @@ class Relay(Forwarder):
 
 
 def first_bytes(context: L4Context, client: int, caller: Caller, host: Host) -> bytes:
-    """What a host gets first: who the client is, if it is a node, and what the client has sent so far."""
+    """What a host gets first: who the client is, if it is a node, and what the client has sent so far, unless that is
+    TLS with this node."""
     first = b""
     if host.spec.child:
         first = encode_v2(
             caller.source, caller.destination or local_name(client), context.identity.credentials + caller.tlvs()
         )
+    if caller.layer is not None:
+        return first
     try:
         return first + (recv(client, READ_BYTES) or b"")
     except OSError:

@@ -20,6 +20,7 @@ from tierlb.dataplane.upstream.host import Host
 from tierlb.dataplane.upstream.registry import HostRegistry
 from tierlb.net.datagrams import DatagramPort, DatagramSession
 from tierlb.net.reactor import Reactor
+from tierlb.net.server_tls import ServerTls
 from tierlb.telemetry.sketch import Sketch
 from tierlb.telemetry.tally import Tally
 from tierlb.wire.proxy_protocol import SESSION_UNKNOWN
@@ -121,7 +122,7 @@ class UdpSessions:
 
 class UdpContext:
     """`config` is set before the first datagram comes, and swapped with each snapshot. `ending`: the node drains.
-    `load_field` and `full` have no effect here: there is no answer to put them in."""
+    `load_field`, `full` and `tls` have no effect here: there is no answer to put them in, and no TLS."""
 
     config: L4Config
 
@@ -140,6 +141,7 @@ class UdpContext:
         self.sessions = UdpSessions(Hold(reactor, log), watch)
         self.kernel = KernelSeat(self)
         self.load_field = b""
+        self.tls: ServerTls | None = None
         self.full = self.ending = False
 
     @property

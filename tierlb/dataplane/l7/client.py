@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from tierlb.dataplane.l7.abort import has_left
-from tierlb.dataplane.l7.client_identity import ClientIdentity, forwarded, read_introduction
+from tierlb.dataplane.l7.client_identity import ClientIdentity, after_handshake, forwarded, read_introduction
 from tierlb.dataplane.l7.client_stream import SILENT_S, ClientStream
 from tierlb.dataplane.l7.exchange import Exchange
 from tierlb.dataplane.l7.front_state import FrontState
@@ -22,7 +22,9 @@ from tierlb.dataplane.l7.lifetime import count_end
 from tierlb.dataplane.l7.relocation import Candidate
 from tierlb.dataplane.l7.reply import own_answer
 from tierlb.model.topology import ClientAbort
+from tierlb.net.tls_layer import TlsLayer
 from tierlb.net.wheel import NEVER
+from tierlb.wire.client_certificate import encode_client_certificate
 from tierlb.wire.http2_frames import is_http2
 from tierlb.wire.http_fields import BadHead
 from tierlb.wire.proxy_protocol import BadProxyHeader, may_be_v2
@@ -30,6 +32,9 @@ from tierlb.wire.proxy_protocol import BadProxyHeader, may_be_v2
 HEADS_A_TURN: Final = 8
 """Requests that are begun before other connections get their turn, where this node answers at once. A head counts as
 one more for each KiB. Clients that pipeline at all send some ten requests."""
+TLS_RECORD: Final = b"\x16\x03"
+"""So the first message of a client begins that speaks TLS."""
+SPEAKS_NO_TLS: Final = "this port speaks no TLS: write http:// in the place of https://"
 
 
 class ClientConnection(KeptStream):
@@ -83,7 +88,7 @@ class ClientConnection(KeptStream):
             if self.lingering:
                 return
             if not self.buffer and self.introduced and self.backlog is None:
-                book = front.config.books[downstream.identity.trusted]
+                book = front.config.books[downstream.identity.book]
                 plan = book.known.get(data)
                 if plan is None:
                     plan = book.plan_whole(data)
@@ -137,7 +142,7 @@ class ClientConnection(KeptStream):
 
     def on_turn(self) -> None:
         """Go on with a body in very many chunks, or with the requests that wait."""
-        if not self.unread:
+        if not (self.unread or self.end_waits):
             self.pump()
             return
         super().on_turn()
@@ -147,7 +152,7 @@ class ClientConnection(KeptStream):
 
     def _next_head(self) -> bool:
         """Take one head out of the buffer and begin its request; false when more bytes are needed."""
-        if not self.introduced and not self._introduce():
+        if not self.introduced and not introduce(self):
             return False
         front, downstream = self.front, self.downstream
         if self.buffer.startswith(b"\r\n"):  # RFC 9112 §2.2: one empty line before a request is forgiven
@@ -156,6 +161,11 @@ class ClientConnection(KeptStream):
         buffer = self.buffer
         if buffer.startswith(b"PRI ") and not self.lifetime.requests and is_http2(buffer):
             self._speak_http2()
+            return False
+        if not self.in_head and buffer.startswith(TLS_RECORD):
+            front.counters.rejected += 1
+            front.log.warning("tls_on_plain_port", client=downstream.identity.address.decode(), action=SPEAKS_NO_TLS)
+            downstream.refuse(400, SPEAKS_NO_TLS)
             return False
         try:
             end = request_head_end(buffer, self._seen if self.in_head else 0, front.config.snapshot.limits.head)
@@ -166,7 +176,7 @@ class ClientConnection(KeptStream):
                     self.arm(front.config.timeouts.head)
                 self._seen = len(buffer)
                 return False
-            plan = front.config.books[downstream.identity.trusted].plan(buffer[:end])
+            plan = front.config.books[downstream.identity.book].plan(buffer[:end])
         except BadHead as error:
             front.counters.rejected += 1
             downstream.refuse(error.status, error.reason)
@@ -188,42 +198,6 @@ class ClientConnection(KeptStream):
             self.downstream.refuse(400, "the request ended in the middle of its head")
         else:
             self.close()
-
-    def _introduce(self) -> bool:
-        """Read a parent's PROXY header; false while it is not complete, or when it is refused."""
-        front, downstream = self.front, self.downstream
-        config, before = front.config, downstream.identity
-        try:
-            found = (
-                forwarded(before.address, config.snapshot.kernel_parents, front.counters.tallies)
-                if self.direct and not may_be_v2(self.buffer)
-                else read_introduction(self.buffer, config.identity, front.counters.tallies)
-            )
-        except BadProxyHeader as error:
-            front.counters.rejected += 1
-            front.log.warning("connection_refused", reason=f"no PROXY header as a parent sends it: {error.reason}")
-            self.close()
-            return False
-        if found is None:
-            return False
-        self.introduced = True
-        self.buffer = self.buffer[found.length :]
-        before.tally.close()
-        found.tally.open()
-        address = before.address.decode() if found.client is None else found.client
-        downstream.identity = ClientIdentity(
-            address,
-            found.tally,
-            front.exchanges.ids.prefix,
-            trusted=found.client is None or config.trusts(address),
-            processes=found.processes,
-            explained=found.explained,
-        )
-        if found.client is not None:
-            placed(self, self.reactor.now)
-        else:
-            self.arm(config.timeouts.head)
-        return True
 
     # Giving way.
 
@@ -255,6 +229,16 @@ class ClientConnection(KeptStream):
             self.arm(min(seconds + self.front.config.grace_s, max(0.0, self.deadline - now)))
 
     # What the stream reports.
+
+    def on_secured(self) -> None:
+        front, layer, downstream = self.front, self.layer, self.downstream
+        assert isinstance(layer, TlsLayer)
+        der = layer.peer_certificate
+        shown = None if front.tls is None else front.tls.shown_for(layer.server_name)
+        if der is not None or shown is not None:
+            certificate = b"" if der is None else encode_client_certificate(der, layer.peer_fields)
+            prefix = front.exchanges.ids.prefix
+            downstream.identity = after_handshake(downstream.identity, prefix, certificate, shown)
 
     def on_eof(self) -> None:
         downstream = self.downstream
@@ -361,3 +345,45 @@ def placed(client: ClientConnection, arrived: float) -> None:
     client.arm(front.config.timeouts.head - max(0.0, now - arrived))
     if front.relocation.is_gone(client.downstream.identity.processes):
         client.end_within(0.0)
+
+
+def introduce(client: ClientConnection) -> bool:
+    """Read a parent's PROXY header; false while it is not complete, or when it is refused."""
+    front, downstream = client.front, client.downstream
+    config, before = front.config, downstream.identity
+    try:
+        found = (
+            forwarded(before.address, config.snapshot.kernel_parents, front.counters.tallies)
+            if client.direct and not may_be_v2(client.buffer)
+            else read_introduction(client.buffer, config.identity, front.counters.tallies)
+        )
+    except BadProxyHeader as error:
+        front.counters.rejected += 1
+        front.log.warning("connection_refused", reason=f"no PROXY header as a parent sends it: {error.reason}")
+        client.close()
+        return False
+    if found is None:
+        return False
+    client.introduced = True
+    client.buffer = client.buffer[found.length :]
+    before.tally.close()
+    found.tally.open()
+    secures = found.client is not None and front.tls is not None and not found.secured
+    address = before.address.decode() if found.client is None else found.client
+    downstream.identity = ClientIdentity(
+        address,
+        found.tally,
+        front.exchanges.ids.prefix,
+        trusted=found.client is None or config.trusts(address),
+        secured=secures or found.secured,
+        processes=found.processes,
+        explained=found.explained,
+    )
+    if found.client is not None:
+        placed(client, client.reactor.now)
+    else:
+        client.arm(config.timeouts.head)
+    if secures:
+        first, client.buffer = client.buffer, b""
+        client.secure(first)
+    return True

@@ -6,26 +6,47 @@ parent names the client's address, and an l7 parent names the clients in the req
 
 import ipaddress
 from collections.abc import Sequence
+from typing import Final
 
 import attrs
 
 from tierlb.dataplane.handoff.taker import Handed
 from tierlb.dataplane.parent_identity import ParentIdentity, processes_of
+from tierlb.net.server_tls import ShownCertificate
 from tierlb.telemetry.tally import Tallies, Tally
-from tierlb.wire.proxy_protocol import EXPLAINED, BadProxyHeader, parse_v2
+from tierlb.wire.client_certificate import CLIENT_CERTIFICATE_FIELD
+from tierlb.wire.proxy_protocol import EXPLAINED, SSL_TLV, BadProxyHeader, parse_v2
 
+SECURED_BOOKS: Final = 2
+"""The first of the books of plans for what came over TLS. Of each two, the second is for clients that are trusted."""
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class ClientIdentity:
-    """Not changed after it was made. `address` is the client's. `forwarded_for` is what follows `X-Forwarded-For: ` in
-    a request that goes upstream, up to the number of the request. `trusted`: its X-Forwarded-* fields and request ids
-    are believed. `tally`: where its items are counted. `processes` are those of the cluster through which the
-    connection came, the nearest first, and `explained` are their lines on how they chose (`dataplane.explanation`).
-    `handed`: a parent handed it over, and is to learn when it is over. `redirected`: it came to a listener that sends
-    all to https."""
+    """Not changed after it was made. `address` is the client's. `passed` is what follows `X-Forwarded-For: ` in a
+    request that goes upstream, with the certificate that the client showed, and `forwarded_for` the same up to the
+    number of the request. `trusted`: its X-Forwarded-* fields and request ids are believed. `secured`: the client
+    speaks TLS, with this node or a parent. `book`: which of the books of plans is for its requests. `tally`: where its
+    items are counted. `processes` are those of the cluster through which the connection came, the nearest first, and
+    `explained` are their lines on how they chose (`dataplane.explanation`). `handed`: a parent handed it over, and is
+    to learn when it is over. `shown`: what it was shown over TLS, where that depends on the name that it asked for.
+    `redirected`: it came to a listener that sends all to https. `is_usual`: rules alone decide about its requests."""
 
-    __slots__ = ("address", "explained", "forwarded_for", "handed", "processes", "redirected", "tally", "trusted")
+    __slots__ = (
+        "address",
+        "book",
+        "explained",
+        "forwarded_for",
+        "handed",
+        "is_usual",
+        "passed",
+        "processes",
+        "redirected",
+        "secured",
+        "shown",
+        "tally",
+        "trusted",
+    )
 
     def __init__(
         self,
@@ -34,19 +55,45 @@ class ClientIdentity:
         id_prefix: bytes,
         *,
         trusted: bool,
+        secured: bool = False,
         processes: tuple[str, ...] = (),
         explained: tuple[bytes, ...] = (),
         handed: Handed | None = None,
         redirected: bool = False,
+        certificate: bytes = b"",
+        shown: ShownCertificate | None = None,
     ) -> None:
         self.address = address.encode()
-        self.forwarded_for = b"%b\r\nX-Request-Id: %b" % (self.address, id_prefix)
+        self.shown = shown
+        self.passed = self.address + (b"\r\n%b: %b" % (CLIENT_CERTIFICATE_FIELD, certificate) if certificate else b"")
+        self.forwarded_for = b"%b\r\nX-Request-Id: %b" % (self.passed, id_prefix)
         self.trusted = trusted
+        self.secured = secured
+        self.book = int(trusted) + (SECURED_BOOKS if secured else 0)
         self.tally = tally
         self.processes = processes
         self.explained = explained
         self.handed = handed
         self.redirected = redirected
+        self.is_usual = not redirected and shown is None
+
+
+def after_handshake(
+    before: ClientIdentity, id_prefix: bytes, certificate: bytes, shown: ShownCertificate | None
+) -> ClientIdentity:
+    """The identity of a client that was secured: with what it showed, and what it was shown."""
+    return ClientIdentity(
+        before.address.decode(),
+        before.tally,
+        id_prefix,
+        trusted=before.trusted,
+        secured=True,
+        processes=before.processes,
+        explained=before.explained,
+        handed=before.handed,
+        certificate=certificate,
+        shown=shown,
+    )
 
 
 def is_in(address: str, networks: Sequence[Network]) -> bool:
@@ -60,13 +107,14 @@ def is_in(address: str, networks: Sequence[Network]) -> bool:
 @attrs.frozen
 class ParentHeader:
     """What a parent's PROXY header holds. `length`: its bytes. `client`: the address of the client that an l4 parent
-    announces, None from an l7 parent."""
+    announces, None from an l7 parent. `secured`: the client speaks TLS with a parent."""
 
     length: int
     client: str | None
     tally: Tally
     processes: tuple[str, ...]
     explained: tuple[bytes, ...]
+    secured: bool = False
 
 
 def forwarded(address: bytes, processes: tuple[str, ...], tallies: Tallies) -> ParentHeader:
@@ -88,4 +136,5 @@ def read_introduction(buffer: bytes, identity: ParentIdentity, tallies: Tallies)
         return ParentHeader(header.length, None, tallies.of(parent), (), ())
     lines = header.tlvs.get(EXPLAINED)
     explained = tuple(lines.split(b"\n")) if lines else ()
-    return ParentHeader(header.length, header.source[0], tallies.of(parent), processes_of(parent, header), explained)
+    processes, secured = processes_of(parent, header), SSL_TLV in header.tlvs
+    return ParentHeader(header.length, header.source[0], tallies.of(parent), processes, explained, secured)

@@ -43,7 +43,7 @@ class Hashing:
 
 
 class FrontConfig:
-    """`books` are the plans for clients that are not trusted, and for those that are. `identity` is what nodes of the
+    """`books` are the plans for clients, by `ClientIdentity.book`. `identity` is what nodes of the
     cluster show each other, and `preface` is sent first to a child node. `hashing` is None unless the tier balances by
     consistent hashing. `quiet_s`: how long a host may owe a response before a look at it is due. `times_hosts`: the
     policy uses the times of responses."""
@@ -67,7 +67,7 @@ class FrontConfig:
         self,
         snapshot: Snapshot,
         actions: Sequence[RuleAction],
-        books: tuple[PlanBook, PlanBook],
+        books: tuple[PlanBook, ...],
         replies: ReplyBook,
         identity: ParentIdentity,
         *,

@@ -12,6 +12,7 @@ from mypy_extensions import mypyc_attr
 
 from tierlb.dataplane.l7.client_identity import ClientIdentity
 from tierlb.dataplane.l7.reply import Reply
+from tierlb.net.layer import Layer
 from tierlb.wire.http_fields import Header
 
 
@@ -82,7 +83,8 @@ class Downstream:
         """The exchange ended by an internal error."""
         raise NotImplementedError
 
-    def detach(self) -> tuple[int, bytes, bytes, float]:
-        """Give the descriptor away for a tunnel: it, the bytes not sent yet, those that came behind the request,
-        and when the connection began. The request and the connection count on until the tunnel ends."""
+    def detach(self) -> tuple[int, bytes, bytes, float, Layer | None]:
+        """Give the descriptor away for a tunnel: it, the bytes not sent yet, those that came behind the request, when
+        the connection began, and the layer that it speaks through. The request and the connection count on until the
+        tunnel ends."""
         raise NotImplementedError

@@ -55,7 +55,7 @@ class Exchange(Attempts):
         connection.uses += 1
         identity, config = self.downstream.identity, front.config
         if plan.has_id:
-            message = b"%b%b\r\n\r\n" % (plan.opening, identity.address)
+            message = b"%b%b\r\n\r\n" % (plan.opening, identity.passed)
         else:
             ids = front.exchanges.ids
             ids.count = self.id_number = number = ids.count + 1

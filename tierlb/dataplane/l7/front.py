@@ -62,7 +62,11 @@ class L7Front(FrontState):
         if self.exchanges.blocks.most_bytes != snapshot.limits.head:
             self.exchanges.blocks = BlockBook(snapshot.limits.head)
         kinds = self.registry.kinds
-        books = PlanBook(snapshot, kinds, trusted=False), PlanBook(snapshot, kinds, trusted=True)
+        books = tuple(
+            PlanBook(snapshot, kinds, trusted=trusted, secured=secured)
+            for secured in (False, True)
+            for trusted in (False, True)
+        )
         draining = self._ending or snapshot.admin is not Admin.READY
         self.config = FrontConfig(snapshot, actions, books, self._replies, self._identity, draining=draining)
         self.relocation.note_parents(snapshot.parents)
@@ -106,11 +110,14 @@ class L7Front(FrontState):
             self.counters.tallies.outside,
             self.exchanges.ids.prefix,
             trusted=not listener.inner and self.config.trusts(host),
+            secured=not (listener.inner or listener.redirect_https) and self.tls is not None,
             redirected=listener.redirect_https,
         )
         introduced, direct = not listener.inner, listener.direct
-        ClientConnection(self, fd, identity, self.clients, introduced=introduced, direct=direct)
+        client = ClientConnection(self, fd, identity, self.clients, introduced=introduced, direct=direct)
         self.counters.connections += 1
+        if identity.secured:
+            client.secure()
 
     def take(self, fd: int, introduced: Introduced) -> None:
         """A parent handed over a connection."""
@@ -120,12 +127,15 @@ class L7Front(FrontState):
             handed.tally,
             self.exchanges.ids.prefix,
             trusted=self.config.trusts(address),
+            secured=introduced.secured or self.tls is not None,
             processes=introduced.processes,
             explained=introduced.explained,
             handed=handed,
         )
         client = ClientConnection(self, fd, identity, self.clients, introduced=True)
         self.counters.connections += 1
+        if identity.secured and not introduced.secured:
+            client.secure()
         placed(client, introduced.arrived)
 
     def may_give_way(self) -> Iterable[ClientStream]:
@@ -133,8 +143,10 @@ class L7Front(FrontState):
         return self.clients
 
     def turn_away(self, fd: int, *, at_once: bool) -> None:
-        """The node is full: 503."""
-        if at_once:
+        """The node is full: 503, which takes a handshake where clients speak TLS. So these are closed."""
+        if self.tls is not None:
+            self.reactor.close(fd)
+        elif at_once:
             self._refusals.refuse_at_once(fd)
         else:
             self._refusals.refuse(fd)

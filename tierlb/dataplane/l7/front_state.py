@@ -15,6 +15,7 @@ from tierlb.dataplane.upstream.registry import HostRegistry
 from tierlb.model.address import Address
 from tierlb.model.topology import Limits
 from tierlb.net.reactor import Reactor
+from tierlb.net.server_tls import ServerTls
 from tierlb.telemetry.sketch import Sketch
 from tierlb.wire.http2_blocks import BlockBook
 
@@ -38,7 +39,7 @@ class ExchangeContext:
 class FrontState:
     """`config` is set before the first connection comes, and swapped with each snapshot. `load_field` is a complete
     header line with this node's load, or empty. `full`: the node holds as many connections as it may, so responses end
-    their connections."""
+    their connections. `tls`: clients speak it, and this is what they are shown."""
 
     config: FrontConfig
 
@@ -52,6 +53,7 @@ class FrontState:
         self.latencies = Sketch()
         self.explaining = Explaining()
         self.load_field = b""
+        self.tls: ServerTls | None = None
         self.full = False
         self.exchanges = ExchangeContext(Hold(reactor, log), Tunnels(reactor, self.counters), registry.kinds.long)
 

@@ -8,6 +8,7 @@ from typing import Final
 
 from tierlb.dataplane.l7.http1_requests import Http1Requests
 from tierlb.dataplane.l7.reply import Reply, frame_for, own_answer
+from tierlb.net.layer import Layer
 from tierlb.net.wheel import NEVER
 from tierlb.wire.http_body import encode_chunk, last_chunk
 from tierlb.wire.http_fields import Header
@@ -124,9 +125,9 @@ class Http1Downstream(Http1Requests):
             self.drop()
             self._connection.finish(linger=False)
 
-    def detach(self) -> tuple[int, bytes, bytes, float]:
+    def detach(self) -> tuple[int, bytes, bytes, float, Layer | None]:
         connection = self._connection
-        unsent, ahead = b"".join(connection.backlog or ()), connection.take_buffer()
+        unsent, ahead = connection.take_unsent(), connection.take_buffer()
         fd = connection.detach()
         self.exchange = None  # its place in the tally is the tunnel's now
-        return fd, unsent, ahead, connection.lifetime.began
+        return fd, unsent, ahead, connection.lifetime.began, connection.layer

@@ -14,7 +14,7 @@ from tierlb.dataplane.l7.kept_stream import KeptStream
 from tierlb.dataplane.l7.plan import RequestPlan
 from tierlb.dataplane.l7.relocation import Candidate
 from tierlb.dataplane.l7.reply import Reply
-from tierlb.dataplane.l7.rule_answers import TO_HTTPS, rule_answer
+from tierlb.dataplane.l7.rule_answers import rule_answer, special_action
 from tierlb.dataplane.upstream.host_set import HostSet
 from tierlb.net.wheel import NEVER
 from tierlb.wire.http_body import BadBody, ChunkedDecoder
@@ -58,7 +58,8 @@ class Http1Requests(Downstream):
         front, connection = self._front, self._connection
         connection.deadline = NEVER
         connection.lifetime.requests += 1
-        action = TO_HTTPS if self.identity.redirected else front.config.action(plan)
+        identity = self.identity
+        action = front.config.action(plan) if identity.is_usual else special_action(front, identity, plan)
         if not isinstance(action, HostSet):
             self.identity.tally.arrive()
             keep_alive = self.keep_alive = plan.keep_alive and plan.body_bytes == 0 and connection.may_ask_again

@@ -80,7 +80,7 @@ class Http2Connection(ClientStream):
             self.put_back(rest)
 
     def on_turn(self) -> None:
-        if self.unread and not self.lingering:
+        if (self.unread or self.end_waits) and not self.lingering:
             super().on_turn()
         if self.closed or self.lingering:
             return

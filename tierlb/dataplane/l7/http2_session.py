@@ -128,7 +128,7 @@ class Http2Session(Http2Streams):
                     431, f"the request head is larger than the {front.exchanges.blocks.most_bytes} bytes allowed here"
                 )
             head = block.head(ended=ended)
-            book = front.config.books[stream.identity.trusted]
+            book = front.config.books[stream.identity.book]
             plan = book.known.get(head) or book.plan(head)
         except MalformedError as error:
             raise BadStream(stream_id, PROTOCOL_ERROR, str(error)) from None

@@ -11,8 +11,9 @@ from tierlb.dataplane.l7.http2_output import StreamOwner
 from tierlb.dataplane.l7.http2_upload import UploadingStream
 from tierlb.dataplane.l7.plan import RequestPlan
 from tierlb.dataplane.l7.reply import Reply, own_answer
-from tierlb.dataplane.l7.rule_answers import TO_HTTPS, rule_answer
+from tierlb.dataplane.l7.rule_answers import rule_answer, special_action
 from tierlb.dataplane.upstream.host_set import HostSet
+from tierlb.net.layer import Layer
 from tierlb.net.wheel import NEVER
 from tierlb.wire.http2_frames import INTERNAL_FAILURE, NO_ERROR
 from tierlb.wire.http2_head import response_block, trailers_block
@@ -38,7 +39,8 @@ class Http2Stream(UploadingStream):
         connection.lifetime.requests += 1
         self._is_head = plan.is_head
         self.body_left = plan.body_bytes
-        action = TO_HTTPS if self.identity.redirected else front.config.action(plan)
+        identity = self.identity
+        action = front.config.action(plan) if identity.is_usual else special_action(front, identity, plan)
         if not isinstance(action, HostSet):
             self.identity.tally.arrive()
             self._answer(rule_answer(front, self.identity, plan, action, keep_alive=True))
@@ -166,7 +168,7 @@ class Http2Stream(UploadingStream):
         else:
             self._answer_in_place(500, "an internal error, which is in the log", b"")
 
-    def detach(self) -> tuple[int, bytes, bytes, float]:
+    def detach(self) -> tuple[int, bytes, bytes, float, Layer | None]:
         """There are no tunnels: nothing in a request over HTTP/2 asks for one."""
         raise NotImplementedError
 

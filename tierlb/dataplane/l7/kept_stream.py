@@ -5,8 +5,11 @@ from typing import Final
 from tierlb.dataplane.l7.client_stream import ClientStream
 from tierlb.dataplane.l7.front_state import FrontState
 from tierlb.dataplane.l7.lifetime import Lifetime
+from tierlb.dataplane.l7.reply import own_answer
 from tierlb.net.bulk import READ_BYTES
+from tierlb.net.tls_layer import TlsLayer
 
+NOT_TLS: Final = "this port speaks TLS: write https:// in the place of http://"
 PIPELINED_BYTES: Final = 64 * 1024
 """Of requests that wait for their turn. While there are more, nothing is read."""
 
@@ -19,6 +22,17 @@ class KeptStream(ClientStream):
     def __init__(self, front: FrontState, fd: int) -> None:
         super().__init__(front, fd, Lifetime(front.reactor.now, draining=front.config.draining))
         self.buffer = b""
+
+    def secure(self, first: bytes = b"") -> None:
+        """The client speaks TLS. `first`: what came of that already. Handshake and head share a deadline."""
+        tls = self.front.tls
+        assert tls is not None
+        TlsLayer(self, tls.context, is_server=True).begin(first)
+
+    def on_unsecured(self, data: bytes) -> None:
+        self.front.counters.rejected += 1
+        self.send(own_answer(400, f"{self.front.name}: {NOT_TLS}\n".encode(), keep_alive=False))
+        self.finish(linger=True)
 
     def pump(self) -> None:
         """Begin the requests that are complete."""

@@ -1,9 +1,9 @@
 """What to do with a request, worked out once per distinct head.
 
-Parsing, checking, routing and re-serialising a request head depend on nothing but its bytes, the snapshot and whether
-the peer is trusted; so the result, a `RequestPlan`, is a value that can be kept. Kept-alive clients repeat their heads
-a lot, and a `PlanBook` remembers the latest of them: a hit costs one dictionary look-up instead of a parse. Nothing is
-forwarded that was not parsed: the bytes in a plan are written from the parsed head.
+Parsing, checking, routing and re-serialising a request head depend on nothing but its bytes, the snapshot, whether the
+peer is trusted and whether it speaks TLS; so the result, a `RequestPlan`, is a value that can be kept. Kept-alive
+clients repeat their heads a lot, and a `PlanBook` remembers the latest of them: a hit costs one dictionary look-up
+instead of a parse. Nothing is forwarded that was not parsed: the bytes in a plan are written from the parsed head.
 """
 
 from typing import Final
@@ -22,7 +22,8 @@ from tierlb.wire.identity import is_identity
 from tierlb.wire.memo import Memo
 
 PLANS_BUDGET_BYTES = 2 * 1024 * 1024
-"""Of a book: some 500 plans of the heads that browsers send, 1000 of short ones. There are two books."""
+"""Of a book: some 500 plans of the heads that browsers send, 1000 of short ones. There are four books, of which
+those for TLS, or those without, may stay empty."""
 PLAN_BYTES: Final = 600
 """What a plan takes beside the characters of its head and the block."""
 
@@ -87,7 +88,7 @@ class RequestPlan:
 
 
 def make_plan(
-    raw: bytes, snapshot: Snapshot, routes: Routes, kinds: Kinds | None = None, *, trusted: bool
+    raw: bytes, snapshot: Snapshot, routes: Routes, kinds: Kinds | None = None, *, trusted: bool, secured: bool = False
 ) -> RequestPlan:
     """Parse, check and route one complete head. Raises BadHead (with the status to answer)."""
     head = parse_request_head(raw, snapshot.limits.headers)
@@ -107,9 +108,10 @@ def make_plan(
             rule = len(snapshot.rules)
         elif kinds is not None:
             kind = kinds.place(kind_key(snapshot.rules[rule].match, head))
-    passing = (
-        block.passing or _passing_untrusted(block) if not trusted else _passing(block, trusted=True) + _continued(head)
-    )
+    if trusted:
+        passing = _passing(block, trusted=True) + _continued(head, secured=secured)
+    else:
+        passing = block.passing[secured] or _passing_untrusted(block, secured=secured)
     return RequestPlan(
         head,
         rule,
@@ -131,14 +133,16 @@ def kind_key(match: Match, head: RequestHead) -> tuple[Match, bytes, bytes]:
     return match, head.method, path if end < 0 else path[:end]
 
 
-def _passing_untrusted(block: Block) -> bytes:
+def _passing_untrusted(block: Block, *, secured: bool) -> bytes:
     """The fields to send on for a client whose word about itself does not count, open at its end; the block keeps
     them."""
-    block.passing = b"%bX-Forwarded-Proto: http\r\n%bX-Forwarded-For: " % (
+    passing = b"%bX-Forwarded-Proto: %b\r\n%bX-Forwarded-For: " % (
         _passing(block, trusted=False),
+        b"https" if secured else b"http",
         _host_asked(block),
     )
-    return block.passing
+    block.passing[secured] = passing
+    return passing
 
 
 def _passing(block: Block, *, trusted: bool) -> bytes:
@@ -180,10 +184,11 @@ def _host_asked(block: Block) -> bytes:
     return b"X-Forwarded-Host: %b\r\n" % block.host if block.host else b""
 
 
-def _continued(head: RequestHead) -> bytes:
+def _continued(head: RequestHead, *, secured: bool) -> bytes:
     """The end of the head behind a trusted peer: its fields about the client stand, and are completed."""
     named = b"".join(field.value + b", " for field in head.fields if field.lower == b"x-forwarded-for" and field.value)
-    proto = b"" if head.get(b"x-forwarded-proto") else b"X-Forwarded-Proto: http\r\n"
+    own = b"X-Forwarded-Proto: https\r\n" if secured else b"X-Forwarded-Proto: http\r\n"
+    proto = b"" if head.get(b"x-forwarded-proto") else own
     host = b"" if head.get(b"x-forwarded-host") else _host_asked(head.block)
     return b"%b%bX-Forwarded-For: %b" % (proto, host, named)
 
@@ -196,15 +201,16 @@ def _passes(name: bytes, minor: int, trusted: bool) -> bool:
 
 
 class PlanBook:
-    """Plans of heads that came more than once, for one snapshot and one level of trust."""
+    """Plans of heads that came more than once, for one snapshot, one level of trust, and with TLS or without."""
 
-    __slots__ = ("_kinds", "_memo", "_routes", "_snapshot", "_trusted", "known")
+    __slots__ = ("_kinds", "_memo", "_routes", "_secured", "_snapshot", "_trusted", "known")
 
-    def __init__(self, snapshot: Snapshot, kinds: Kinds | None = None, *, trusted: bool) -> None:
+    def __init__(self, snapshot: Snapshot, kinds: Kinds | None = None, *, trusted: bool, secured: bool = False) -> None:
         self._kinds = kinds
         self._snapshot = snapshot
         self._routes = Routes(snapshot.rules, snapshot.paths)
         self._trusted = trusted
+        self._secured = secured
         self._memo: Memo[RequestPlan] = Memo(PLANS_BUDGET_BYTES)
         self.known = self._memo.kept
 
@@ -212,7 +218,9 @@ class PlanBook:
         """The plan for a complete head. Raises BadHead; what is refused is not remembered."""
         plan = self.known.get(raw)
         if plan is None:
-            plan = make_plan(raw, self._snapshot, self._routes, self._kinds, trusted=self._trusted)
+            plan = make_plan(
+                raw, self._snapshot, self._routes, self._kinds, trusted=self._trusted, secured=self._secured
+            )
             if self._memo.comes_again(raw):
                 self._memo.keep(raw, plan, PLAN_BYTES + 3 * len(raw) + plan.head.block.kept_bytes)
         return plan

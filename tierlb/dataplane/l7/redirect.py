@@ -18,12 +18,13 @@ _OWN_HOST = re.compile(r"^[^/]*//\{host(?:name)?\}(?::[0-9]*)?(?=/|\{path\})")
 """What is left out of a location for a client (HTTP/1.0) that named no host, so that it stays with this one."""
 
 
-def location(redirect: Redirect, head: RequestHead, *, trusted: bool) -> bytes:
-    """The value of the Location field. `trusted`: whether the peer's X-Forwarded-Proto is believed."""
+def location(redirect: Redirect, head: RequestHead, *, trusted: bool, secured: bool = False) -> bytes:
+    """The value of the Location field. `trusted`: whether the peer's X-Forwarded-Proto is believed. `secured`: it came
+    over TLS."""
     path, _, query = head.target.decode("ascii").partition("?")
     host = head.host.decode("ascii")
     parts = {
-        "scheme": _scheme(head) if trusted else "http",
+        "scheme": _scheme(head, secured=secured) if trusted else _own_scheme(secured=secured),
         "host": host,
         "hostname": _PORT.sub("", host),
         "path": "" if path == "*" else path,
@@ -40,7 +41,13 @@ def location(redirect: Redirect, head: RequestHead, *, trusted: bool) -> bytes:
     return PLACEHOLDER.sub(lambda found: parts[found[1]], template).encode("latin-1", "replace")
 
 
-def _scheme(head: RequestHead) -> str:
+def _scheme(head: RequestHead, *, secured: bool) -> str:
     """The scheme that the client used, by the field of the first proxy."""
-    named = head.get(b"x-forwarded-proto") or b""
+    named = head.get(b"x-forwarded-proto")
+    if named is None:
+        return _own_scheme(secured=secured)
     return _SCHEMES.get(named.partition(b",")[0].strip().lower().decode("latin-1"), "http")
+
+
+def _own_scheme(*, secured: bool) -> str:
+    return "https" if secured else "http"

@@ -9,11 +9,25 @@ from tierlb.dataplane.l7.max_forwards import FinalRecipient
 from tierlb.dataplane.l7.plan import RequestPlan
 from tierlb.dataplane.l7.redirect import location
 from tierlb.dataplane.l7.reply import own_answer
+from tierlb.dataplane.upstream.host_set import HostSet
 from tierlb.model.topology import Redirect, Respond
 
+RuleChoice = HostSet | Respond | Redirect | FinalRecipient | None
 TO_HTTPS: Final = Redirect("https://{hostname}{path}")
 """What a listener with `redirect_https` does with each request."""
+MISDIRECTED: Final = Respond(421, "This connection is for another host, by its TLS certificate: open a new one.\n")
+"""RFC 9110 §15.5.20."""
 TEXT: Final = "text/plain; charset=utf-8"
+
+
+def special_action(front: FrontState, identity: ClientIdentity, plan: RequestPlan) -> RuleChoice:
+    """What to do with a request where its rule may not decide that."""
+    if identity.redirected:
+        return TO_HTTPS
+    if identity.shown is not None and not identity.shown.serves(plan.head.host_name):
+        front.counters.rejected += 1
+        return MISDIRECTED
+    return front.config.action(plan)
 
 
 def rule_answer(
@@ -34,7 +48,9 @@ def rule_answer(
         status, body, kind = 400, f"{front.name}: a request without a host cannot be sent to https\n", None
     elif isinstance(action, Redirect):
         status, body, kind = action.status, "", None
-        extra += b"Location: " + location(action, plan.head, trusted=identity.trusted) + b"\r\n"
+        extra += (
+            b"Location: " + location(action, plan.head, trusted=identity.trusted, secured=identity.secured) + b"\r\n"
+        )
     else:
         status, body, kind = action.status, action.body, action.content_type
     if plan.nonce is not None and front.explaining.covers(plan.nonce, front.reactor.now):

@@ -39,8 +39,8 @@ class Tunnels:
     ) -> None:
         """Join both sides behind this 101 response, which is passed on with whatever either side sent meanwhile."""
         identity, protocol = downstream.identity, reply.upgrade or b""
-        to_host = b"".join(connection.backlog or ())
-        fd, unsent, ahead, began = downstream.detach()
+        to_host = connection.take_unsent()
+        fd, unsent, ahead, began, layer = downstream.detach()
         try:
             pipe = Pipe(self._reactor, fd, connection.detach(), idle_s, self._over)
         except Exception:
@@ -50,8 +50,14 @@ class Tunnels:
             raise
         ticket.stay_parked()
         self.pipes[pipe] = Tunnel(ticket, identity, began)
-        head = b"%b%bConnection: upgrade\r\nUpgrade: %b\r\n\r\n" % (unsent, reply.lines, protocol)
         try:
+            if layer is not None:
+                pipe.speak_through(pipe.client, layer, unsent)
+                unsent = b""
+            if connection.layer is not None:
+                pipe.speak_through(pipe.upstream, connection.layer, to_host)
+                to_host = b""
+            head = b"%b%bConnection: upgrade\r\nUpgrade: %b\r\n\r\n" % (unsent, reply.lines, protocol)
             pipe.start(to_client=head + connection.response.rest, to_upstream=to_host + ahead)
         except Exception:
             pipe.finish(broken=True)

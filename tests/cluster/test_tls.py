@@ -1,0 +1,100 @@
+"""The example of TLS as a real cluster, with curl and openssl as clients."""
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+import pytest
+from click.testing import CliRunner
+
+from scripts.benchmarks.cluster import Cluster, free_address, running_cluster
+from tierlb.cli.main import main
+
+EXAMPLE = Path(__file__).parents[2] / "topology" / "tls" / "tls.yaml"
+DEADLINE_S = 60.0
+needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+
+
+@attrs.frozen
+class Shop:
+    """The example as it runs."""
+
+    cluster: Cluster
+    folder: Path
+    listen: str
+
+    @property
+    def port(self) -> str:
+        return self.listen.rpartition(":")[2]
+
+    def run(self, *command: str, says: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(command, input=says, capture_output=True, timeout=DEADLINE_S, check=False)
+
+    def curl(self, *options: str) -> str:
+        done = self.run("curl", "-sS", "--cacert", str(self.folder / "ca.pem"), *options)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.decode()
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    folder = tmp_path_factory.mktemp("shop")
+    made = CliRunner().invoke(main, ["dev-certificate", "--output", str(folder)])
+    assert made.exit_code == 0, made.output
+    admin, listen = free_address(), free_address()
+    text = EXAMPLE.read_text().replace("127.0.0.1:8080", listen).replace("certificate.", f"{folder}/certificate.")
+    text = f"admin: {{listen: {admin}}}\n{text}".replace("replicas: 2\n    tls:", "replicas: 1\n    tls:")
+    with running_cluster(text, admin, folder) as cluster:
+        yield Shop(cluster, folder, listen)
+
+
+@needs_curl
+def test_curl_gets_its_answer_over_tls_through_the_edge(shop: Shop) -> None:
+    answer = shop.curl("-w", " %{http_code} %{ssl_verify_result}", f"https://localhost:{shop.port}/hello")
+    assert answer.endswith(" 200 0")
+    assert '["x-forwarded-proto", "https"]' in answer
+    assert '"path": "/hello"' in answer
+
+
+@needs_curl
+def test_plain_http_is_told_to_use_https(shop: Shop) -> None:
+    answer = shop.curl("-w", " %{http_code}", f"http://localhost:{shop.port}/")
+    assert answer.endswith(" 400")
+    assert "https://" in answer
+
+
+@needs_openssl
+def test_openssl_finds_the_certificate_and_the_protocol(shop: Shop) -> None:
+    authority = str(shop.folder / "ca.pem")
+    client = ("openssl", "s_client", "-connect", shop.listen, "-CAfile", authority, "-verify_return_error")
+    done = shop.run(*client, "-servername", "localhost", "-alpn", "h2,http/1.1", "-tls1_3")
+    said = done.stdout.decode()
+    assert "Verify return code: 0 (ok)" in said, done.stderr
+    assert "ALPN protocol: h2" in said
+    assert re.search(r"New, TLSv1\.3, Cipher is TLS_", said)
+    assert "Early data was not sent" in said
+
+
+@needs_openssl
+def test_openssl_goes_on_with_its_session(shop: Shop) -> None:
+    """`-reconnect` connects five times more, to the one node that there is: each knows its own tickets."""
+    done = shop.run("openssl", "s_client", "-connect", shop.listen, "-tls1_2", "-reconnect")
+    assert b"Reused, TLSv1.2" in done.stdout
+
+
+@needs_openssl
+@pytest.mark.parametrize("version", ["-tls1", "-tls1_1"])
+def test_old_versions_are_refused(shop: Shop, version: str) -> None:
+    done = shop.run("openssl", "s_client", "-connect", shop.listen, version, "-cipher", "DEFAULT@SECLEVEL=0")
+    assert b"Cipher is (NONE)" in done.stdout
+
+
+@needs_openssl
+def test_renegotiation_is_refused(shop: Shop) -> None:
+    says = b"R\n"
+    done = shop.run("openssl", "s_client", "-connect", shop.listen, "-tls1_2", says=says)
+    assert b"no renegotiation" in done.stderr

@@ -1,0 +1,367 @@
+"""Clients that speak TLS with a node: by itself, through edges that pass their connections on, and through one that
+ends TLS."""
+
+import os
+import re
+import shutil
+import ssl
+from pathlib import Path
+
+import attrs
+import pytest
+import trio
+
+from tests.certificates import NAME, Authority, connects_by_tls
+from tests.dataplane.conftest import INNER, Lab, Reset, below, l4, l7
+from tierlb.dataplane.plane import Refused
+from tierlb.model.snapshot import Rule
+from tierlb.model.tls import Alpn, ClientCertificates, ListenerTls
+from tierlb.model.topology import Forwarding, Match, Redirect, Timeouts
+from tierlb.net.server_tls import load_server_tls
+
+GET = b"GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+UPGRADE = b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\r\n"
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+MIB = 1024 * 1024
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    (tmp_path / "tls").mkdir()
+    return Authority(tmp_path / "tls")
+
+
+@pytest.fixture
+def lab(lab: Lab, tmp_path: Path) -> Lab:
+    """Whose nodes meet in a directory."""
+    tmp_path.chmod(0o700)
+    lab.meets_in = tmp_path
+    return lab
+
+
+async def test_requests_come_over_tls_and_endpoints_learn_it(lab: Lab, authority: Authority) -> None:
+    endpoint = await lab.endpoint()
+    await lab.serves(l7(endpoint, tls=authority.tls()))
+    client = await connects_by_tls(lab, authority.client())
+    await client.says(GET)
+    voice = await endpoint.accepts()
+    assert (await voice.hears_head())["x-forwarded-proto"] == "https"
+    await voice.says(OK)
+    assert (await client.hears_message()).body == b"ok"
+    await client.says(GET)
+    await voice.hears_head()
+    await voice.says(OK)
+    assert (await client.hears_message()).body == b"ok"
+
+
+@pytest.mark.parametrize("proto", [None, b"http"])
+async def test_a_trusted_peer_may_say_that_its_client_used_another_scheme(
+    lab: Lab, authority: Authority, proto: bytes | None
+) -> None:
+    endpoint = await lab.endpoint()
+    await lab.serves(l7(endpoint, tls=authority.tls(), trusted_peers=("127.0.0.0/8",)))
+    client = await connects_by_tls(lab, authority.client())
+    said = b"X-Forwarded-Proto: " + proto + b"\r\n" if proto else b""
+    await client.says(GET[:-2] + said + b"\r\n")
+    voice = await endpoint.accepts()
+    assert (await voice.hears_head())["x-forwarded-proto"] == (proto or b"https").decode()
+
+
+@pytest.mark.parametrize("way", [Forwarding.HANDOFF, Forwarding.RELAY])
+async def test_an_edge_passes_connections_on_and_the_node_below_speaks_tls(
+    lab: Lab, authority: Authority, way: Forwarding
+) -> None:
+    endpoint = await lab.endpoint()
+    lab.background.start_soon(endpoint.answers_all, OK)
+    at = await lab.serves(l7(endpoint, listener=INNER, tls=authority.tls()))
+    await lab.serves(l4(below(at, lab.plane.name), forward=way))
+    if way is Forwarding.HANDOFF:
+        await lab.until(lambda: lab.log.count("handoff_began") == 2)
+    client = await connects_by_tls(lab, authority.client())
+    for _ in range(3):
+        assert (await client.asks(GET)).body == b"ok"
+    head = endpoint.voices[0]
+    assert head is not None
+    assert lab.planes[0].load().connections == 1
+    await client.leaves()
+    await lab.until(lambda: lab.planes[0].load().connections == lab.planes[1].load().connections == 0)
+
+
+@pytest.mark.parametrize("tls_below", [True, False])
+async def test_a_node_below_one_that_ends_tls_gets_plain_bytes_and_learns_that_it_was_tls(
+    lab: Lab, authority: Authority, tls_below: bool
+) -> None:
+    endpoint, tls = await lab.endpoint(), authority.tls()
+    at = await lab.serves(l7(endpoint, listener=INNER, tls=tls if tls_below else None))
+    await lab.serves(l4(below(at, lab.plane.name), tls=tls))
+    client = await connects_by_tls(lab, authority.client())
+    await client.says(GET)
+    voice = await endpoint.accepts()
+    assert (await voice.hears_head())["x-forwarded-proto"] == "https"
+    await voice.says(OK)
+    assert (await client.hears_message()).body == b"ok"
+    assert lab.front.connections.relayed
+
+
+async def test_three_levels_pass_on_that_the_first_ended_tls(lab: Lab, authority: Authority) -> None:
+    endpoint = await lab.endpoint()
+    at = await lab.serves(l7(endpoint, listener=INNER))
+    at = await lab.serves(l4(below(at, lab.plane.name), listener=INNER))
+    await lab.until(lambda: lab.log.count("handoff_began") == 2)
+    await lab.serves(l4(below(at, lab.plane.name), tls=authority.tls()))
+    client = await connects_by_tls(lab, authority.client())
+    await client.says(GET)
+    voice = await endpoint.accepts()
+    assert (await voice.hears_head())["x-forwarded-proto"] == "https"
+
+
+async def test_a_tier_that_ends_tls_relays_any_protocol_and_passes_ends_on(lab: Lab, authority: Authority) -> None:
+    endpoint = await lab.endpoint()
+    await lab.serves(l4(endpoint, tls=authority.tls()))
+    client = await connects_by_tls(lab, authority.client())
+    voice = await endpoint.accepts()
+    await client.says(b"hello")
+    await voice.hears(b"hello")
+    much = bytes(range(256)) * 16 * 1024
+    lab.background.start_soon(voice.says, much)
+    assert await client.hears_count(len(much)) == much
+    lab.background.start_soon(client.says, much)
+    assert await voice.hears_count(len(much)) == much
+    await voice.ends()
+    await client.hears_end()
+
+
+async def test_a_client_that_is_cut_does_not_end_orderly_at_the_host(lab: Lab, authority: Authority) -> None:
+    endpoint = await lab.endpoint()
+    await lab.serves(l4(endpoint, tls=authority.tls()))
+    client = await connects_by_tls(lab, authority.client())
+    voice = await endpoint.accepts()
+    await client.says(b"half of it")
+    await voice.hears(b"half of it")
+    client.stream.socket.shutdown(1)  # without a close_notify
+    with pytest.raises(Reset):
+        await voice.hears_rest()
+
+
+async def test_a_tier_that_ends_tls_asks_no_host_before_the_handshake_is_over(lab: Lab, authority: Authority) -> None:
+    endpoint = await lab.endpoint()
+    await lab.serves(l4(endpoint, tls=authority.tls()))
+    client = await lab.connects()
+    await endpoint.is_left_alone()
+    await client.says(b"GET / HTTP/1.1\r\n\r\n")
+    await client.hears_no_word()
+    await endpoint.is_left_alone()
+    await lab.until(lambda: lab.plane.load().connections == 0)
+    assert lab.plane.load().rejected == 1
+
+
+async def test_plain_http_gets_400_with_a_hint(lab: Lab, authority: Authority) -> None:
+    endpoint = await lab.endpoint()
+    await lab.serves(l7(endpoint, tls=authority.tls()))
+    client = await lab.connects()
+    answer = await client.asks(GET)
+    assert answer.status == 400
+    assert b"https://" in answer.body
+    await client.hears_end()
+    await lab.until(lambda: lab.plane.load().connections == 0)
+
+
+async def test_a_handshake_that_takes_too_long_is_cut(lab: Lab, authority: Authority) -> None:
+    endpoint = await lab.endpoint()
+    await lab.serves(l7(endpoint, tls=authority.tls(), timeouts=attrs.evolve(Timeouts(), head=0.3)))
+    client = await lab.connects()
+    await client.says(b"\x16\x03\x01\x02\x00")
+    await client.hears_no_word()
+    await lab.until(lambda: lab.plane.load().connections == 0)
+
+
+async def test_a_tunnel_goes_on_over_tls(lab: Lab, authority: Authority) -> None:
+    endpoint = await lab.endpoint()
+    await lab.serves(l7(endpoint, tls=authority.tls()))
+    client = await connects_by_tls(lab, authority.client())
+    await client.says(UPGRADE + b"right behind the request")
+    voice = await endpoint.accepts()
+    await voice.hears_head()
+    await voice.says(SWITCH + b"right behind the 101")
+    assert (await client.hears_message(bodiless=True)).status == 101
+    await client.hears(b"right behind the 101")
+    await voice.hears(b"right behind the request")
+    much = bytes(range(256)) * 16 * 1024
+    lab.background.start_soon(voice.says, much)
+    assert await client.hears_count(len(much)) == much
+    await client.says(b"more")
+    await voice.hears(b"more")
+    await voice.ends()
+    await client.hears_end()
+
+
+async def test_a_redirect_keeps_the_scheme(lab: Lab, authority: Authority) -> None:
+    rule = Rule(Match(), Redirect("{scheme}://{host}/new"))
+    await lab.serves(l7(rules=(rule,), tls=authority.tls()))
+    client = await connects_by_tls(lab, authority.client())
+    assert (await client.asks(GET))["location"] == "https://shop.example/new"
+
+
+async def test_a_large_body_goes_both_ways(lab: Lab, authority: Authority) -> None:
+    endpoint, much = await lab.endpoint(), bytes(range(256)) * 8 * 1024
+    await lab.serves(l7(endpoint, tls=authority.tls()))
+    client = await connects_by_tls(lab, authority.client())
+    lab.background.start_soon(
+        client.says, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(much) + much
+    )
+    voice = await endpoint.accepts()
+    await voice.hears_head()
+    assert await voice.hears_count(len(much)) == much
+    lab.background.start_soon(voice.says, b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(much) + much)
+    assert (await client.hears_message()).body == much
+
+
+async def test_a_body_that_is_cut_without_a_close_notify_is_no_whole_request(lab: Lab, authority: Authority) -> None:
+    endpoint = await lab.endpoint()
+    await lab.serves(l7(endpoint, tls=authority.tls()))
+    client = await connects_by_tls(lab, authority.client())
+    await client.says(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf")
+    voice = await endpoint.accepts()
+    await voice.hears_head()
+    client.stream.socket.shutdown(1)
+    await lab.until(lambda: lab.plane.load().connections == 0)
+
+
+async def test_a_renewed_certificate_is_shown_to_new_clients_and_kept_connections_go_on(
+    lab: Lab, authority: Authority
+) -> None:
+    endpoint, tls = await lab.endpoint(), authority.tls()
+    lab.background.start_soon(endpoint.answers_all, OK)
+    await lab.serves(l7(endpoint, tls=tls))
+    kept = await connects_by_tls(lab, authority.client())
+    assert (await kept.asks(GET)).body == b"ok"
+    authority.issue("new.example")
+    lab.plane.certificates.use(load_server_tls(tls), 0.0)
+    lab.plane.reactor.beat.stir()
+    await lab.until(lambda: lab.front.tls is lab.plane.certificates.served)
+    with pytest.raises(trio.BrokenResourceError) as caught:
+        await connects_by_tls(lab, authority.client())
+    assert isinstance(caught.value.__cause__, ssl.SSLCertVerificationError)
+    fresh = await connects_by_tls(lab, authority.client(), name="new.example")
+    assert (await fresh.asks(GET)).body == b"ok"
+    assert (await kept.asks(GET)).body == b"ok"
+
+
+async def test_a_snapshot_may_begin_and_end_tls(lab: Lab, authority: Authority) -> None:
+    endpoint, tls = await lab.endpoint(), authority.tls()
+    lab.background.start_soon(endpoint.answers_all, OK)
+    plain = l7(endpoint)
+    await lab.serves(plain)
+    before = await lab.connects()
+    assert (await before.asks(GET)).body == b"ok"
+    lab.plane.apply(attrs.evolve(plain, tls=tls, revision=2))
+    secured = await connects_by_tls(lab, authority.client())
+    assert (await secured.asks(GET)).body == b"ok"
+    assert (await before.asks(GET)).body == b"ok"
+    lab.plane.apply(attrs.evolve(plain, revision=3))
+    after = await lab.connects()
+    for client in (after, secured, before):
+        assert (await client.asks(GET)).body == b"ok"
+
+
+async def test_a_snapshot_whose_certificate_cannot_be_read_is_refused(lab: Lab, authority: Authority) -> None:
+    endpoint, tls = await lab.endpoint(), authority.tls()
+    await lab.serves(l7(endpoint))
+    os.unlink(tls.certificates[0].certificate)
+    with pytest.raises(Refused, match="No such file"):
+        lab.plane.apply(l7(endpoint, tls=tls, revision=2))
+
+
+def shows(context: ssl.SSLContext, authority: Authority) -> ssl.SSLContext:
+    """A client with a certificate of its own."""
+    files = authority.issue("alice.example", file="alice", common_name="alice, of the shop")
+    context.load_cert_chain(files.certificate, files.key)
+    return context
+
+
+@pytest.mark.parametrize("has_id", [False, True])
+async def test_endpoints_learn_of_the_certificate_that_a_client_showed(
+    lab: Lab, authority: Authority, has_id: bool
+) -> None:
+    """Also where a trusted client sends the id of its request."""
+    endpoint = await lab.endpoint()
+    tls = authority.tls(client_ca=str(authority.folder / "ca.pem"))
+    trusted = ("127.0.0.0/8",) if has_id else ()
+    await lab.serves(l7(endpoint, tls=tls, trusted_peers=trusted))
+    client = await connects_by_tls(lab, shows(authority.client(), authority))
+    await client.says(GET[:-2] + (b"X-Request-Id: 0123456789abcdef\r\n" if has_id else b"") + b"\r\n")
+    voice = await endpoint.accepts()
+    head = await voice.hears_head()
+    assert re.fullmatch(
+        r'Hash=[0-9a-f]{64};Subject="CN=alice\\\\, of the shop.*";DNS=alice.example', head["x-forwarded-client-cert"]
+    )
+    assert head["x-forwarded-for"] == "127.0.0.1"
+    assert len(head["x-request-id"]) >= 8
+
+
+async def test_nobody_poses_as_one_who_showed_a_certificate(lab: Lab, authority: Authority) -> None:
+    endpoint, ca = await lab.endpoint(), str(authority.folder / "ca.pem")
+    tls = authority.tls(client_ca=ca, client_certificates=ClientCertificates.OPTIONAL)
+    await lab.serves(l7(endpoint, tls=tls))
+    client = await connects_by_tls(lab, authority.client())
+    await client.says(GET[:-2] + b"X-Forwarded-Client-Cert: Hash=0\r\n\r\n")
+    voice = await endpoint.accepts()
+    assert "x-forwarded-client-cert" not in await voice.hears_head()
+
+
+@pytest.mark.parametrize("shown", ["none", "of another authority"])
+async def test_a_client_without_a_certificate_of_the_authority_is_refused(
+    lab: Lab, authority: Authority, tmp_path: Path, shown: str
+) -> None:
+    endpoint = await lab.endpoint()
+    await lab.serves(l7(endpoint, tls=authority.tls(client_ca=str(authority.folder / "ca.pem"))))
+    context = authority.client()
+    if shown != "none":
+        shows(context, Authority(tmp_path))
+    with pytest.raises((trio.BrokenResourceError, AssertionError, Reset)):  # noqa: PT012 (in TLS 1.3 it learns it later)
+        client = await connects_by_tls(lab, context)
+        await client.asks(GET)
+    await endpoint.is_left_alone()
+    await lab.until(lambda: lab.plane.load().connections == 0)
+
+
+async def test_a_request_for_a_host_of_another_certificate_is_421(lab: Lab, authority: Authority) -> None:
+    endpoint = await lab.endpoint()
+    lab.background.start_soon(endpoint.answers_all, OK)
+    pairs = authority.issue(NAME, "www.shop.example"), authority.issue("*.other.example", file="other")
+    await lab.serves(l7(endpoint, tls=ListenerTls(pairs)))
+    for name, host, status in (
+        (NAME, b"shop.example", 200),
+        (NAME, b"www.shop.example:443", 200),
+        (NAME, b"unknown.example", 200),
+        (NAME, b"a.other.example", 421),
+        ("a.other.example", b"b.other.example", 200),
+        ("a.other.example", b"shop.example", 421),
+    ):
+        client = await connects_by_tls(lab, authority.client(), name=name)
+        answer = await client.asks(b"GET / HTTP/1.1\r\nHost: %b\r\n\r\n" % host)
+        assert answer.status == status, (name, host)
+
+
+async def test_tls_on_a_plain_port_is_logged_and_answered(lab: Lab, authority: Authority) -> None:
+    await lab.serves(l7(await lab.endpoint()))
+    client = await lab.connects()
+    await client.says(b"\x16\x03\x01\x02\x00\x01\x00")
+    answer = await client.hears_message()
+    assert answer.status == 400
+    assert b"http://" in answer.body
+    ((_, fields),) = [each for each in lab.log.events if each[0] == "tls_on_plain_port"]
+    assert fields["client"] == "127.0.0.1"
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+async def test_curl_speaks_http2_where_it_is_offered(lab: Lab, authority: Authority) -> None:
+    endpoint = await lab.endpoint()
+    lab.background.start_soon(endpoint.answers_all, OK)
+    await lab.serves(l7(endpoint, tls=authority.tls("localhost", alpn=tuple(Alpn))))
+    ca, url = str(authority.folder / "ca.pem"), f"https://localhost:{lab.at.port}/"
+    command = ["curl", "-sS", "--cacert", ca, "-w", " %{http_version}", url, url]
+    with trio.fail_after(30):
+        done = await trio.run_process(command, capture_stdout=True)
+    assert done.stdout == b"ok 2ok 2"

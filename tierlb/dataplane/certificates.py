@@ -1,0 +1,122 @@
+"""The certificates of a node, as its snapshot names them: read when it is applied, and read again when files change.
+
+Files are looked at with the regular work, by what stat(2) says. Those that changed are read whole. If all of them can
+be used, connections from then on get the new ones, and those that are open go on as they are. If not, the reason is
+logged, and the ones before stay in use until the files change again.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from tierlb.model.tls import ListenerTls
+from tierlb.net.server_tls import ServedCertificate, ServerTls, load_server_tls
+from tierlb.net.tls import TlsProblem
+from tierlb.net.wheel import NEVER
+
+LOOK_EVERY_S: Final = 2.0
+"""At files: a few system calls. Whoever renews a certificate does so days before it has to be there."""
+DAY_S: Final = 86_400.0
+EXPIRY_SOON_S: Final = 7 * DAY_S
+"""A certificate that expires within this is logged once a day. Renewals come 30 days before, as a rule."""
+
+Stamp = tuple[tuple[int, int, int], ...]
+
+
+class Certificates:
+    """`served`: what new connections get, None where clients speak no TLS. `epoch`: the time in seconds since 1970."""
+
+    def __init__(self, log: Any, epoch: Callable[[], float] = time.time) -> None:
+        self.served: ServerTls | None = None
+        self._log = log
+        self._epoch = epoch
+        self._stamp: Stamp = ()
+        self._look_at = NEVER
+        self._warned_at = -DAY_S
+
+    def prepare(self, tls: ListenerTls | None) -> ServerTls | None:
+        """What a snapshot asks for, as it is served already or as its files have it. Raises TlsProblem."""
+        if tls is None or (self.served is not None and self.served.tls == tls):
+            return None if tls is None else self.served
+        return load_server_tls(tls)
+
+    def use(self, served: ServerTls | None, now: float) -> None:
+        """Serve what was prepared."""
+        if served is not self.served:
+            self.served = served
+            self._stamp = _stamp(served.tls) if served else ()
+            self._look_at = now + LOOK_EVERY_S if served else NEVER
+            self._warned_at = -DAY_S
+            if served is not None:
+                self._look_at_expiry(served)
+
+    def tick(self, now: float) -> float:
+        """Look at the files, if that is due. Returns when it is due next."""
+        served = self.served
+        if served is None or now < self._look_at:
+            return self._look_at
+        self._look_at = now + LOOK_EVERY_S
+        stamp = _stamp(served.tls)
+        if stamp != self._stamp:
+            self._stamp = stamp
+            self._read_again(served)
+        self._look_at_expiry(served)
+        return self._look_at
+
+    @property
+    def expires(self) -> float:
+        """When the first of the certificates expires, in seconds since 1970; NEVER without any."""
+        return min((each.fields.expires for each in self.served.certificates), default=NEVER) if self.served else NEVER
+
+    def _read_again(self, served: ServerTls) -> None:
+        """The files changed."""
+        try:
+            found = load_server_tls(served.tls)
+            self._refuse_invalid(found)
+        except TlsProblem as error:
+            self._log.error("certificate_refused", reason=str(error), action="the certificates before stay in use")
+            return
+        self.served = found
+        for certificate in found.certificates:
+            name, names, days = self._said(certificate)
+            self._log.info("certificate_renewed", certificate=name, names=names, days_left=days)
+
+    def _refuse_invalid(self, found: ServerTls) -> None:
+        now = self._epoch()
+        for certificate in found.certificates:
+            if problem := certificate.fields.problem(now):
+                raise TlsProblem(f"certificate {certificate.files.certificate} {problem}")
+
+    def _look_at_expiry(self, served: ServerTls) -> None:
+        now = self._epoch()
+        if now - self._warned_at < DAY_S:
+            return
+        for certificate in served.certificates:
+            if certificate.fields.expires - now >= EXPIRY_SOON_S:
+                continue
+            self._warned_at = now
+            name, names, days = self._said(certificate)
+            if days <= 0:
+                self._log.error("certificate_expired", certificate=name, names=names, days_left=days)
+            else:
+                self._log.warning("certificate_expires_soon", certificate=name, names=names, days_left=days)
+
+    def _said(self, certificate: ServedCertificate) -> tuple[str, list[str], float]:
+        """Its file, its names and the days until it expires."""
+        days = (certificate.fields.expires - self._epoch()) / DAY_S
+        return certificate.files.certificate, list(certificate.fields.names), round(days, 1)
+
+
+def _stamp(tls: ListenerTls) -> Stamp:
+    """What changes when one of the files does: also where a link leads to another file, as Kubernetes has it."""
+    found = []
+    pairs = [name for pair in tls.certificates for name in (pair.certificate, pair.key)]
+    for name in pairs if tls.client_ca is None else [*pairs, tls.client_ca]:
+        try:
+            status = os.stat(name)
+        except OSError:
+            found.append((0, 0, 0))
+        else:
+            found.append((status.st_mtime_ns, status.st_ino, status.st_size))
+    return tuple(found)

@@ -1,0 +1,82 @@
+"""A node of an l4 tier with `tls:` ends the TLS of clients here, and relays what it holds.
+
+The handshake comes before a host is chosen, so that one that a client breaks off costs no host anything. Nodes below
+learn from the PROXY header that the client speaks TLS, and expect none themselves.
+"""
+
+from typing import Final
+
+from tierlb.dataplane.l4.caller import Caller
+from tierlb.dataplane.l4.context import L4Context, Pending
+from tierlb.dataplane.l4.placing import place
+from tierlb.net.tls_layer import TlsLayer
+from tierlb.wire.client_hello import ClientHello, Verdict
+
+HANDSHAKE_S: Final = 10.0
+"""How long a handshake may take, as the default of timeouts.head at l7 tiers."""
+
+
+class Securing(Pending):
+    """The handshake with one client."""
+
+    __slots__ = ("caller", "context")
+
+    caller: Caller
+    context: L4Context
+
+    @classmethod
+    def begin(cls, context: L4Context, fd: int, caller: Caller) -> None:
+        """Wait for the client to begin."""
+        assert context.tls is not None
+        try:
+            securing = cls(context.reactor, fd)
+            securing.context, securing.caller = context, caller
+            securing.watch()
+            securing.arm(HANDSHAKE_S)
+            context.connections.pending.add(securing)
+            TlsLayer(securing, context.tls.context, is_server=True).begin()
+        except Exception:
+            context.drop(fd, caller)
+            raise
+
+    def on_secured(self) -> None:
+        context, caller = self.context, self.caller
+        context.connections.pending.discard(self)
+        layer = self.layer
+        assert isinstance(layer, TlsLayer)
+        protocols = () if layer.alpn is None else (layer.alpn,)
+        caller.hello = ClientHello(Verdict.WHOLE, (layer.server_name or "").lower(), protocols)
+        caller.unsent = self.take_unsent()
+        caller.layer = self.layer
+        caller.secured = True
+        place(context, self.detach(), caller)
+
+    def on_unsecured(self, data: bytes) -> None:
+        self._refuse("the client does not speak TLS, as `tls` of this tier demands")
+
+    def on_broken(self, error: OSError) -> None:
+        self._refuse(f"the TLS handshake failed: {error.strerror}")
+
+    def on_deadline(self) -> None:
+        self._refuse("the TLS handshake took too long")
+
+    def _refuse(self, reason: str) -> None:
+        if not self.closed:
+            self.context.counters.rejected += 1
+            self.context.log.info("connection_refused", reason=reason)
+            self.abandon()
+
+    def abandon(self) -> None:
+        """It ends before it was secured."""
+        self.close()
+        if self in self.context.connections.pending:
+            self.context.connections.pending.discard(self)
+            self.context.drop(self.fd, self.caller)
+
+
+def receive(context: L4Context, fd: int, caller: Caller) -> None:
+    """A connection whose client is known gets a host, where clients speak TLS after their handshake."""
+    if context.tls is not None and not caller.secured:
+        Securing.begin(context, fd, caller)
+    else:
+        place(context, fd, caller)

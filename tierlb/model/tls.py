@@ -1,0 +1,64 @@
+"""TLS as the topology file has it, as values: for the control channel, the admin API, and the clients of a tier."""
+
+import enum
+
+import attrs
+
+
+@attrs.frozen
+class Tls:
+    """PEM files for the control channel. Both ends present `certificate` and require one that `ca` signed."""
+
+    certificate: str
+    key: str
+    ca: str
+
+
+@attrs.frozen
+class AdminTls:
+    """PEM files for the admin API, which presents the certificate and requires none."""
+
+    certificate: str
+    key: str
+
+
+class LeastTls(enum.Enum):
+    """The oldest version of TLS that clients may speak."""
+
+    TLS_1_2 = "1.2"
+    TLS_1_3 = "1.3"
+
+
+class Alpn(enum.Enum):
+    """A protocol that is offered over TLS (RFC 7301)."""
+
+    HTTP_2 = "h2"
+    HTTP_1_1 = "http/1.1"
+
+
+class ClientCertificates(enum.Enum):
+    """Whether clients have to show a certificate, or may."""
+
+    REQUIRE = "require"
+    OPTIONAL = "optional"
+
+
+@attrs.frozen
+class CertificateFiles:
+    """A certificate, with those of the authorities between, and its key, in PEM files."""
+
+    certificate: str
+    key: str
+
+
+@attrs.frozen
+class ListenerTls:
+    """The TLS that clients of a tier speak. The first of `certificates` is for names that none is for. `alpn`: empty
+    where the protocol is not negotiated. `client_ca`: a PEM file of the authorities whose certificates clients show;
+    None: they are asked for none."""
+
+    certificates: tuple[CertificateFiles, ...]
+    alpn: tuple[Alpn, ...] = ()
+    minimum: LeastTls = LeastTls.TLS_1_2
+    client_ca: str | None = None
+    client_certificates: ClientCertificates = ClientCertificates.REQUIRE

@@ -1,0 +1,35 @@
+"""The shapes of mappings about TLS with clients (see `shapes`)."""
+
+from typing import ClassVar
+
+import attrs
+
+from tierlb.model.tls import Alpn, CertificateFiles, ClientCertificates, LeastTls, ListenerTls
+from tierlb.topology import forms
+from tierlb.topology.typed import needs, optional, required
+
+
+@attrs.frozen(kw_only=True)
+class CertificateShape:
+    MODEL: ClassVar = CertificateFiles
+    certificate: forms.FileName = required("PEM file of the certificate, followed by those of authorities in between")
+    key: forms.FileName = required("PEM file of its private key, without a passphrase")
+
+
+@attrs.frozen(kw_only=True)
+class ListenerTlsShape:
+    MODEL: ClassVar = ListenerTls
+    RULES: ClassVar = (needs({"client_certificates": "client_ca"}),)
+    certificates: tuple[CertificateShape, ...] = required(
+        "the certificates; a client gets the first that is for the name that it asks for, else the first of all"
+    )
+    alpn: tuple[Alpn, ...] | None = optional(
+        "protocols that are offered (ALPN), the best first (default [h2, http/1.1])", l7_only=True
+    )
+    minimum: LeastTls | None = optional("the oldest version that clients may speak: 1.2 (the default) or 1.3")
+    client_ca: forms.FileName | None = optional(
+        "PEM file of the authorities one of which must have signed the certificates that clients show"
+    )
+    client_certificates: ClientCertificates | None = optional(
+        "with client_ca: require (the default: clients without a certificate are refused) or optional"
+    )
