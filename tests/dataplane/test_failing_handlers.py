@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 import trio
 
-from tests.dataplane.conftest import INNER, Lab, l4, l4_parent, l7
+from tests.dataplane.conftest import INNER, Lab, l4, l4_parent, l7, send
+from tests.hellos import hello
 from tierlb.dataplane import pipe
+from tierlb.dataplane.l4 import hello as l4_hello
 from tierlb.dataplane.l4 import introduction, placing, relay
 from tierlb.dataplane.l4.context import L4Context
 from tierlb.dataplane.l7 import (
@@ -31,7 +33,8 @@ from tierlb.dataplane.l7 import (
     tunnels,
 )
 from tierlb.model.build import BUILD
-from tierlb.model.topology import Timeouts
+from tierlb.model.snapshot import Rule
+from tierlb.model.topology import Match, Timeouts
 from tierlb.net import stream, wheel
 
 replaces_methods = pytest.mark.skipif(
@@ -223,6 +226,36 @@ async def tcp_traffic(lab: Lab) -> None:
         nursery.start_soon(one, inner)
 
 
+async def serves_tls(lab: Lab) -> None:
+    """Routes that depend on the ClientHello."""
+    endpoint = await lab.endpoint()
+    lab.background.start_soon(accept_all, endpoint.sock, echo)
+    rules = (Rule(Match(sni=("a",)), send(endpoint)), Rule(Match(), send(endpoint, await lab.nobody())))
+    await lab.serves(l4(rules=rules, timeouts=SHORT))
+
+
+async def tls_traffic(lab: Lab) -> None:
+    async def one(*pieces: bytes, ends: bool = True) -> None:
+        async with connected(lab) as stream:
+            for piece in pieces:
+                await stream.send_all(piece)
+                await trio.sleep(0.002)
+            if ends:
+                await stream.send_eof()
+            await until_end_or(stream, b"never")
+
+    asked = hello("a", [f"protocol-{number}" for number in range(30)])
+    async with trio.open_nursery() as nursery:
+        for cut in (3, 100, len(asked) - 1):
+            nursery.start_soon(one, asked[:cut], asked[cut:])
+        nursery.start_soon(one, asked)
+        nursery.start_soon(one, hello("b"))
+        nursery.start_soon(one, asked[:100], asked[100:200])
+        nursery.start_soon(functools.partial(one, asked[:100], ends=False))
+        nursery.start_soon(functools.partial(one, ends=False))
+        nursery.start_soon(one)
+
+
 def methods(*classes: type) -> Iterator[tuple[type, str]]:
     for each in classes:
         for name, value in vars(each).items():
@@ -340,6 +373,27 @@ async def test_no_failure_of_an_l4_handler_leaves_anybody_waiting(
     await serves_tcp(lab, inner=inner)
     calls = fails_once(monkeypatch, owner, name, at_call=2, after=False)
     await is_all_right_after(lab, tcp_traffic, (l4_parent() if inner else b"") + b"ok", calls, 2)
+
+
+@replaces_methods
+@pytest.mark.parametrize("at_call", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    in_order(
+        [
+            *methods(l4_hello.HelloWait),
+            *((l4_hello, name) for name in ("recv_peek", "wake_at", "read_client_hello")),
+            *((placing, name) for name in ("_route_of", "hello_known")),
+        ]
+    ),
+    ids=named,
+)
+async def test_no_failure_while_a_hello_is_awaited_leaves_anybody_waiting(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, at_call: int
+) -> None:
+    await serves_tls(lab)
+    calls = fails_once(monkeypatch, owner, name, at_call=at_call, after=False)
+    await is_all_right_after(lab, tls_traffic, b"ok", calls, at_call)
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
