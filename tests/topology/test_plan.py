@@ -101,6 +101,14 @@ def test_an_entrance_that_goes_in_words() -> None:
             ],
         ),
         (
+            "web: {kind: l4, listen: ':80', routes: [{match: {sni: a}, to: app}]}",
+            "web: {kind: l4, listen: ':80', routes: [{match: {sni: b}, to: app}]}",
+            [
+                "web has other routes to the same targets: connections stay where they are until they end, new ones go "
+                "by the new routes"
+            ],
+        ),
+        (
             "web: {kind: l7, listen: ':80', routes: [{match: {path: /a}, to: app}]}",
             "web: {kind: l7, listen: ':80', routes: [{match: {path: /b}, to: app}]}",
             [

@@ -135,6 +135,20 @@ def test_routes_with_other_conditions_change_once_their_targets_are_known() -> N
     assert last is new
 
 
+def test_routes_of_an_l4_tier_change_likewise() -> None:
+    edge = "edge: {kind: l4, listen: ':443', routes: [%s{to: app}]}"
+    old, new = shop(edge % ""), shop(edge % "{match: {sni: a.b}, to: api}, ", pools=(APP, API))
+    prepare, known, last = transition(old, new)
+    assert prepare.tiers == old.tiers
+    assert sent(known, "edge") == [(1.0, "app"), (0.0, "api")]
+    assert last is new
+    moved = shop(edge % "{match: {sni: a.b}, to: app}, ", pools=(APP,))
+    blend, *_, last = transition(new, moved)
+    assert sent(blend, "edge") == [(1.0, "app api")]
+    assert blend.tiers["edge"].routes[0].match == Match(sni=("a.b",))
+    assert last is moved
+
+
 def test_a_tier_that_only_answers_gets_to_know_targets_by_a_route_that_is_never_reached() -> None:
     old = shop("web: {kind: l7, listen: ':80', routes: [{match: {path: /a}, respond: {}}]}", ALONE.replace("web", "b"))
     new = shop("web: {kind: l7, listen: ':80', routes: [{to: b}]}", ALONE.replace("web", "b"))

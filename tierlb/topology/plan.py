@@ -203,7 +203,8 @@ def _stop_words(tier: Tier, nodes: tuple[str, ...], starts: bool) -> str:
 
 def _move_words(before: Tier, after: Tier) -> str:
     if after.kind is Kind.L4:
-        effect = f"{_kept(after)} stay where they are until they end, new ones go by the new targets"
+        what = "targets" if len(after.routes) == 1 and after.routes[0].match == Match() else "routes"
+        effect = f"{_kept(after)} stay where they are until they end, new ones go by the new {what}"
     else:
         effect = "requests under way finish where they are, the next ones go by the new routes"
     return f"{after.name} {_turn_words(before, after)}: {effect}"

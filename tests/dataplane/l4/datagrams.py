@@ -70,6 +70,13 @@ class UdpLab:
         self.ends.append(end)
         return end
 
+    @staticmethod
+    def free() -> Address:
+        """An address that is free."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.bind(("127.0.0.1", 0))
+            return Address(*sock.getsockname())
+
     async def serves(self, *endpoints: UdpEndpoint, **options: Any) -> Address:
         """Run a node with these endpoints; where it listens."""
         return await self.lab.serves(udp(*endpoints, **options))

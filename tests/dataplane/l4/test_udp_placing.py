@@ -7,10 +7,11 @@ import attrs
 import pytest
 
 from tests.dataplane.conftest import DATA_KEY, Clock, Lab, l7_parent
-from tests.dataplane.l4.datagrams import UDP_INNER, Datagrams, UdpEndpoint, UdpLab, udp, udp_parent
+from tests.dataplane.l4.datagrams import UDP, UDP_INNER, Datagrams, UdpEndpoint, UdpLab, udp, udp_parent
 from tierlb.dataplane.hold import HOLD_S
 from tierlb.dataplane.l4.udp_session import CONFIRMED_S, KEPT_BYTES, LOST_AFTER_S
-from tierlb.model.topology import Admin, Limits, Policy, Timeouts
+from tierlb.model.snapshot import Destination, Rule, Send, Snapshot
+from tierlb.model.topology import Admin, Limits, Match, Policy, Timeouts
 from tierlb.wire.explain_datagram import choices_in, explain_question, with_choice
 from tierlb.wire.proxy_protocol import (
     DATA_KEY_TLV,
@@ -54,6 +55,52 @@ async def test_other_policies_go_by_no_client(lab: Lab, field: UdpLab) -> None:
     endpoints = [await field.endpoint() for _ in range(2)]
     await field.serves(*endpoints, balance=Policy.ROUND_ROBIN)
     assert len({await host_of(lab, await field.client(), b"?") for _ in range(2)}) == 2
+
+
+def routed(*routes: tuple[Match, UdpEndpoint], **options: Any) -> Snapshot:
+    rules = tuple(Rule(match, Send((Destination(1, ("app",), (endpoint.spec,)),))) for match, endpoint in routes)
+    return udp(rules=rules, **options)
+
+
+async def test_routes_go_by_source_and_port(lab: Lab, field: UdpLab) -> None:
+    near, port, other = [await field.endpoint(name=name) for name in ("near", "port", "other")]
+    by_source = (Match(sources=("127.0.0.2/32",)), near)
+    at = await lab.serves(routed(by_source, (Match(), other), listener=UDP))
+    assert await host_of(lab, await field.client("127.0.0.2"), b"?") == "near"
+    assert await host_of(lab, await field.client(), b"?") == "other"
+    assert at.port
+    listener = attrs.evolve(UDP, address=field.free())
+    await lab.serves(routed(by_source, (Match(ports=(listener.address.port,)), port), listener=listener))
+    assert await host_of(lab, await field.client(), b"?") == "port"
+    assert await host_of(lab, await field.client("127.0.0.2"), b"?") == "near"
+
+
+async def test_below_a_parent_routes_go_by_what_it_names(lab: Lab, field: UdpLab) -> None:
+    named, other = await field.endpoint(name="named"), await field.endpoint(name="other")
+    match = Match(sources=("192.0.2.0/24",), ports=(80,))
+    await lab.serves(routed((match, named), (Match(), other), listener=UDP_INNER))
+    assert await host_of(lab, await field.client(), udp_parent(("192.0.2.9", 1)) + b"?") == "named"
+    assert await host_of(lab, await field.client(), udp_parent(("198.51.100.9", 1)) + b"?") == "other"
+
+
+async def test_what_no_route_takes_is_dropped_counted_and_logged_once(lab: Lab, field: UdpLab) -> None:
+    endpoint = await field.endpoint()
+    await lab.serves(routed((Match(sources=("192.0.2.0/24",)), endpoint)))
+    for _ in range(3):
+        await (await field.client()).says(b"?", lab.at)
+    await lab.until(lambda: lab.plane.load().rejected == 3)
+    await endpoint.hears_nothing()
+    assert lab.plane.load().connections == 0
+    assert lab.log.count("connection_unrouted") == 1
+
+
+async def test_an_explanation_names_the_route(lab: Lab, field: UdpLab) -> None:
+    endpoint, client = await field.endpoint(), await field.client()
+    await lab.serves(routed((Match(sources=("127.0.0.0/8",)), endpoint), (Match(), endpoint)))
+    lab.plane.explain("n0nce", lab.plane.reactor.now + 60)
+    await client.says(explain_question("n0nce"), lab.at)
+    (line,) = choices_in((await client.hears())[0], "n0nce") or ()
+    assert json.loads(line)["route"] == "source 127.0.0.0/8"
 
 
 async def test_a_datagram_waits_for_the_first_host(lab: Lab, field: UdpLab) -> None:
