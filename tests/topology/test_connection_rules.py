@@ -64,6 +64,10 @@ def test_a_route_that_others_before_it_cover_is_a_fault(routes: str, fault: str)
             "timeouts.head: has no effect: no route of this l4 tier waits for a ClientHello",
         ),
         ("timeouts: {head: 1s}, routes: [{match: {port: 1}, to: a}]", "timeouts.head: has no effect"),
+        (
+            "tls: {certificates: [{certificate: a, key: b}]}, timeouts: {head: 1s}, routes: [{match: {sni: a}, to: a}]",
+            "timeouts.head: has no effect at an l4 tier with tls",
+        ),
     ],
 )
 def test_conditions_that_cannot_be_known_are_a_fault_where_they_stand(tier: str, fault: str) -> None:

@@ -8,13 +8,15 @@ import pytest
 import trio
 import trio.lowlevel
 
-from tests.dataplane.conftest import CLIENT, INNER, Clock, FakeEndpoint, Lab, Voice, below, l4, l4_parent, send
+from tests.certificates import NAME, Authority, connects_by_tls
+from tests.dataplane.conftest import CLIENT, INNER, Clock, FakeEndpoint, Lab, Voice, below, l4, l4_parent, l7, send
 from tests.hellos import alpn, hello, hybrid_key_share, message, records, server_name
 from tierlb.dataplane.l4.hello import HelloWait
 from tierlb.model.address import Address
 from tierlb.model.snapshot import Listener, Rule, Snapshot
 from tierlb.model.topology import Forwarding, Limits, Match, Timeouts
 
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 HTTP = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 SHORT_HEAD = Timeouts(head=0.1)
 LARGE = records(message(hybrid_key_share(), server_name(b"a.example.com")), 500)
@@ -295,3 +297,39 @@ async def test_a_snapshot_that_comes_meanwhile_decides(lab: Lab) -> None:
     lab.plane.apply(routed((Match(sni=("a.example.com",)), here.by_protocol), (Match(), here.default)))
     await client.says(hello("a.example.com"))
     await (await here.by_protocol.accepts()).hears(hello("a.example.com"))
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    (tmp_path / "tls").mkdir()
+    return Authority(tmp_path / "tls")
+
+
+@pytest.mark.parametrize("way", [Forwarding.AUTO, Forwarding.RELAY])
+async def test_at_one_port_tls_is_passed_to_an_l7_node_that_ends_it_and_to_a_pool(
+    lab: Lab, authority: Authority, meeting: None, way: Forwarding
+) -> None:
+    web, pool = await lab.endpoint(name="web"), await lab.endpoint(name="pool")
+    lab.background.start_soon(web.answers_all, OK)
+    at = await lab.serves(l7(web, listener=INNER, tls=authority.tls()))
+    child = below(at, lab.plane.name)
+    await lab.serves(routed((Match(sni=(NAME,)), child), (Match(), pool), forward=way))
+    if way is Forwarding.AUTO:
+        await lab.until(lambda: lab.log.count("handoff_began") == 2)
+    client = await connects_by_tls(lab, authority.client())
+    for _ in range(2):
+        assert (await client.asks(HTTP)).body == b"ok"
+    assert lab.front.counters.handed == (way is Forwarding.AUTO)
+    other = await lab.connects()
+    await other.says(hello("db.example"))
+    await (await pool.accepts()).hears(hello("db.example"))
+
+
+async def test_a_tier_that_ends_tls_routes_by_the_name_of_the_handshake(lab: Lab, authority: Authority) -> None:
+    by_name, default = await lab.endpoint(name="by-name"), await lab.endpoint(name="default")
+    tls = authority.tls(NAME, "other.example")
+    await lab.serves(routed((Match(sni=(NAME,)), by_name), (Match(), default), tls=tls))
+    for name, endpoint in ((NAME, by_name), ("other.example", default)):
+        client = await connects_by_tls(lab, authority.client(), name=name)
+        await client.says(b"hello")
+        await (await endpoint.accepts()).hears(b"hello")
