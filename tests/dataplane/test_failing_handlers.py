@@ -36,6 +36,7 @@ from tierlb.model.build import BUILD
 from tierlb.model.snapshot import Rule
 from tierlb.model.topology import Match, Timeouts
 from tierlb.net import stream, wheel
+from tierlb.wire import client_hello
 
 replaces_methods = pytest.mark.skipif(
     BUILD == "compiled", reason="NOT TESTED: compiled code calls methods directly, so none can be replaced"
@@ -381,8 +382,8 @@ async def test_no_failure_of_an_l4_handler_leaves_anybody_waiting(
     ("owner", "name"),
     in_order(
         [
-            *methods(l4_hello.HelloWait),
-            *((l4_hello, name) for name in ("recv_peek", "wake_at", "read_client_hello")),
+            *methods(l4_hello.HelloWait, client_hello.HelloReader),
+            *((l4_hello, name) for name in ("recv_peek", "wake_at")),
             *((placing, name) for name in ("_route_of", "hello_known")),
         ]
     ),

@@ -22,7 +22,7 @@ from tests.hellos import (
     server_name,
     vector,
 )
-from tierlb.wire.client_hello import MAX_HELLO_BYTES, ClientHello, Verdict, read_client_hello
+from tierlb.wire.client_hello import MAX_HELLO_BYTES, ClientHello, HelloReader, Verdict, read_client_hello
 
 LONG_NAME = ".".join(["a" * 50] * 5)
 
@@ -179,6 +179,21 @@ def test_any_bytes_get_a_verdict_that_more_bytes_do_not_change(data: bytes, star
     decided = [verdict for verdict in verdicts if verdict is not Verdict.PARTIAL]
     assert len(set(decided)) <= 1
     assert verdicts[len(verdicts) - len(decided) :] == decided
+
+
+@given(st.data())
+def test_a_reader_that_goes_on_finds_what_one_reading_of_all_finds(data: st.DataObject) -> None:
+    content = message(extension(7, bytes(data.draw(st.integers(0, 300)))), server_name(b"a.example.com"), alpn(b"h2"))
+    sent = bytearray(records(content, data.draw(st.integers(1, 400))))
+    for _ in range(data.draw(st.integers(0, 2))):
+        sent[data.draw(st.integers(0, len(sent) - 1))] = data.draw(st.integers(0, 255))
+    reader, cuts = HelloReader(), sorted(data.draw(st.lists(st.integers(0, len(sent)), max_size=20)))
+    for cut in [*cuts, len(sent)]:
+        one, other = reader.read(bytes(sent[:cut])), read_client_hello(bytes(sent[:cut]))
+        assert (one.verdict, one.server_name, one.protocols) == (other.verdict, other.server_name, other.protocols)
+        assert (one.least_bytes, one.problem) == (other.least_bytes, other.problem)
+        if one.verdict is not Verdict.PARTIAL:
+            break
 
 
 @given(st.data())

@@ -5,12 +5,13 @@ anywhere. Its extensions hold the name (`server_name`, RFC 6066 §3) and the pro
 (`application_layer_protocol_negotiation`, RFC 7301 §3.1). All earlier versions of TLS begin in the same way. With
 Encrypted ClientHello the name is that of the outer message.
 
-`read_client_hello` takes what has arrived so far, from the first byte on, and can be called again with more. It says as
-soon as that is certain that the bytes are no TLS, or that no server would accept the message. What a server may or may
-not accept is left to the server: ciphers, versions, all other extensions.
+`HelloReader` takes what has arrived so far, from the first byte on, and again when there is more. It says as soon as
+that is certain that the bytes are no TLS, or that no server would accept the message. What a server may or may not
+accept is left to the server: ciphers, versions, all other extensions.
 """
 
 import enum
+import re
 from typing import Final
 
 MAX_HELLO_BYTES: Final = 16 * 1024
@@ -38,6 +39,9 @@ HOST_NAME_TYPE: Final = 0
 """The only type of names in `server_name`."""
 MAX_NAME_BYTES: Final = 255
 """Of a DNS name, in RFC 1035 §2.3.4."""
+CUT_SHORT: Final = "it is cut short inside"
+
+_is_visible: Final = re.compile(rb"[!-~]*").fullmatch
 
 
 class Verdict(enum.Enum):
@@ -78,37 +82,77 @@ class BadHello(ValueError):  # noqa: N818 (a verdict on the input, like BadHead)
     """No server would accept it, and why."""
 
 
+class HelloReader:
+    """Reads what a connection begins with, each time all that has come so far, and goes on where it stopped: a client
+    that sends tiny pieces costs no more than its bytes. It keeps none of them. `_taken`: bytes that were looked at;
+    `_left`: how many the record lacks there; `_have`: those of the message; `_needed`: all of it, as far as known."""
+
+    __slots__ = ("_have", "_left", "_needed", "_taken")
+
+    def __init__(self) -> None:
+        self._taken = 0
+        self._left = 0
+        self._have = 0
+        self._needed = MESSAGE_HEADER_BYTES
+
+    def read(self, data: bytes) -> ClientHello:
+        """The verdict on these bytes, which begin with those of the call before."""
+        if (data and data[0] != HANDSHAKE) or (len(data) > 1 and data[1] != MAJOR_VERSION):
+            return NO_HELLO
+        try:
+            return self._read_records(data)
+        except BadHello as error:
+            return ClientHello(Verdict.MALFORMED, problem=str(error))
+
+    def _read_records(self, data: bytes) -> ClientHello:
+        """Raises BadHello."""
+        size = len(data)
+        while True:
+            if self._left:
+                self._take(data)
+                missing = self._needed - self._have
+                if missing <= 0:
+                    return _read_message(_payload(data, self._needed)[MESSAGE_HEADER_BYTES:])
+                if self._left:
+                    return _partial(size + missing + (RECORD_HEADER_BYTES if missing > self._left else 0))
+            start = self._taken + RECORD_HEADER_BYTES
+            if start > size:
+                _check_record_start(data[self._taken :])
+                return _partial(start + self._needed - self._have)
+            _check_record_start(data[self._taken : start])
+            self._left = (data[start - 2] << 8) | data[start - 1]
+            self._taken = start
+            if not 0 < self._left <= MAX_RECORD_BYTES:
+                raise BadHello(f"a record of {self._left} bytes")
+
+    def _take(self, data: bytes) -> None:
+        """Count what is there of the record. Raises BadHello if that is no ClientHello."""
+        part = min(self._left, len(data) - self._taken)
+        self._taken += part
+        self._left -= part
+        self._have += part
+        if part and self._needed == MESSAGE_HEADER_BYTES:
+            head = _payload(data, min(self._have, MESSAGE_HEADER_BYTES))
+            if head[0] != CLIENT_HELLO:
+                raise BadHello("another message than a ClientHello")
+            if len(head) == MESSAGE_HEADER_BYTES:
+                self._needed = MESSAGE_HEADER_BYTES + int.from_bytes(head[1:])
+
+
 def read_client_hello(data: bytes) -> ClientHello:
     """Read the bytes that a connection begins with."""
-    if (data and data[0] != HANDSHAKE) or (len(data) > 1 and data[1] != MAJOR_VERSION):
-        return NO_HELLO
-    try:
-        return _read_records(data)
-    except BadHello as error:
-        return ClientHello(Verdict.MALFORMED, problem=str(error))
+    return HelloReader().read(data)
 
 
-def _read_records(data: bytes) -> ClientHello:
-    """Join what the records hold until the message is whole. Raises BadHello."""
-    message = bytearray()
-    position, size, missing = 0, len(data), MESSAGE_HEADER_BYTES
-    while True:
+def _payload(data: bytes, count: int) -> bytes:
+    """The first bytes that the records hold, which are there."""
+    found = bytearray()
+    position = 0
+    while len(found) < count:
         start = position + RECORD_HEADER_BYTES
-        if start > size:
-            _check_record_start(data[position:])
-            return _partial(start + missing)
-        _check_record_start(data[position:start])
-        length = int.from_bytes(data[start - 2 : start])
-        if not 0 < length <= MAX_RECORD_BYTES:
-            raise BadHello(f"a record of {length} bytes")
-        position = start + length
-        message += data[start:position]
-        missing = _missing_bytes(message)
-        if missing <= 0:
-            return _read_message(bytes(message[MESSAGE_HEADER_BYTES : len(message) + missing]))
-        if position > size:
-            to_come = position - size
-            return _partial(size + missing + (RECORD_HEADER_BYTES if missing > to_come else 0))
+        position = start + ((data[start - 2] << 8) | data[start - 1])
+        found += data[start:position]
+    return bytes(found[:count])
 
 
 def _check_record_start(header: bytes) -> None:
@@ -116,15 +160,6 @@ def _check_record_start(header: bytes) -> None:
         raise BadHello("another record before its end")
     if len(header) > 1 and header[1] != MAJOR_VERSION:
         raise BadHello("a record of another version")
-
-
-def _missing_bytes(message: bytearray) -> int:
-    """How many bytes the message lacks at least; with less than 0 so many follow it. Raises BadHello."""
-    if message and message[0] != CLIENT_HELLO:
-        raise BadHello("another message than a ClientHello")
-    if len(message) < MESSAGE_HEADER_BYTES:
-        return MESSAGE_HEADER_BYTES - len(message)
-    return MESSAGE_HEADER_BYTES + int.from_bytes(message[1:MESSAGE_HEADER_BYTES]) - len(message)
 
 
 def _partial(least_bytes: int) -> ClientHello:
@@ -151,7 +186,7 @@ class Cursor:
         """Raises BadHello."""
         self._position += count
         if self._position > len(self._data):
-            raise BadHello("it is cut short inside")
+            raise BadHello(CUT_SHORT)
 
     def number(self, size: int) -> int:
         """Of so many bytes. Raises BadHello."""
@@ -179,24 +214,30 @@ def _read_message(body: bytes) -> ClientHello:
     cursor.vector(1, 1)
     if not cursor.has_more:
         return ClientHello(Verdict.WHOLE)
-    extensions = Cursor(cursor.vector(2))
+    extensions = cursor.vector(2)
     if cursor.has_more:
         raise BadHello("bytes follow its extensions")
-    names, protocols = b"", b""
-    has_names = has_protocols = False
-    while extensions.has_more:
-        kind = extensions.number(2)
-        content = extensions.vector(2)
+    names: bytes | None = None
+    protocols: bytes | None = None
+    position, end = 0, len(extensions)
+    while position < end:
+        start = position + 4
+        if start > end:
+            raise BadHello(CUT_SHORT)
+        kind = (extensions[position] << 8) | extensions[position + 1]
+        position = start + ((extensions[position + 2] << 8) | extensions[position + 3])
+        if position > end:
+            raise BadHello(CUT_SHORT)
         if kind == SERVER_NAME:
-            if has_names:
+            if names is not None:
                 raise BadHello("two lists of server names")
-            has_names, names = True, content
+            names = extensions[start:position]
         elif kind == ALPN:
-            if has_protocols:
+            if protocols is not None:
                 raise BadHello("two lists of protocols")
-            has_protocols, protocols = True, content
-    name = _read_server_name(names) if has_names else ""
-    return ClientHello(Verdict.WHOLE, name, _read_protocols(protocols) if has_protocols else ())
+            protocols = extensions[start:position]
+    name = "" if names is None else _read_server_name(names)
+    return ClientHello(Verdict.WHOLE, name, () if protocols is None else _read_protocols(protocols))
 
 
 def _read_server_name(content: bytes) -> str:
@@ -212,9 +253,8 @@ def _read_server_name(content: bytes) -> str:
             found = name
     if len(found) > MAX_NAME_BYTES:
         raise BadHello("its server name is too long")
-    for byte in found:
-        if not 0x20 < byte < 0x7F:
-            raise BadHello("its server name is not one of DNS")
+    if not _is_visible(found):
+        raise BadHello("its server name is not one of DNS")
     return found.decode("ascii").lower().removesuffix(".")
 
 

@@ -16,7 +16,7 @@ from tierlb.dataplane.l4.caller import Caller
 from tierlb.dataplane.l4.context import L4Context, Pending
 from tierlb.net.asked import recv_peek, wake_at
 from tierlb.net.reactor import ERROR, HANGUP, ON_CHANGE, PEER_ENDED, READ
-from tierlb.wire.client_hello import MAX_HELLO_BYTES, NO_HELLO, ClientHello, Verdict, read_client_hello
+from tierlb.wire.client_hello import MAX_HELLO_BYTES, NO_HELLO, ClientHello, HelloReader, Verdict
 
 IS_OVER: Final = -1
 HAS_LEFT: Final = PEER_ENDED | HANGUP | ERROR
@@ -26,22 +26,30 @@ class HelloWait(Pending):
     """Waits for the ClientHello of one connection, and calls `again` with `caller.hello` set. `heard_at`: when bytes of
     it came last."""
 
-    __slots__ = ("again", "caller", "context", "heard_at", "seen_bytes")
+    __slots__ = ("again", "caller", "context", "heard_at", "reader", "seen_bytes")
 
     again: Callable[[], None]
     caller: Caller
     context: L4Context
     heard_at: float
+    reader: HelloReader
     seen_bytes: int
 
     @classmethod
     def begin(
-        cls, context: L4Context, fd: int, caller: Caller, again: Callable[[], None], seen_bytes: int, left_s: float
+        cls,
+        context: L4Context,
+        fd: int,
+        caller: Caller,
+        again: Callable[[], None],
+        reader: HelloReader,
+        seen_bytes: int,
+        left_s: float,
     ) -> None:
-        """Wait for `left_s` at most. Of the bytes that have come `seen_bytes` were looked at. Raises OSError."""
+        """Wait for `left_s` at most. The `reader` has looked at the first `seen_bytes`. Raises OSError."""
         wait = cls(context.reactor, fd)
         wait.context, wait.caller, wait.again = context, caller, again
-        wait.seen_bytes, wait.heard_at = seen_bytes, context.reactor.now
+        wait.reader, wait.seen_bytes, wait.heard_at = reader, seen_bytes, context.reactor.now
         wait.watch(READ | PEER_ENDED | ON_CHANGE)
         wait.arm(left_s)
         context.connections.pending.add(wait)
@@ -56,7 +64,7 @@ class HelloWait(Pending):
             return
         if len(seen) > self.seen_bytes:
             self.seen_bytes, self.heard_at = len(seen), self.context.reactor.now
-            hello = read_client_hello(seen)
+            hello = self.reader.read(seen)
             if hello.verdict is not Verdict.PARTIAL:
                 self._go_on(hello)
                 return
@@ -108,12 +116,13 @@ def hello_known(context: L4Context, client: int, caller: Caller, again: Callable
     if size == IS_OVER:
         context.drop(client, caller)
         return False
-    hello = read_client_hello(seen)
+    reader = HelloReader()
+    hello = reader.read(seen)
     left_s = caller.began + context.config.head_s - context.reactor.now
     if hello.verdict is Verdict.PARTIAL and left_s > 0:
         if size:
             wake_at(client, hello.least_bytes)
-        HelloWait.begin(context, client, caller, again, size, left_s)
+        HelloWait.begin(context, client, caller, again, reader, size, left_s)
         return False
     caller.hello = NO_HELLO if hello.verdict is Verdict.PARTIAL else hello
     return True
