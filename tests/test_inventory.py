@@ -80,6 +80,13 @@ KEYS = {
     "pool.health": "dataplane/test_plane.py::test_what_is_found_stays_over_snapshots_and_is_checked",
     "pool.overrides": "topology/test_allot.py::test_what_is_wanted_of_an_endpoint_reaches_those_that_send_to_it",
     "pool.run": "cluster/test_starting.py::test_a_cluster_that_starts_says_what_it_waits_for",
+    "pool.tls": "dataplane/upstream/test_endpoint_tls.py::test_requests_go_over_tls_and_connections_are_kept",
+    "pooltls.ca": "dataplane/upstream/test_endpoint_tls.py::test_an_endpoint_that_cannot_prove_itself_gets_no_request",
+    "pooltls.certificate": "dataplane/upstream/test_endpoint_tls.py::test_the_nodes_own_certificate_is_shown",
+    "pooltls.key": "dataplane/upstream/test_endpoint_tls.py::test_the_nodes_own_certificate_is_shown",
+    "pooltls.server_name": "dataplane/upstream/test_endpoint_tls.py::"
+    "test_an_endpoint_that_cannot_prove_itself_gets_no_request",
+    "pooltls.verify": "dataplane/upstream/test_endpoint_tls.py::test_without_verify_any_certificate_is_taken",
     "redirect.location": "dataplane/l7/test_rule_answers.py::test_redirect_fills_in_the_request",
     "redirect.status": "dataplane/l7/test_rule_answers.py::test_redirect_fills_in_the_request",
     "resources.cpus": "deploy/test_compose.py::test_limits_are_written_as_compose_has_them",

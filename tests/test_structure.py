@@ -23,6 +23,7 @@ LARGER = {
     "host.Host": "what choosers read as attributes, and a part for each source of its state",
     "host_set.HostSet": "one destination and what choosing from it needs",
     "outlier.Runs": "the sums of one test of statistics",
+    "plane.Plane": "the seam between data plane and control plane: a part for each of its tasks",
     "reactor.Reactor": "the event loop: one epoll set and what is to be done after a batch",
     "runtime.Runtime": "what listeners, parents and the control plane ask of a data plane, a method each",
     "udp_context.UdpContext": "what the sessions of an l4 front over UDP share",

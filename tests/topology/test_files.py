@@ -245,3 +245,20 @@ def test_tls_where_it_does_nothing_is_a_fault(tmp_path: Path, change: tuple[str,
     before = "  b: {kind: l7, listen: ':80', to: a}\n" if "listen" in change[0] else ""
     text = SECURED.replace(*change).replace("tiers:\n", f"tiers:\n{before}")
     assert any(said in problem for problem in secured(tmp_path, text)), secured(tmp_path, text)
+
+
+def test_what_a_pool_shows_and_trusts_is_looked_for(tmp_path: Path) -> None:
+    pool = "pools: {p: {agents: true, tls: {ca: no.pem, certificate: c.pem, key: c.key}}}"
+    text = SECURED.replace("pools: {p: {agents: true}}", pool)
+    Authority(tmp_path).issue()
+    found = [problem.partition(" ")[2].partition(":")[0] for problem in secured(tmp_path, text)]
+    assert found == ["pools.p.tls.ca", "pools.p.tls.certificate", "pools.p.tls.key"]
+
+
+def test_l4_tiers_speak_no_tls_to_endpoints(tmp_path: Path) -> None:
+    text = """cluster: x
+tiers: {e: {kind: l4, listen: ":80", to: p}}
+pools: {p: {agents: true, tls: {}}}
+"""
+    (problem,) = secured(tmp_path, text)
+    assert problem.startswith("shop.yaml:3:27: pools.p.tls: the l4 tier 'e' passes bytes on")

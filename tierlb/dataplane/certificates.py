@@ -7,7 +7,7 @@ logged, and the ones before stay in use until the files change again.
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from tierlb.model.tls import ListenerTls
@@ -109,10 +109,14 @@ class Certificates:
 
 
 def _stamp(tls: ListenerTls) -> Stamp:
+    pairs = [name for pair in tls.certificates for name in (pair.certificate, pair.key)]
+    return stamp_of(pairs if tls.client_ca is None else [*pairs, tls.client_ca])
+
+
+def stamp_of(names: Iterable[str]) -> Stamp:
     """What changes when one of the files does: also where a link leads to another file, as Kubernetes has it."""
     found = []
-    pairs = [name for pair in tls.certificates for name in (pair.certificate, pair.key)]
-    for name in pairs if tls.client_ca is None else [*pairs, tls.client_ca]:
+    for name in names:
         try:
             status = os.stat(name)
         except OSError:

@@ -19,6 +19,7 @@ from tierlb.dataplane.listening import LISTENER_LINGER_S, Listening
 from tierlb.dataplane.parent_identity import ParentIdentity
 from tierlb.dataplane.runtime import Runtime, Serving
 from tierlb.dataplane.upstream.discovery import Discovery
+from tierlb.dataplane.upstream.endpoint_tls import EndpointTls
 from tierlb.model.address import Address, Transport
 from tierlb.model.load import REPORT_INTERVAL_S, Echo, Guidance, NodeLoad, NodeRow, SubtreeLoad
 from tierlb.model.snapshot import Listener, Snapshot
@@ -70,6 +71,7 @@ class Plane:
         descriptors = limit() if descriptors is None else descriptors
         self._parts = (self.reactor, random.Random(seed), log, self._identity, self.errors, descriptors, meeting_place)
         self.certificates = Certificates(log)
+        self.endpoint_tls = EndpointTls(log)
         self._discovery = Discovery(self._serve, log, ask, self.errors)
         takers = Takers(
             self.reactor,
@@ -105,7 +107,7 @@ class Plane:
         if snapshot.forward is Forwarding.NFTABLES and (lack := why_not()):
             raise Refused(f"'forward: nftables' is not possible on this machine: {lack}. Or write 'forward: relay'")
         try:
-            tls = self.certificates.prepare(snapshot.tls)
+            tls, to_endpoints = self.certificates.prepare(snapshot.tls), self.endpoint_tls.prepare(snapshot.pools)
         except TlsProblem as error:
             raise Refused(str(error)) from None
         wanted = _wanted(snapshot)
@@ -120,6 +122,7 @@ class Plane:
         self._discovery.replace(snapshot.pools)
         now = self.reactor.look()
         self.certificates.use(tls, now)
+        self.endpoint_tls.use(to_endpoints, now)
         self._serve()
 
         def linger_s(listener: Listener) -> float:
@@ -142,6 +145,8 @@ class Plane:
         self.reactor.beat.stir()
         assert isinstance(self.serving, Runtime)
         self.serving.front.tls = self.certificates.served
+        context = self.serving.front.registry.context
+        context.tls = context.recovery.tls = self.endpoint_tls.by_pool
         self.serving.apply(discovered(self.serving.snapshot, self._discovery.found), ends=self._drained.is_set())
 
     # What is reported of this node.
@@ -241,7 +246,7 @@ class Plane:
         """All regular work. Returns when it is due at the latest if nothing happens until then."""
         listening_at = serving_at = certificates_at = now
         with self.errors.barrier("certificates"):
-            certificates_at = self.certificates.tick(now)
+            certificates_at = min(self.certificates.tick(now), self.endpoint_tls.tick(now))
             if isinstance(self.serving, Runtime):
                 self.serving.front.tls = self.certificates.served
         with self.errors.barrier("room"):

@@ -147,6 +147,12 @@ def port_problems(topology: Topology) -> Iterator[str]:
                     f"pools.{pool.name}.endpoints: {endpoint} would be looked for in each node's own container: write "
                     "an address of the network"
                 )
+    for pool in topology.pools.values():
+        if pool.tls is not None and (pool.tls.ca or pool.tls.certificate):
+            yield (
+                f"pools.{pool.name}.tls: files of ca, certificate and key are not rendered: leave them out here, and "
+                "add the authority to those that the image trusts"
+            )
     for tier in topology.tiers.values():
         if tier.tls is not None:
             yield (

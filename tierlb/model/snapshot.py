@@ -11,7 +11,7 @@ import attrs
 
 from tierlb.model.address import Address, Transport
 from tierlb.model.load import JSON_KEY
-from tierlb.model.tls import ListenerTls
+from tierlb.model.tls import ListenerTls, PoolTls
 from tierlb.model.topology import (
     DRAIN_S,
     Admin,
@@ -71,6 +71,7 @@ class PoolSettings:
     parents: int = 1
     outlier: OutlierDetection | None = OutlierDetection()
     overrides: tuple[Override, ...] = ()
+    tls: PoolTls | None = None
 
 
 @attrs.frozen(order=True)

@@ -62,3 +62,16 @@ class ListenerTls:
     minimum: LeastTls = LeastTls.TLS_1_2
     client_ca: str | None = None
     client_certificates: ClientCertificates = ClientCertificates.REQUIRE
+
+
+@attrs.frozen
+class PoolTls:
+    """The TLS that endpoints of a pool speak. `ca`: a PEM file of the authorities that sign their certificates; None:
+    those that the machine trusts. `server_name`: what their certificates are for; None: the name in DNS, or each its
+    address. `certificate` and `key` are shown to them. Without `verify` any certificate is taken."""
+
+    ca: str | None = None
+    server_name: str | None = None
+    certificate: str | None = None
+    key: str | None = None
+    verify: bool = True

@@ -11,7 +11,7 @@ import attrs
 
 from tierlb.model.address import Address, ListenAddress, Transport
 from tierlb.model.listener import TierListener, as_listeners
-from tierlb.model.tls import AdminTls, ListenerTls, Tls
+from tierlb.model.tls import AdminTls, ListenerTls, PoolTls, Tls
 
 AUTO = "auto"
 DRAIN_S = 30.0
@@ -359,6 +359,7 @@ class Pool:
     agent_check_port: int | None = None
     outlier: OutlierDetection | None = OutlierDetection()
     overrides: tuple[Override, ...] = ()
+    tls: PoolTls | None = None
 
 
 @attrs.frozen

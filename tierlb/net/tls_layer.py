@@ -16,6 +16,7 @@ import ssl
 from typing import Any, Final
 
 from tierlb.net.bulk import READ_BYTES
+from tierlb.net.client_tls import handshake_reason
 from tierlb.net.io import recv
 from tierlb.net.layer import Layer
 from tierlb.net.stream import Stream
@@ -249,5 +250,4 @@ class TlsLayer(Layer):
 
 def _failed(error: Exception) -> OSError:
     """An error of TLS as a stream reports it."""
-    reason = getattr(error, "verify_message", "") or getattr(error, "reason", None) or str(error)
-    return OSError(errno.EPROTO, str(reason).replace("_", " ").lower())
+    return OSError(errno.EPROTO, handshake_reason(error))

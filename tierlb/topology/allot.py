@@ -279,7 +279,9 @@ def _pool_settings(topology: Topology, tier: Tier) -> tuple[PoolSettings, ...]:
 def _settings(topology: Topology, pool: Pool) -> PoolSettings:
     parents = 1 if pool.dns is None else _count_parents(topology, pool.name)
     overrides = pool.overrides if pool.dns is not None else ()
-    return PoolSettings(pool.name, pool.health, pool.agent_check_port, pool.dns, parents, pool.outlier, overrides)
+    return PoolSettings(
+        pool.name, pool.health, pool.agent_check_port, pool.dns, parents, pool.outlier, overrides, pool.tls
+    )
 
 
 def _by_number(name: str) -> tuple[int, str]:

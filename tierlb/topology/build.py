@@ -12,7 +12,7 @@ import attrs
 
 from tierlb.model.address import Address, Transport
 from tierlb.model.listener import TierListener
-from tierlb.model.tls import Alpn, ListenerTls, Tls
+from tierlb.model.tls import Alpn, ListenerTls, PoolTls, Tls
 from tierlb.model.topology import (
     AUTO,
     Action,
@@ -49,7 +49,7 @@ from tierlb.topology.shapes import (
     TierShape,
     listed_listeners,
 )
-from tierlb.topology.tls_shapes import ListenerTlsShape
+from tierlb.topology.tls_shapes import ListenerTlsShape, PoolTlsShape
 from tierlb.topology.typed import keys_of
 
 ONE_OR_MORE = ("hosts", "methods", "sni", "alpn", "sources", "ports")
@@ -63,7 +63,7 @@ UDP_TIMEOUTS = Timeouts(idle=30.0)
 def build(file: FileShape, folder: str = "", cores: Callable[[], int] = available_cores) -> Topology:
     """Make the topology of a file that has no fault and stands in `folder`. `cores`: how many nodes `auto` is."""
     tiers: dict[str, Tier] = {name: _built_tier(name, tier, cores, folder) for name, tier in file.tiers.items()}
-    pools: dict[str, Pool] = {name: _built_pool(name, pool) for name, pool in (file.pools or {}).items()}
+    pools: dict[str, Pool] = {name: _built_pool(name, pool, folder) for name, pool in (file.pools or {}).items()}
     tls, store = _built_tls(file.security, folder), _store(file.store, folder)
     topology = Topology(file.cluster, tiers, pools, tls=tls, store=store)
     return topology if file.admin is None else attrs.evolve(topology, **_api(file.admin, folder))
@@ -134,6 +134,13 @@ def _listener_tls(shape: ListenerTlsShape, folder: str, kind: Kind) -> ListenerT
     return ListenerTls(**given)
 
 
+def _pool_tls(shape: PoolTlsShape | None, folder: str) -> PoolTls | None:
+    if shape is None:
+        return None
+    files = {key: resolved(folder, name) for key in ("ca", "certificate", "key") if (name := getattr(shape, key))}
+    return PoolTls(**{**_given_fields(shape), **files})
+
+
 def default_timeouts(kind: Kind, protocol: Transport | None) -> Timeouts:
     """Of a tier that gives none."""
     if kind is Kind.L7:
@@ -160,7 +167,7 @@ def _forward(to: To) -> Forward:
     return Forward((Share(1.0, to if isinstance(to, tuple) else (to,)),))
 
 
-def _built_pool(name: str, shape: PoolShape) -> Pool:
+def _built_pool(name: str, shape: PoolShape, folder: str) -> Pool:
     listed, found = shape.endpoints or (), shape.overrides or {}
     wanted = listed if isinstance(listed, dict) else {}
     return Pool(
@@ -178,6 +185,7 @@ def _built_pool(name: str, shape: PoolShape) -> Pool:
         health=build_health(shape.health),
         outlier=build_outlier(shape.health),
         agent_check_port=shape.agent_check,
+        tls=_pool_tls(shape.tls, folder),
     )
 
 

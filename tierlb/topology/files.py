@@ -46,6 +46,9 @@ def file_faults(file: FileShape, folder: str) -> Iterator[Fault]:
                 at = ("tiers", name, "tls", "certificates", index)
                 faults = list(_faults(at, pair, ("certificate", "key"), folder))
                 yield from faults or _certificate_faults(at, pair, folder)
+    for name, pool in (file.pools or {}).items():
+        if pool.tls is not None:
+            yield from _faults(("pools", name, "tls"), pool.tls, ("ca", "certificate", "key"), folder)
     if isinstance(file.store, StoreShape):
         yield from _faults(("store",), file.store, ("ca", "certificate", "key", PASSWORD), folder)
 

@@ -27,6 +27,7 @@ from tierlb.topology.shapes import (
     listed_listeners,
     listener_address,
 )
+from tierlb.topology.tls_rules import tls_faults
 
 LINKING_KEYS = ("kind", "listen", "to", "routes")
 """Keys of a tier that decide whether traffic reaches it and where it goes."""
@@ -67,7 +68,7 @@ def graph_faults(
         yield from _unreached_faults(file, _as_meant(edges, guesses))
         yield from _weight_faults(file, reading, _as_meant(edges, guesses))
         yield from _handoff_faults(file, reading, _as_meant(edges, guesses))
-        yield from _unused_tls_faults(file, _as_meant(edges, guesses))
+        yield from tls_faults(file, {name: _names(each) for name, each in _as_meant(edges, guesses).items()})
         yield from _unparsed_outlier_faults(file, reading, _as_meant(edges, guesses))
 
 
@@ -89,6 +90,10 @@ def _targets(path: Path, to: To | None) -> Iterator[GraphEdge]:
         yield from (GraphEdge(name, (*path, index)) for index, name in enumerate(to))
     elif to is not None:
         yield from (GraphEdge(name, (*path, name)) for name in to)
+
+
+def _names(edges: Iterable[GraphEdge]) -> set[str]:
+    return {edge.target for edge in edges}
 
 
 def _shared_name_faults(tier_names: list[str], pool_names: list[str]) -> Iterator[Fault]:
@@ -343,16 +348,6 @@ def _handoff_faults(file: FileShape, reading: TypedReading, edges: Edges) -> Ite
         pools = [target for target in targets if target in (file.pools or {})]
         if tier.forward is Forwarding.HANDOFF and pools and reading.intact(path):
             yield Fault(path, f"only nodes take sockets that are handed over, and {pools[0]!r} is a pool: write auto")
-
-
-def _unused_tls_faults(file: FileShape, edges: Edges) -> Iterator[Fault]:
-    """`tls` of a tier at which no TLS of a client arrives."""
-    for name, tier in file.tiers.items():
-        senders = [file.tiers[sender] for sender, each in edges.items() if any(edge.target == name for edge in each)]
-        passes = any(sender.kind is Kind.L4 and sender.tls is None for sender in senders)
-        if tier.tls is not None and tier.listen is None and not passes:
-            message = "has no effect: no client connects to this tier, and no tier above passes the TLS of clients on"
-            yield Fault(("tiers", name, "tls"), f"{message}: write listen, or leave it out", at_key=True)
 
 
 def _unparsed_outlier_faults(file: FileShape, reading: TypedReading, edges: Edges) -> Iterator[Fault]:

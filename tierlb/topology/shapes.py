@@ -34,7 +34,7 @@ from tierlb.topology import forms
 from tierlb.topology import http_forms as http
 from tierlb.topology import net_forms as net
 from tierlb.topology.route_shapes import RouteShape, To
-from tierlb.topology.tls_shapes import ListenerTlsShape
+from tierlb.topology.tls_shapes import ListenerTlsShape, PoolTlsShape
 from tierlb.topology.typed import Schema, at_most_one, exactly_one, needs, optional, required, schema_only
 
 TLS_ONLY = ("ca", "certificate", "key")
@@ -280,6 +280,7 @@ class PoolShape:
         "weights and admin states of endpoints that are found in DNS, by HOST:PORT: a weight, or weight and admin"
     )
     health: forms.TcpCheck | HealthShape | None = optional("check each endpoint: tcp, or how; and outlier detection")
+    tls: PoolTlsShape | None = optional("l7 tiers speak TLS to the endpoints; {}: as the machine trusts them")
     agent_check: net.Port | None = optional("port where each endpoint's host answers HAProxy's agent-check")
 
 

@@ -4,8 +4,9 @@ from typing import ClassVar
 
 import attrs
 
-from tierlb.model.tls import Alpn, CertificateFiles, ClientCertificates, LeastTls, ListenerTls
+from tierlb.model.tls import Alpn, CertificateFiles, ClientCertificates, LeastTls, ListenerTls, PoolTls
 from tierlb.topology import forms
+from tierlb.topology import net_forms as net
 from tierlb.topology.typed import needs, optional, required
 
 
@@ -33,3 +34,18 @@ class ListenerTlsShape:
     client_certificates: ClientCertificates | None = optional(
         "with client_ca: require (the default: clients without a certificate are refused) or optional"
     )
+
+
+@attrs.frozen(kw_only=True)
+class PoolTlsShape:
+    MODEL: ClassVar = PoolTls
+    RULES: ClassVar = (needs({"certificate": "key", "key": "certificate"}),)
+    ca: forms.FileName | None = optional(
+        "PEM file of the authorities that signed the endpoints' certificates (default those that the machine trusts)"
+    )
+    server_name: net.ApiHost | None = optional(
+        "what these certificates are for (default the name in DNS, or each endpoint's address)"
+    )
+    certificate: forms.FileName | None = optional("PEM file of the certificate that endpoints are shown")
+    key: forms.FileName | None = optional("PEM file of its private key, without a passphrase")
+    verify: forms.Switch | None = optional("false: take any certificate (default true)")

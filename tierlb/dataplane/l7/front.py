@@ -36,6 +36,7 @@ class L7Front(FrontState):
     def __init__(self, name: str, reactor: Reactor, rng: random.Random, log: Any, identity: ParentIdentity) -> None:
         registry = HostRegistry(reactor, rng, self._host_changed, Shortages(log.warning))
         super().__init__(name, reactor, log, registry, Relocation(rng))
+        registry.context.on_insecure = self._insecure
         reactor.tracks = True
         registry.kinds.places.on_freed = self._plan_anew
         self.clients: set[ClientStream] = set()
@@ -195,6 +196,9 @@ class L7Front(FrontState):
         self._refusals.close()
         self.exchanges.hold.close()
         self.registry.close()
+
+    def _insecure(self, host: Host, reason: str) -> None:
+        self.log.warning("endpoint_handshake_failed", host=host.name, reason=reason)
 
     def _host_changed(self, event: HostEvent, host: Host) -> None:
         log_change(self.log, event, host)

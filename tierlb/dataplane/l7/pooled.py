@@ -17,9 +17,11 @@ from tierlb.dataplane.l7.states import AWAITED
 from tierlb.dataplane.upstream.host import Host
 from tierlb.net.asked import error_of, recv_peek
 from tierlb.net.bulk import READ_BYTES
+from tierlb.net.client_tls import ClientTls
 from tierlb.net.peer_liveness import SILENT
 from tierlb.net.reactor import ERROR, HANGUP, READ, WRITE, Reactor
 from tierlb.net.stream import Stream
+from tierlb.net.tls_layer import TlsLayer
 
 IDLE_S = 60.0
 """Under the 75 s (nginx) and 60+ s that servers commonly keep a connection, so that we close first."""
@@ -69,8 +71,8 @@ class Carried:
 
 
 class PooledConnection(Stream):
-    """`connecting` until the handshake is over; `uses` counts the exchanges it has carried, and `response` is what came
-    of the response to the present one."""
+    """`connecting` until the handshakes of TCP and TLS are over; `uses` counts the exchanges it has carried, and
+    `response` is what came of the response to the present one."""
 
     __slots__ = ("connecting", "exchange", "host", "response", "uses")
 
@@ -93,7 +95,12 @@ class PooledConnection(Stream):
             return code
         try:
             connection = cls(reactor, fd, host)
-            if code == 0:
+            tls = host.context.tls.get(host.spec.target)
+            if code == 0 and tls is not None:
+                connection.watch()
+                connection.arm(timeout_s)
+                connection.secure(tls)
+            elif code == 0:
                 connection.connecting = False
                 connection.watch()
                 host.reach.connected()
@@ -159,14 +166,27 @@ class PooledConnection(Stream):
     # or closed by then, and its client would be forgotten.
 
     def on_connected(self, mask: int) -> None:
-        """The handshake is over, well or not; from here on the reactor calls `on_ready`."""
+        """The handshake of TCP is over, well or not; from here on the reactor calls `on_ready`."""
         code = error_of(self.fd) if mask & (ERROR | HANGUP) else 0
         if code:
             self._connect_failed(code)
             return
-        self.connecting = False
         self.mask = READ
         self.reactor.replace(self.fd, READ, self.on_ready)
+        tls = self.host.context.tls.get(self.host.spec.target)
+        if tls is None:
+            self.on_secured()
+        else:
+            self.secure(tls)
+
+    def secure(self, tls: ClientTls) -> None:
+        """Speak TLS with the host, which has the connect timeout for its handshake, too."""
+        name = tls.name_of(self.host.spec.address.host)
+        TlsLayer(self, tls.context, is_server=False, host=name).begin()
+
+    def on_secured(self) -> None:
+        """It can be written to."""
+        self.connecting = False
         self.host.reach.connected()
         exchange = self.exchange
         if exchange is None:
@@ -200,6 +220,9 @@ class PooledConnection(Stream):
             exchange.failed(error)
 
     def on_eof(self) -> None:
+        if self.connecting:
+            self.on_broken(OSError(errno.ECONNRESET, "the endpoint ended the handshake"))
+            return
         exchange = self.exchange
         if exchange is None:
             self.close()
@@ -210,6 +233,10 @@ class PooledConnection(Stream):
             exchange.failed(error)
 
     def on_broken(self, error: OSError) -> None:
+        if self.connecting:
+            self.host.context.on_insecure(self.host, str(error.strerror))
+            self._connect_failed(error.errno or errno.EIO)
+            return
         silent = error.errno in SILENT
         if silent:
             for connection in self.host.idle[:]:

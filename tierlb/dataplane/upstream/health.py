@@ -5,7 +5,7 @@ results mean is in `balance.health`. A check is a TCP connect, or GET over a con
 The response's body is read to its end, within bounds, since an endpoint that stops in the middle of it does not work.
 
 Only the endpoint is judged: where this node has no descriptor or port left, or woke up too late to see an answer in
-time, there is no result. Left out: TLS to endpoints, and sharing results between nodes (each sees its own network).
+time, there is no result. Left out: sharing results between nodes (each sees its own network).
 """
 
 import errno
@@ -20,6 +20,7 @@ import trio
 from tierlb.balance.health import Health, pauses_s
 from tierlb.model.address import Address
 from tierlb.model.topology import HealthCheck
+from tierlb.net.client_tls import ClientTls, handshake_reason
 from tierlb.net.http_client import BadAnswer, HttpConnection
 from tierlb.net.self_connect import abandon, reached_itself
 from tierlb.net.shortage import has_route, is_own
@@ -71,12 +72,19 @@ class HealthChecks(Generic[K]):
     endpoint counts as healthy from the start, and again from when it is checked no more."""
 
     def __init__(
-        self, on_change: Callable[[K, bool, str], None], rng: random.Random, log: Any, probe: Probe | None = None
+        self,
+        on_change: Callable[[K, bool, str], None],
+        rng: random.Random,
+        log: Any,
+        probe: Probe | None = None,
+        tls_of: Callable[[K], ClientTls | None] = lambda key: None,
     ) -> None:
+        """`tls_of`: what an endpoint speaks, None for plain TCP."""
         self._on_change = on_change
         self._rng = rng
         self._log = log
         self._probe = probe or check_once
+        self._tls_of = tls_of
         self._rounds: dict[K, _Round[K]] = {}
         self._nursery: trio.Nursery | None = None
         self._at_once = trio.CapacityLimiter(HEALTH_CHECKS_AT_ONCE)
@@ -137,6 +145,9 @@ class HealthChecks(Generic[K]):
     async def _checked(self, each: _Round[K]) -> Result:
         try:
             async with self._at_once:
+                tls = self._tls_of(each.key)
+                if tls is not None:
+                    return await check_once(each.address, each.check, tls)
                 return await self._probe(each.address, each.check)
         except Exception as error:  # whatever it is, checks go on, and the endpoint is not to blame for a fault here
             self._log.error("health_check_broke", endpoint=str(each.key), error=repr(error))
@@ -160,22 +171,24 @@ class HealthChecks(Generic[K]):
             self._log.error("health_change_not_taken", endpoint=str(key), error=repr(error))
 
 
-async def check_once(address: Address, check: HealthCheck) -> Result:
-    """One check, within its timeout."""
+async def check_once(address: Address, check: HealthCheck, tls: ClientTls | None = None) -> Result:
+    """One check, within its timeout. With `tls` a connect is followed by its handshake."""
     try:
         with trio.socket.socket(socket_family(address)) as sock:
-            result = await _checked_in_time(sock, address, check)
-            if result.good and check.path is None:
+            result = await _checked_in_time(sock, address, check, tls)
+            if result.good and check.path is None and tls is None:
                 await _part(trio.SocketStream(sock), check.timeout_s)
             return result
     except OSError as error:
         return _failed(error, address)
 
 
-async def _checked_in_time(sock: trio.socket.SocketType, address: Address, check: HealthCheck) -> Result:
+async def _checked_in_time(
+    sock: trio.socket.SocketType, address: Address, check: HealthCheck, tls: ClientTls | None
+) -> Result:
     with trio.move_on_after(check.timeout_s) as scope:
         try:
-            return await _connect_and_ask(sock, address, check)
+            return await _connect_and_ask(sock, address, check, tls)
         except BadAnswer as error:
             return Result(False, f"gave no proper HTTP answer: {error}")
         except trio.BrokenResourceError:
@@ -187,16 +200,26 @@ async def _checked_in_time(sock: trio.socket.SocketType, address: Address, check
     return Result(False, f"timed out after {check.timeout_s:g}s")
 
 
-async def _connect_and_ask(sock: trio.socket.SocketType, address: Address, check: HealthCheck) -> Result:
+async def _connect_and_ask(
+    sock: trio.socket.SocketType, address: Address, check: HealthCheck, tls: ClientTls | None
+) -> Result:
     await sock.connect(address.sockaddr)
     if reached_itself(sock):
         abandon(sock)
         return Result(False, "connection refused")
+    stream: trio.abc.Stream = trio.SocketStream(sock)
+    if tls is not None:
+        secured = trio.SSLStream(
+            trio.SocketStream(sock), tls.context, server_hostname=tls.name_of(address.host), https_compatible=True
+        )
+        stream = secured
+        try:
+            await secured.do_handshake()
+        except trio.BrokenResourceError as error:
+            return Result(False, f"the TLS handshake failed: {handshake_reason(error.__cause__ or error)}")
     if check.path is None:
         return Result(True, "connected")
-    return await _ask(
-        HttpConnection(trio.SocketStream(sock)), check, check.host or ("localhost" if address.is_unix else str(address))
-    )
+    return await _ask(HttpConnection(stream), check, check.host or ("localhost" if address.is_unix else str(address)))
 
 
 def _failed(error: OSError, address: Address) -> Result:

@@ -33,9 +33,10 @@ NO_CAP: Final = 1 << 62
 
 class HostContext(ConnectContext):
     """What all hosts of a node share. `outliers` are by target. `on_change` is called for what an operator should see;
-    `any_reports`: whether any host of the node is connected to report."""
+    `any_reports`: whether any host of the node is connected to report. `on_insecure`: a TLS handshake failed, and
+    why."""
 
-    __slots__ = ("any_reports", "kinds", "on_change", "on_error", "outliers")
+    __slots__ = ("any_reports", "kinds", "on_change", "on_error", "on_insecure", "outliers")
 
     def __init__(
         self,
@@ -52,6 +53,7 @@ class HostContext(ConnectContext):
         self.on_change = on_change
         self.on_error = on_error
         self.any_reports = any_reports
+        self.on_insecure: Callable[[Host, str], object] = lambda host, reason: None
 
 
 class Dependent:

@@ -5,13 +5,14 @@ about the host, and it is asked again a little later.
 """
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from tierlb.balance.ejection import Ejection
 from tierlb.dataplane.upstream.condition import HostEvent
 from tierlb.dataplane.upstream.recovery import ConnectQuestion, HealthQuestion, Recovery
 from tierlb.model.snapshot import HostSpec
+from tierlb.net.client_tls import ClientTls
 from tierlb.net.dial import Dial, dial
 from tierlb.net.reactor import Reactor
 from tierlb.net.self_connect import local_ports
@@ -25,9 +26,9 @@ milliseconds."""
 
 class ConnectContext:
     """What all hosts of a node share for their connects. `local_ports`: from which of them the kernel takes those of
-    connections, so that one to such a port on this machine may reach itself."""
+    connections, so that one to such a port on this machine may reach itself. `tls`: what endpoints speak, by pools."""
 
-    __slots__ = ("dial", "local_ports", "reactor", "recovery", "shortages")
+    __slots__ = ("dial", "local_ports", "reactor", "recovery", "shortages", "tls")
 
     def __init__(self, reactor: Reactor, shortages: Shortages, recovery: Recovery) -> None:
         self.reactor = reactor
@@ -35,6 +36,7 @@ class ConnectContext:
         self.recovery = recovery
         self.dial: Dial = dial
         self.local_ports = local_ports()
+        self.tls: Mapping[str, ClientTls] = {}
 
 
 class Reachability(Timed):

@@ -13,6 +13,7 @@ answer.
 
 import errno
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import trio
 
@@ -22,6 +23,7 @@ from tierlb.model.address import Address, Transport
 from tierlb.model.snapshot import Snapshot
 from tierlb.model.topology import HealthCheck, Timeouts
 from tierlb.net.asked import error_of
+from tierlb.net.client_tls import ClientTls
 from tierlb.net.dial import dial
 from tierlb.net.reactor import ERROR, HANGUP, WRITE, Reactor
 from tierlb.net.stream import Stream
@@ -112,12 +114,13 @@ class HealthQuestion:
 
 
 class Recovery:
-    """Asks ejected hosts; by health checks only for as long as it runs."""
+    """Asks ejected hosts; by health checks only for as long as it runs. `tls`: what endpoints speak, by pools."""
 
     def __init__(
         self, reactor: Reactor, on_error: Callable[[Exception], object], check_host: Check = check_once
     ) -> None:
         self.check_host = check_host
+        self.tls: Mapping[str, ClientTls] = {}
         self._reactor = reactor
         self._on_error = on_error
         self._checks: Mapping[str, HealthCheck] = {}
@@ -151,12 +154,16 @@ class Recovery:
     def ask(
         self, target: str, address: Address, port_at_risk: int, answered: Answered
     ) -> ConnectQuestion | HealthQuestion | int | None:
-        """The question, which calls `answered` once; or the answer where that is known at once."""
-        check = self._checks.get(target)
+        """The question, which calls `answered` once; or the answer where that is known at once. Where a pool
+        speaks TLS, a connect is followed by its handshake."""
+        check, tls = self._checks.get(target), self.tls.get(target)
+        if check is None and tls is not None:
+            check = HealthCheck(timeout_s=self._connect_s)
         if check is None:
             return ConnectQuestion.ask(self._reactor, address, port_at_risk, self._connect_s, answered)
         if self._nursery is None or len(self._nursery.child_tasks) > MOST_CHECKS:
             return None
-        question = HealthQuestion(address, check, self.check_host, answered, self._on_error)
+        ask = self.check_host if tls is None else partial(check_once, tls=tls)
+        question = HealthQuestion(address, check, ask, answered, self._on_error)
         self._nursery.start_soon(question.run)
         return question

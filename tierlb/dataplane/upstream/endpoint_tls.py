@@ -1,0 +1,58 @@
+"""The TLS that a node speaks to endpoints, by pools: as its snapshot has it, with the files as they are now."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from tierlb.dataplane.certificates import LOOK_EVERY_S, Stamp, stamp_of
+from tierlb.model.snapshot import PoolSettings
+from tierlb.net.client_tls import ClientTls
+from tierlb.net.tls import TlsProblem
+from tierlb.net.wheel import NEVER
+
+
+class EndpointTls:
+    """`by_pool`: pools that speak TLS."""
+
+    def __init__(self, log: Any) -> None:
+        self.by_pool: Mapping[str, ClientTls] = {}
+        self._log = log
+        self._stamps: dict[str, Stamp] = {}
+        self._look_at = NEVER
+
+    def prepare(self, pools: Iterable[PoolSettings]) -> dict[str, ClientTls]:
+        """What a snapshot asks for, as it is in use already or as its files have it. Raises TlsProblem."""
+        found = {}
+        for pool in pools:
+            if pool.tls is not None:
+                name = pool.dns.partition(":")[0] if pool.dns else None
+                known = self.by_pool.get(pool.name)
+                same = known is not None and known.tls == pool.tls
+                found[pool.name] = known if same and known else ClientTls(pool.tls, name)
+        return found
+
+    def use(self, found: Mapping[str, ClientTls], now: float) -> None:
+        """Speak what was prepared."""
+        self.by_pool = found
+        self._stamps = {name: _stamp(each) for name, each in found.items()}
+        self._look_at = now + LOOK_EVERY_S if found else NEVER
+
+    def tick(self, now: float) -> float:
+        """Look at the files, if that is due. Returns when it is due next."""
+        if now < self._look_at:
+            return self._look_at
+        self._look_at = now + LOOK_EVERY_S
+        for name, each in self.by_pool.items():
+            stamp = _stamp(each)
+            if stamp == self._stamps[name]:
+                continue
+            self._stamps[name] = stamp
+            try:
+                each.read_again()
+            except TlsProblem as error:
+                self._log.error("certificate_refused", reason=str(error), action="the files before stay in use")
+        return self._look_at
+
+
+def _stamp(each: ClientTls) -> Stamp:
+    tls = each.tls
+    return stamp_of(name for name in (tls.ca, tls.certificate, tls.key) if name is not None)

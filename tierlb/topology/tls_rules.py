@@ -1,0 +1,23 @@
+"""Where `tls` of a tier or pool would have no effect: no TLS of a client arrives, or nothing speaks it to endpoints."""
+
+from collections.abc import Iterator, Mapping
+
+from tierlb.model.topology import Kind
+from tierlb.topology.problems import Fault
+from tierlb.topology.shapes import FileShape
+
+
+def tls_faults(file: FileShape, targets: Mapping[str, set[str]]) -> Iterator[Fault]:
+    """`targets`: the names that each tier sends to."""
+    for name, tier in file.tiers.items():
+        senders = [file.tiers[sender] for sender, each in targets.items() if name in each]
+        passes = any(sender.kind is Kind.L4 and sender.tls is None for sender in senders)
+        if tier.tls is not None and tier.listen is None and not passes:
+            message = "has no effect: no client connects to this tier, and no tier above passes the TLS of clients on"
+            yield Fault(("tiers", name, "tls"), f"{message}: write listen, or leave it out", at_key=True)
+    for name, pool in (file.pools or {}).items():
+        senders_of = [sender for sender, each in targets.items() if name in each]
+        plain = next((sender for sender in senders_of if file.tiers[sender].kind is Kind.L4), None)
+        if pool.tls is not None and plain is not None:
+            message = f"the l4 tier {plain!r} passes bytes on as they come, and speaks no TLS: send there by an l7 tier"
+            yield Fault(("pools", name, "tls"), message, at_key=True)
