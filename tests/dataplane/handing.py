@@ -5,9 +5,10 @@ from typing import Any
 
 import trio
 
-from tests.dataplane.conftest import CLIENT, DATA_KEY, DEADLINE_S, FakeEndpoint, Lab, Voice
+from tests.dataplane.conftest import CLIENT, DATA_KEY, DEADLINE_S, FakeEndpoint, Lab, Voice, l4
 from tierlb.model.address import Address
 from tierlb.model.snapshot import HostSpec
+from tierlb.model.topology import Forwarding, Timeouts
 from tierlb.net.meeting_place import MeetingPlace
 from tierlb.net.packets import Packet, receive_packet, send_packet
 from tierlb.wire.handoff import (
@@ -15,6 +16,7 @@ from tierlb.wire.handoff import (
     WELCOME,
     WELCOME_APART,
     Entry,
+    back_message,
     decode_entries,
     encode_entry,
     ended_messages,
@@ -30,6 +32,9 @@ from tierlb.wire.proxy_protocol import (
     encode_tlv,
     parse_v2,
 )
+
+HOLDS_OUT = Timeouts(connect=60.0)
+GIVES_UP = Timeouts(connect=1.0)
 
 
 async def packet_from(sock: socket.socket) -> Packet:
@@ -66,7 +71,8 @@ class FakeChild(FakeEndpoint):
         self.voices: list[Voice] = []
 
     async def meets(self, answer: bytes = WELCOME) -> ProxyHeader:
-        """A parent comes, says who it is, and is answered."""
+        """A parent comes, says who it is, and is answered. This end forgets one that it met before."""
+        self.parts()
         with trio.fail_after(DEADLINE_S):
             await trio.lowlevel.wait_readable(self.listening)
             self.control, _ = self.listening.accept()
@@ -101,16 +107,67 @@ class FakeChild(FakeEndpoint):
         for message, _ in ended_messages(list(numbers)):
             self.says(message)
 
-    def dies(self) -> None:
-        for sock in (self.listening, self.control, self.queue):
+    def parts(self) -> None:
+        for sock in (self.control, self.queue):
             if sock is not None:
                 sock.close()
+
+    def dies(self) -> None:
+        self.listening.close()
+        self.parts()
 
     def close(self) -> None:
         self.dies()
         self.place.close()
         for voice in self.voices:
             voice.stream.socket.close()
+
+
+def child_of(lab: Lab, name: str = "web-1", port: int = 1) -> FakeChild:
+    assert lab.meets_in is not None
+    place = MeetingPlace(lab.meets_in)
+    child = FakeChild(place, name, port)
+    lab.others.append(child)
+    return child
+
+
+async def edge(lab: Lab, *hosts: FakeEndpoint, forward: Forwarding = Forwarding.HANDOFF, **options: Any) -> None:
+    options.setdefault("timeouts", HOLDS_OUT)
+    await lab.serves(l4(*hosts, forward=forward, **options))
+
+
+async def met(lab: Lab, *hosts: FakeEndpoint, answer: bytes = WELCOME, **options: Any) -> FakeChild:
+    """An edge that has met the first of its hosts, a child; other children answer by themselves."""
+    child = child_of(lab)
+    await edge(lab, child, *hosts, forward=Forwarding.AUTO if hosts else Forwarding.HANDOFF, **options)
+    await child.meets(answer)
+    await lab.until(lambda: lab.log.count("handoff_began") == 1)
+    return child
+
+
+def handoff_of(lab: Lab) -> Any:
+    """The forwarder of the edge."""
+    (handoff,) = (each for each in lab.front.forwarders if hasattr(each, "givers"))
+    return handoff
+
+
+def giver_to(lab: Lab, child: FakeChild) -> Any:
+    """The edge's end towards this child."""
+    return handoff_of(lab).givers[lab.host(child)]
+
+
+def host_load(lab: Lab, number: int = 0) -> tuple[int, int, int]:
+    """In flight, done and failed at one of the edge's hosts."""
+    load = lab.plane.load().hosts[number]
+    return load.in_flight, load.done, load.failed
+
+
+async def given_back(child: FakeChild) -> tuple[Any, Voice]:
+    """The child has no room for the next connection."""
+    entry, voice = await child.takes()
+    child.says(back_message([entry.raw]), voice.stream.socket.fileno())
+    voice.stream.socket.close()
+    return entry, voice
 
 
 class FakeParent:

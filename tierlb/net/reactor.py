@@ -155,10 +155,10 @@ class Reactor:
         """As `close`, for a socket that others may hold too or that must take nothing more, such as one that listens:
         this process lets go of it now, also in the epoll set. Its number stays in use until the batch is over, since
         the batch may have an event for it."""
-        if self._handlers.pop(fd, None) is not None:
-            self._epoll.unregister(fd)
         self._closing.add(fd)
         with contextlib.suppress(OSError):  # then it is closed when the batch is over
+            if self._handlers.pop(fd, None) is not None:
+                self._epoll.unregister(fd)
             os.dup2(self._epoll.fileno(), fd, inheritable=False)
 
     def later(self, call: Callable[[], None]) -> None:

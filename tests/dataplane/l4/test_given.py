@@ -69,7 +69,7 @@ async def test_what_comes_back_is_as_it_was_and_counts_as_one_item(lab: Lab) -> 
     control, parents_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     parents_end.close()
     handed = Handed(Taker(lab.plane.listening.handoffs.takers, control), 7)
-    each.tried = (each.ticket.host,)
+    each.tried, each.is_last = (each.ticket.host,), True
     each.caller.explained, each.caller.processes = b"line\n", b"top-1/a"
     each.caller.handed = handed
     _, data = given.encoded([each])
@@ -80,6 +80,7 @@ async def test_what_comes_back_is_as_it_was_and_counts_as_one_item(lab: Lab) -> 
     caller = back.caller
     assert (caller.source, caller.began, caller.explained, caller.processes) == (SOURCE, 5.0, b"line\n", b"top-1/a")
     assert (caller.handed, caller.tally, back.tried) == (handed, each.caller.tally, each.tried)
+    assert caller.had_last_try
     assert (front.counters.handed, front.counters.connections, len(given)) == (0, 1, 0)
     assert given.take_back(entry, each.client) is None
     given.begin(back)
@@ -100,6 +101,29 @@ async def test_what_comes_back_and_finds_no_host_is_counted_no_more(lab: Lab) ->
     assert (tally.in_flight, tally.connections, tally.done, front.counters.connections) == (0, 0, 0, 0)
 
 
+async def test_what_is_lost_counts_as_an_error_and_no_more(lab: Lab) -> None:
+    front = await front_of(lab)
+    given, each = Given(front), waiting(front)
+    given.begin(each)
+    host = each.ticket.host
+    for _ in range(2):
+        given.lose(0)
+    tally = each.caller.tally
+    assert (tally.in_flight, tally.connections, tally.done, front.counters.handed) == (0, 0, 0, 0)
+    assert (front.counters.connections, front.counters.errors, host.in_flight, host.done) == (0, 1, 0, 0)
+
+
+async def test_those_from_a_number_on_are_lost_and_those_below_it_end(lab: Lab) -> None:
+    front = await front_of(lab)
+    given = Given(front)
+    for _ in range(5):
+        given.begin(waiting(front))
+    assert not given.end_some(2)
+    assert (front.counters.ended, len(given)) == (2, 3)
+    assert given.lose_from(3) == 2
+    assert (front.counters.errors, len(given)) == (2, 1)
+
+
 @pytest.mark.parametrize("count", [1, ENDS_PER_TURN, 2 * ENDS_PER_TURN + 1])
 async def test_the_ends_of_a_child_that_is_gone_are_counted_in_turns(lab: Lab, count: int) -> None:
     front = await front_of(lab)
@@ -107,7 +131,7 @@ async def test_the_ends_of_a_child_that_is_gone_are_counted_in_turns(lab: Lab, c
     for _ in range(count):
         given.begin(waiting(front))
     turns = 1
-    while given.end_some():
+    while given.end_some(count):
         turns += 1
     assert (front.counters.handed, front.counters.ended) == (0, count)
     assert turns == -(-count // ENDS_PER_TURN)

@@ -102,6 +102,20 @@ async def test_a_tier_that_is_to_relay_from_now_on_keeps_what_it_handed_over(lab
     await lab.until(lambda: lab.front.counters.handed == 0)
 
 
+async def test_a_tier_that_is_to_hand_over_again_does_though_what_it_handed_over_before_is_open(lab: Lab) -> None:
+    children = await stacked(lab)
+    old = await lab.connects()
+    assert (await old.asks(ASKS)).body == b"ok"
+    for revision, forward in enumerate((Forwarding.RELAY, Forwarding.AUTO, Forwarding.RELAY, Forwarding.HANDOFF), 2):
+        lab.plane.apply(l4(*children, forward=forward, revision=revision))
+    new = await lab.connects()
+    for client in (old, new):
+        assert (await client.asks(ASKS)).body == b"ok"
+    assert (len(lab.front.connections.relayed), lab.front.counters.handed) == (0, 2)
+    assert lab.log.count("handoff_began") == 2
+    assert lab.plane.load().shortages == ()
+
+
 async def test_a_child_that_cannot_be_met_gets_its_connections_in_another_way(lab: Lab) -> None:
     lab.meets_in, here = None, lab.meets_in
     children = await webs(lab, 1)

@@ -5,18 +5,28 @@ from collections.abc import Iterator
 
 import pytest
 
-from tierlb.dataplane.l4 import shared_queue
-from tierlb.dataplane.l4.shared_queue import NOTED_EVERY_S, SharedQueue
+from tests.descriptors import descriptors_left
+from tierlb.dataplane.l4.shared_queue import ALL_READ, NOTED_EVERY_S, SharedQueue
 from tierlb.net.packets import close_all, receive_packet
+from tierlb.net.reactor import READ, WRITE, Reactor
 from tierlb.net.wheel import NEVER
-from tierlb.wire.handoff import encode_entry
+from tierlb.wire.handoff import MAX_ENTRIES, encode_entry
 
 
 @pytest.fixture
-def queue() -> Iterator[SharedQueue]:
+def reactor() -> Iterator[Reactor]:
+    crashes: list[BaseException] = []
+    reactor = Reactor(crashes.append)
+    yield reactor
+    reactor.dispose()
+    assert crashes == []
+
+
+@pytest.fixture
+def queue(reactor: Reactor) -> Iterator[SharedQueue]:
     queue = SharedQueue()
     yield queue
-    queue.close()
+    queue.close(reactor)
 
 
 def message(number: int) -> bytes:
@@ -69,8 +79,48 @@ def test_it_is_full_at_last(queue: SharedQueue) -> None:
         fill()
 
 
-def test_nothing_is_read_that_there_is_no_descriptor_for(queue: SharedQueue, monkeypatch: pytest.MonkeyPatch) -> None:
-    queue.send(0.0, 7, message(7), (queue.copy.fileno(),))
-    monkeypatch.setattr(shared_queue, "has_room_for", lambda count, like: False)
-    assert queue.take_back() is None
-    assert queue.copy.recv(100, socket.MSG_PEEK) == message(7)
+def test_the_oldest_connection_that_nobody_has_read_is_known_also_after_the_end(
+    queue: SharedQueue, reactor: Reactor
+) -> None:
+    found = [queue.oldest()]
+    for number in (7, 9):
+        queue.send(0.0, number, message(number), ())
+    found.append(queue.oldest())
+    queue.end(reactor)
+    assert queue.take_back() is not None
+    found.append(queue.oldest())
+    assert queue.take_back() is not None
+    assert [*found, queue.oldest(), queue.take_back()] == [ALL_READ, 7, 9, ALL_READ, None]
+    queue.close(reactor)
+    assert queue.oldest() == ALL_READ
+
+
+def test_it_has_room_where_a_message_and_what_becomes_of_it_have_descriptors(queue: SharedQueue) -> None:
+    assert queue.has_room()
+    with descriptors_left(2 * MAX_ENTRIES - 1):
+        assert not queue.has_room()
+    with descriptors_left(2 * MAX_ENTRIES):
+        assert queue.has_room()
+
+
+def test_the_number_of_the_end_that_is_watched_is_free_after_the_batch(queue: SharedQueue, reactor: Reactor) -> None:
+    """An event of it may be in the same batch."""
+    near, far = socket.socketpair()
+    heard: list[int] = []
+    number = queue.out.fileno()
+
+    def closes(mask: int) -> None:
+        near.recv(1)
+        queue.close(reactor)
+        with near.dup() as other:
+            assert other.fileno() != number
+
+    reactor.add(near.fileno(), READ, closes)
+    reactor.add(number, WRITE, heard.append)
+    far.send(b"x")
+    reactor.stint()
+    with socket.socket() as other:
+        assert other.fileno() <= number
+    assert heard in ([], [WRITE])
+    near.close()
+    far.close()

@@ -25,10 +25,10 @@ class Caller:
     """`source` is the client's address, `destination` the one that it connected to, where a parent named that, and
     `hello` its ClientHello, once a route has looked at it. `tally` counts what comes from the same parent. `explained`:
     how l4 nodes above and here chose for it, a line each, while explanations are asked for. `processes`: those above
-    that it passed, a line each. `handed`: a parent handed it over. `full`: the host that had no room for it. It is
-    `settled` once a host has it or it is dropped, and `counted` as an item from the first time that it was settled.
-    `secured`: the client speaks TLS with this node or one above. With this one through `layer`, which left bytes
-    `unsent`."""
+    that it passed, a line each. `handed`: a parent handed it over. `full`: the host that had no room for it.
+    `had_last_try`: that host, or one before, was to answer the client all the same and did not. It is `settled` once a
+    host has it or it is dropped, and `counted` as an item from the first time that it was settled. `secured`: the
+    client speaks TLS with this node or one above. With this one through `layer`, which left bytes `unsent`."""
 
     __slots__ = (
         "began",
@@ -36,6 +36,7 @@ class Caller:
         "destination",
         "explained",
         "full",
+        "had_last_try",
         "handed",
         "hello",
         "layer",
@@ -55,6 +56,7 @@ class Caller:
         self.processes = b""
         self.handed: Handed | None = None
         self.full: object = None
+        self.had_last_try = False
         self.destination: tuple[str, int] | None = None
         self.hello: ClientHello | None = None
         self.settled = False

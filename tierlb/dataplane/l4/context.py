@@ -185,10 +185,14 @@ class L4Context:
         """The connection is over before a host had it, and counts no more; also after an error half-way."""
         if not caller.settled:
             caller.settled = True
-            self.counters.connections -= 1
             self.reactor.close(client)
-            if caller.counted:
-                caller.tally.end(done=False)
-                caller.tally.close()
-            if caller.handed is not None:
-                caller.handed.over()
+            self.count_dropped(caller.tally if caller.counted else None, caller.handed)
+
+    def count_dropped(self, tally: Tally | None, handed: Handed | None) -> None:
+        """A connection is over that no host has. `tally`: where it is counted as an item, if it is."""
+        self.counters.connections -= 1
+        if tally is not None:
+            tally.end(done=False)
+            tally.close()
+        if handed is not None:
+            handed.over()

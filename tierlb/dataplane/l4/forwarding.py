@@ -47,9 +47,9 @@ class Forwarder:
         this node lacks a descriptor or memory."""
         raise NotImplementedError
 
-    def turn_away(self, client: int, caller: Caller) -> bool:
+    def turn_away(self, client: int, caller: Caller, tried: tuple[Host, ...]) -> bool:
         """Have the host that had no room for the connection (`caller.full`) say that to the client, as no other host
-        was of use; whether that could be done."""
+        was of use; whether that could be done. It is the last try, and made once."""
         return False
 
     @property

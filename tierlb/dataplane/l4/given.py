@@ -3,6 +3,7 @@ which they were handed over. That one has ended is known from the child's messag
 """
 
 from collections.abc import Iterable
+from itertools import islice
 from typing import Final
 
 from tierlb.balance.ticket import ConnectionTicket
@@ -39,14 +40,15 @@ class Waiting:
 
 
 class Beside:
-    """What is kept of few connections besides their tickets: the hosts that were tried before, and from where a
-    connection was handed over to this node."""
+    """What is kept of few connections besides their tickets: the hosts that were tried before, whether this is the last
+    try, and from where a connection was handed over to this node."""
 
-    __slots__ = ("handed", "tried")
+    __slots__ = ("handed", "is_last", "tried")
 
-    def __init__(self, handed: Handed | None, tried: tuple[Host, ...]) -> None:
+    def __init__(self, handed: Handed | None, tried: tuple[Host, ...], *, is_last: bool) -> None:
         self.handed = handed
         self.tried = tried
+        self.is_last = is_last
 
 
 def tally_of(ticket: ConnectionTicket[Host]) -> Tally:
@@ -78,7 +80,7 @@ class Given:
         return len(self._tickets)
 
     def encoded(self, waiting: Iterable[Waiting]) -> tuple[list[Waiting], bytes]:
-        """The first of those that wait, as many as one message holds, and that message."""
+        """The first of those that wait, as many as one message holds but one at least, and that message."""
         batch: list[Waiting] = []
         entries: list[bytes] = []
         size = 0
@@ -92,7 +94,7 @@ class Given:
                 is_last=each.is_last,
             )
             size += len(entry)
-            if len(batch) == MAX_ENTRIES or size > MAX_MESSAGE_BYTES:
+            if len(batch) == MAX_ENTRIES or (batch and size > MAX_MESSAGE_BYTES):
                 break
             batch.append(each)
             entries.append(entry)
@@ -102,8 +104,8 @@ class Given:
         """It is in the queue, and its socket no longer this process's."""
         caller = each.caller
         self._tickets[self.number] = each.ticket
-        if each.tried or caller.handed is not None:
-            self._beside[self.number] = Beside(caller.handed, each.tried)
+        if each.tried or each.is_last or caller.handed is not None:
+            self._beside[self.number] = Beside(caller.handed, each.tried, is_last=each.is_last)
         self.number += 1
         caller.settle()
         self._context.counters.handed += 1
@@ -116,11 +118,30 @@ class Given:
             self._context.counters.handed -= 1
             self._context.count_over(ticket, tally_of(ticket), ticket.began, beside.handed if beside else None)
 
-    def end_some(self) -> bool:
-        """The child's process is gone, and with it its connections. Whether some are left to be counted."""
-        for number in list(self._tickets)[:ENDS_PER_TURN]:
+    def end_some(self, below: int) -> bool:
+        """The child's process is gone, and with it those of its connections with numbers below this one. Whether some
+        of these are left to be counted."""
+        due = [number for number in islice(self._tickets, ENDS_PER_TURN + 1) if number < below]
+        for number in due[:ENDS_PER_TURN]:
             self.over(number)
-        return bool(self._tickets)
+        return len(due) > ENDS_PER_TURN
+
+    def lose(self, number: int) -> None:
+        """Its socket is gone, and no host has had it."""
+        ticket = self._tickets.pop(number, None)
+        if ticket is not None:
+            beside = self._beside.pop(number, None)
+            self._context.counters.handed -= 1
+            self._context.counters.errors += 1
+            ticket.give_back(self._context.reactor.now)
+            self._context.count_dropped(tally_of(ticket), beside.handed if beside else None)
+
+    def lose_from(self, first: int) -> int:
+        """Those with this number and higher ones are gone; how many those are."""
+        lost = [number for number in range(first, self.number) if number in self._tickets]
+        for number in lost:
+            self.lose(number)
+        return len(lost)
 
     def take_back(self, entry: Entry, client: int) -> Waiting | None:
         """One that the child did not take; None if it is none of these."""
@@ -130,5 +151,8 @@ class Given:
         beside = self._beside.pop(entry.number, None)
         self._context.counters.handed -= 1
         caller = Caller.back(entry.source, tally_of(ticket), entry.arrived, entry.tlvs)
-        caller.handed = beside.handed if beside else None
-        return Waiting(client, caller, ticket, beside.tried if beside else ())
+        if beside is None:
+            return Waiting(client, caller, ticket, ())
+        caller.handed = beside.handed
+        caller.had_last_try = beside.is_last
+        return Waiting(client, caller, ticket, beside.tried)

@@ -2,23 +2,23 @@
 
 Connections of one turn travel in messages of up to MAX_ENTRIES. As soon as a message is in the queue, the sockets in it
 are closed here. Until the child reads it, it can be read here as well: when the child's process has gone, drains, lacks
-descriptors or has read nothing for as long as a connect may take, what it has not read is taken back, and goes to
-another host as after a connect that failed.
+descriptors or has read nothing for as long as a connect may take, what it has not read is taken back (l4/returns.py),
+and goes to another host as after a connect that failed.
 
 Which process has a connection never depends on a message that may be late: the kernel gives each to one reader.
 """
 
 import enum
 import errno
-import os
 import socket
 from collections import deque
-from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final
 
 from tierlb.dataplane.l4.caller import Caller
 from tierlb.dataplane.l4.context import L4Context
 from tierlb.dataplane.l4.given import Given, Waiting
+from tierlb.dataplane.l4.returns import GivenBack, Returns, carry_out
 from tierlb.dataplane.l4.shared_queue import SharedQueue
 from tierlb.dataplane.upstream.host import Host
 from tierlb.net.packets import close_all, receive_packet, send_packet
@@ -34,7 +34,6 @@ from tierlb.wire.handoff import (
     WELCOME,
     WELCOME_APART,
     BadMessage,
-    Entry,
     decode_entries,
     read_numbers,
 )
@@ -47,34 +46,34 @@ SPARED_S: Final = 0.5
 
 
 class GiverState(enum.Enum):
-    """OPENING: the child has not answered yet. OPEN: it takes connections. ENDING: it takes no more, and what it has
-    goes on. GONE: its process has ended, or it does not take connections in this way."""
+    """OPENING: the child has not answered yet. OPEN: it takes connections. PAUSED: it is given none, as the tier relays
+    or sends elsewhere. ENDING: it drains. In both states what it has goes on. GONE: its process has ended, or it does
+    not take connections in this way."""
 
     OPENING = "opening"
     OPEN = "open"
+    PAUSED = "paused"
     ENDING = "ending"
     GONE = "gone"
 
 
-OPENING, OPEN, ENDING, GONE = GiverState.OPENING, GiverState.OPEN, GiverState.ENDING, GiverState.GONE
-
-GivenBack = Callable[[Waiting, bool], None]
-"""A connection comes back from its host; whether that one is to be passed over."""
+OPENING, OPEN, PAUSED = GiverState.OPENING, GiverState.OPEN, GiverState.PAUSED
+ENDING, GONE = GiverState.ENDING, GiverState.GONE
 
 
 class Giver(Timed):
-    """`given` are the connections that the child has or is to read, `waiting` those that are still here. `why` it does
-    not take connections, for operators."""
+    """`given` are the connections that the child has or is to read, `waiting` those that are here. `returns` takes
+    them back."""
 
     __slots__ = (
         "_context",
         "_control",
-        "_on_back",
         "_short_until",
         "given",
         "host",
         "queue",
         "queued",
+        "returns",
         "state",
         "waiting",
     )
@@ -87,7 +86,6 @@ class Giver(Timed):
         self._context = context
         self.host = host
         self._control = control
-        self._on_back = on_back
         self._short_until = 0.0
         self.state = OPENING
         self.waiting: deque[Waiting] = deque()
@@ -96,15 +94,15 @@ class Giver(Timed):
         self.filed = NEVER
         self.queue = SharedQueue()
         try:
+            self.returns = Returns(context, host, self.queue, self.given, on_back)
             introduction = encode_local(
                 context.identity.credentials + (encode_tlv(NETWORK, network) if network else b"")
             )
             send_packet(control, introduction, (self.queue.copy.fileno(),))
             context.reactor.add(self.queue.out.fileno(), 0, self._on_room)
             context.reactor.add(control.fileno(), READ, self._on_control)
-        except OSError:
-            context.reactor.close(self.queue.out.detach())
-            self.queue.copy.close()
+        except Exception:
+            self.queue.close(context.reactor)
             raise
         self.deadline = context.reactor.now + context.config.connect_s
         context.reactor.wheel.file(self)
@@ -115,6 +113,18 @@ class Giver(Timed):
         if self._short_until > self._context.reactor.now:
             return False
         return self.state is OPEN or self.state is OPENING
+
+    @property
+    def is_parting(self) -> bool:
+        """Whether this process of the child takes nothing any more."""
+        return self.state is ENDING or self.state is GONE
+
+    @property
+    def to_wait_for(self) -> int:
+        """Connections that are still here, or that this process has to outlive."""
+        if self.given.apart:
+            return len(self.waiting) + len(self.given)
+        return len(self.waiting) + (self.returns.unread if self.is_parting else 0)
 
     def give(self, client: int, caller: Caller, tried: tuple[Host, ...], *, is_last: bool = False) -> int:
         """Hand the connection over with the others of this turn; an errno if too many wait."""
@@ -127,11 +137,9 @@ class Giver(Timed):
         return 0
 
     def on_turn(self) -> None:
-        """The turn in which connections came is over, or more of the ends of a child that is gone are to be counted."""
+        """The turn in which connections came is over."""
         if self.state is OPEN:
             self._send()
-        elif self.state is GONE and self.given.end_some():
-            self._context.reactor.ready.add(self)
 
     def on_deadline(self) -> None:
         """See whether the child reads what it is sent."""
@@ -147,20 +155,26 @@ class Giver(Timed):
         if now < since + limit_s:
             self._look_at(since + limit_s)
             return
-        stalled = self._take_back(errno.ETIMEDOUT) + self._let_go(errno.ETIMEDOUT)
+        stalled = self.returns.unread + len(self.waiting)
+        self.returns.begin(errno.ETIMEDOUT)
+        self._let_go(errno.ETIMEDOUT)
         self._context.log.warning("handoff_stalled", host=self.host.name, connections=stalled, after_s=limit_s)
 
     def abort(self) -> None:
         """A handler failed."""
         self._lose(0)
 
-    def end(self) -> None:
-        """Give it nothing more; what it has goes on."""
-        if self.state is OPEN or self.state is OPENING:
-            self.state = ENDING
+    def follow(self, *, is_wanted: bool) -> None:
+        """Go on giving, or give nothing more; what it has goes on."""
+        if is_wanted:
+            if self.state is PAUSED:
+                self.state = OPEN
+            return
+        if self.state is OPEN:
+            self.state = PAUSED
             self._let_go(0)
-        if not len(self.given):
-            self.close()
+        if self.state is OPENING or not len(self.given):
+            self._lose(0)
 
     def cut(self) -> None:
         """Drop what is still here."""
@@ -168,17 +182,16 @@ class Giver(Timed):
             each = self.waiting.popleft()
             each.ticket.give_back(self._context.reactor.now)
             self._context.drop(each.client, each.caller)
+        self.returns.cut()
 
     def close(self) -> None:
         """Part. What is in the queue is the child's."""
         if self.state is GONE:
             return
-        if self.state is OPEN:
-            self._send()
+        sends = self.state is OPEN
         self.state = GONE
-        self.given.apart = False
-        self.cut()
-        self._hang_up()
+        steps = (self.cut, partial(self.returns.end, 0, takes_back=False), self._hang_up)
+        carry_out(self._context.reactor, *((self._send,) if sends else ()), *steps)
 
     # Giving.
 
@@ -199,7 +212,7 @@ class Giver(Timed):
             for each in batch:
                 waiting.popleft()
                 self.given.begin(each)
-                os.close(each.client)
+                context.reactor.close(each.client)
         if self.deadline == NEVER:
             self._look_at(now + context.config.connect_s)
 
@@ -241,23 +254,26 @@ class Giver(Timed):
             self.host.reach.connected()
             for number in read_numbers(message):
                 self.given.over(number)
-            if self.state is ENDING and not len(self.given):
+            if self.state in (PAUSED, ENDING) and not len(self.given):
                 self.close()
         elif kind in (WELCOME, WELCOME_APART):
+            if self.state is not OPENING:
+                return  # it said in the meantime that it drains
             self.state = OPEN
             self.given.apart = kind == WELCOME_APART
             self._context.log.info("handoff_began", host=self.host.name)
             self._send()
         elif kind == BACK:
-            for each in self._came_back(decode_entries(message, 1), descriptors):
-                each.caller.full = self.host
-                self._on_back(each, True)
+            self.returns.came_back(decode_entries(message, 1), descriptors, is_full=True)
         elif kind == SHORTAGE:
             self._short_until = self._context.reactor.now + SPARED_S
-            self._take_back(0)
+            self.returns.begin(0)
         elif kind == DRAINS:
-            self._take_back(0)
-            self.end()
+            self.state = ENDING
+            self._let_go(0)
+            self.returns.begin(0, is_rest=True)
+            if not len(self.given):
+                self.close()
         elif kind == UNWELCOME:
             reason = message[1:].decode("utf-8", "replace")
             self._context.log.warning("handoff_failed", host=self.host.name, reason=reason)
@@ -265,59 +281,30 @@ class Giver(Timed):
         else:
             raise BadMessage("it is of an unknown kind")
 
-    # Taking back.
+    # Its end.
 
-    def _take_back(self, code: int) -> int:
-        """Take back what the child has not read; how many that was. The host is to blame if there is an errno."""
-        count = 0
-        while (packet := self.queue.take_back()) is not None and packet.data:
-            for each in self._came_back(decode_entries(packet.data), packet.descriptors):
-                self._blame(code)
-                self._on_back(each, True)
-                count += 1
-        return count
-
-    def _came_back(self, entries: list[Entry], descriptors: list[int]) -> Iterator[Waiting]:
-        now = self._context.reactor.now
-        for entry, descriptor in zip(entries, descriptors, strict=False):
-            each = self.given.take_back(entry, descriptor)
-            if each is None:
-                os.close(descriptor)
-                continue
-            each.ticket.give_back(now)
-            yield each
-
-    def _let_go(self, code: int) -> int:
-        """Give what waits here to other hosts, or to this one in another way if it has not said yet that it takes
-        connections; how many those are."""
-        count = len(self.waiting)
+    def _let_go(self, code: int) -> None:
+        """Give what waits here to other hosts, or to this one in another way if it is not to blame and does not
+        drain."""
+        passes_over = bool(code) or self.state is ENDING
         while self.waiting:
-            each = self.waiting.popleft()
-            each.ticket.give_back(self._context.reactor.now)
-            self._blame(code)
-            self._on_back(each, bool(code) or self.state is not GONE)
-        return count
-
-    def _blame(self, code: int) -> None:
-        if code:
-            self.host.reach.dial_failed(code)
+            self.returns.give_on(self.waiting.popleft(), code, passes_over=passes_over)
 
     def _lose(self, code: int) -> None:
         """The child's process has gone, or cannot be handed connections. What it has read is over with it."""
         if self.state is GONE:
             return
-        blamed = code if self.state is OPEN or self.state is ENDING else 0
+        blamed = 0 if self.state is OPENING else code
         self.state = GONE
-        self._take_back(blamed)
-        self._let_go(blamed)
-        self._hang_up()
+        returned = partial(self.returns.end, blamed, takes_back=True)
+        carry_out(self._context.reactor, self._hang_up, returned, partial(self._let_go, blamed))
         self._context.log.info("handoff_ended", host=self.host.name)
-        if self.given.end_some():
-            self._context.reactor.ready.add(self)
 
     def _hang_up(self) -> None:
+        """Say and hear nothing more. What is in the queue stays there."""
         reactor = self._context.reactor
+        self.given.apart = False
         reactor.wheel.forget(self)
-        reactor.remove(self.queue.out.fileno())
-        self.queue.close()
-        reactor.close(self._control.detach())
+        self.queue.end(reactor)
+        if self._control.fileno() >= 0:
+            reactor.close(self._control.detach())

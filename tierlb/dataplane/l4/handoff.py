@@ -11,6 +11,7 @@ until then, but not to `limits.connections`, which is the child's to keep.
 
 from collections import deque
 from collections.abc import Iterable
+from functools import partial
 from typing import ClassVar, Final
 
 from tierlb.dataplane.handoff.listener import name_of
@@ -18,8 +19,9 @@ from tierlb.dataplane.l4.caller import Caller
 from tierlb.dataplane.l4.context import L4Context
 from tierlb.dataplane.l4.forwarding import Forwarder
 from tierlb.dataplane.l4.given import Waiting
-from tierlb.dataplane.l4.giver import GONE, Giver
+from tierlb.dataplane.l4.giver import Giver
 from tierlb.dataplane.l4.placing import place
+from tierlb.dataplane.l4.returns import carry_out
 from tierlb.dataplane.upstream.host import Host
 from tierlb.model.snapshot import Snapshot
 from tierlb.model.topology import Forwarding
@@ -32,8 +34,10 @@ PLACED_PER_TURN: Final = 64
 
 
 class Handoff(Forwarder):
-    """`givers`: the ends towards children that were met. `_not_before`: when hosts are looked for again that were not
-    found. `_wanted`: those that are reached in this way or not at all."""
+    """`givers`: the ends towards children that were met. `_aside`: those of processes that take no more and are not
+    over; another process of the same child may be met meanwhile. `_not_before`: when hosts are looked for again that
+    were not found. `_wanted`: those that are reached in this way or not at all. `_back`: connections that came back and
+    are to be placed."""
 
     way: ClassVar[str] = "handoff"
 
@@ -41,6 +45,7 @@ class Handoff(Forwarder):
         self._context = context
         self._place = meeting_place
         self.givers: dict[Host, Giver] = {}
+        self._aside: list[Giver] = []
         self._not_before: dict[Host, float] = {}
         self._wanted: list[Host] = []
         self._back: deque[tuple[Waiting, bool]] = deque()
@@ -49,20 +54,21 @@ class Handoff(Forwarder):
     def follow(self, snapshot: Snapshot, hosts: Iterable[Host]) -> None:
         children = [host for host in hosts if host.spec.child]
         self._wanted = children if snapshot.forward is Forwarding.HANDOFF else []
-        for host in [host for host in self.givers if host not in children]:
-            self.givers[host].end()
-        self._forget_gone()
         self._not_before.clear()
+        reactor = self._context.reactor
+        for host, giver in list(self.givers.items()):
+            carry_out(reactor, partial(giver.follow, is_wanted=host in children))
+        carry_out(reactor, self._set_aside)
         for host in children:
             if host not in self.givers:
                 try:
                     self._look_for(host)
                 except Exception as error:  # the snapshot is to be served all the same
-                    self._context.reactor.report(error)
+                    reactor.report(error)
 
     def reaches(self, host: Host) -> bool:
         giver = self.givers.get(host)
-        if giver is not None and giver.state is not GONE:
+        if giver is not None and not giver.is_parting:
             return giver.takes
         if not host.spec.child or self._context.reactor.now < self._not_before.get(host, 0.0):
             return False
@@ -79,30 +85,24 @@ class Handoff(Forwarder):
     def begin(self, client: int, caller: Caller, host: Host, tried: tuple[Host, ...]) -> int:
         return self.givers[host].give(client, caller, tried)
 
-    def turn_away(self, client: int, caller: Caller) -> bool:
-        """Have the host that had no room for it say that to the client; whether that could be done."""
+    def turn_away(self, client: int, caller: Caller, tried: tuple[Host, ...]) -> bool:
         host = caller.full
         giver = self.givers.get(host) if isinstance(host, Host) else None
-        return giver is not None and giver.takes and not giver.give(client, caller, (), is_last=True)
+        return giver is not None and giver.takes and not giver.give(client, caller, tried, is_last=True)
 
     @property
     def waiting(self) -> int:
-        givers = self.givers.values()
-        return len(self._back) + sum(len(giver.waiting) + giver.given.to_outlive for giver in givers)
+        return len(self._back) + sum(giver.to_wait_for for giver in self._all())
 
     def cut(self) -> None:
-        for giver in self.givers.values():
-            if giver.given.to_outlive:
-                giver.close()
-            giver.cut()
+        for giver in self._all():
+            carry_out(self._context.reactor, giver.close if giver.given.apart else giver.cut)
         while self._back:
             each, _ = self._back.popleft()
             self._context.drop(each.client, each.caller)
 
     def close(self) -> None:
-        for giver in self.givers.values():
-            giver.close()
-        self.cut()
+        carry_out(self._context.reactor, self._part, self.cut)
 
     def on_turn(self) -> None:
         """Place some of the connections that came back."""
@@ -118,15 +118,25 @@ class Handoff(Forwarder):
         if self._back:
             self._context.reactor.ready.add(self)
 
+    def _part(self) -> None:
+        for giver in self._all():
+            giver.close()
+
+    def _all(self) -> list[Giver]:
+        return [*self.givers.values(), *self._aside]
+
     def _came_back(self, each: Waiting, passes_over: bool) -> None:
+        context = self._context
+        if not passes_over:  # it is to go there in another way
+            self._not_before[each.ticket.host] = context.reactor.now + LOOK_AGAIN_S
+        context.reactor.ready.add(self)
         self._back.append((each, passes_over))
-        self._context.reactor.ready.add(self)
 
     def _look_for(self, host: Host) -> bool:
         """Whether its process listens in the meeting place."""
-        place, now = self._place, self._context.reactor.now
-        self._forget_gone()
-        self._not_before[host] = now + LOOK_AGAIN_S
+        place, reactor = self._place, self._context.reactor
+        self._set_aside()
+        self._not_before[host] = reactor.now + LOOK_AGAIN_S
         if place is None:
             return False
         try:
@@ -136,12 +146,14 @@ class Handoff(Forwarder):
         try:
             self.givers[host] = Giver(self._context, host, control, self._came_back, place.network)
         except OSError:
-            control.close()
+            reactor.close(control.detach())
             return False
         except Exception:
-            control.close()
+            reactor.close(control.detach())
             raise
         return True
 
-    def _forget_gone(self) -> None:
-        self.givers = {host: giver for host, giver in self.givers.items() if giver.state is not GONE}
+    def _set_aside(self) -> None:
+        """Those that take no more, until they are over."""
+        self._aside = [giver for giver in self._all() if giver.is_parting and not giver.returns.is_over]
+        self.givers = {host: giver for host, giver in self.givers.items() if not giver.is_parting}

@@ -1,7 +1,8 @@
 """Which host a connection goes to, and what becomes of it when there is none or the host does not take it.
 
 Until a host has taken it, nothing is read from the client, so a try that fails costs nothing: another host gets the
-connection, CONNECTS at most.
+connection, CONNECTS at most. Where one of them was full, it gets the connection once more, to say so to the client.
+A connection that comes back goes on with the hosts that were tried before, so it ends after CONNECTS and that last try.
 """
 
 import errno
@@ -77,7 +78,8 @@ def _place(context: L4Context, client: int, caller: Caller, tried: tuple[Host, .
             host.reach.dial_failed(code)
         short = is_own(code)
         tried = (*tried, host)
-    if caller.full is None or not any(each.turn_away(client, caller) for each in context.forwarders):
+    may_try = caller.full is not None and not caller.had_last_try
+    if not (may_try and any(each.turn_away(client, caller, tried) for each in context.forwarders)):
         context.give_up(client, caller, tried, "" if short else unreached or reason)
 
 

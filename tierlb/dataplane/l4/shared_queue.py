@@ -7,7 +7,9 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
+from tierlb.net.descriptors import DESCRIPTORS_PER_CONNECTION
 from tierlb.net.packets import Packet, has_room_for, receive_packet, send_packet
+from tierlb.net.reactor import Reactor
 from tierlb.net.wheel import NEVER
 from tierlb.wire.handoff import MAX_ENTRIES, first_number
 
@@ -16,6 +18,8 @@ NOTED_EVERY_S: Final = 0.05
 QUEUE_BYTES: Final = 64 * 1024
 """Of kernel memory for messages: some 80 of them, and 1,280 connections at most. More wait in this process, where they
 can still go to another host at once."""
+ALL_READ: Final = -1
+"""In place of a number where every message has been read."""
 
 
 class SharedQueue:
@@ -41,29 +45,45 @@ class SharedQueue:
         """Whether anything was sent since the queue was last found empty."""
         return bool(self._noted)
 
+    def oldest(self) -> int:
+        """The number of the first connection in the oldest message that nobody has read; ALL_READ if there is none."""
+        try:
+            found = self.copy.recv(64, socket.MSG_PEEK)
+        except OSError:
+            found = b""
+        if not found:
+            self._noted.clear()
+            return ALL_READ
+        return first_number(found)
+
     def unread_since(self) -> float:
         """When the oldest message was sent that nobody has read, about; NEVER if there is none."""
-        try:
-            oldest = first_number(self.copy.recv(64, socket.MSG_PEEK))
-        except OSError:
-            self._noted.clear()
+        oldest, noted = self.oldest(), self._noted
+        if oldest == ALL_READ:
             return NEVER
-        noted = self._noted
         while len(noted) > 1 and noted[1][1] <= oldest:
             noted.popleft()
         return noted[0][0]
 
+    def has_room(self) -> bool:
+        """Whether this process has descriptors for any message, and to pass on what is in it."""
+        return has_room_for(MAX_ENTRIES * DESCRIPTORS_PER_CONNECTION, self.copy.fileno())
+
     def take_back(self) -> Packet | None:
-        """The oldest message that nobody has read, which nobody else can read then. None if there is none, or if this
-        process has no descriptors for what is in it."""
-        if not has_room_for(MAX_ENTRIES, self.copy.fileno()):
-            return None
+        """The oldest message that nobody has read, which nobody else can read then. None if there is none."""
         try:
-            return receive_packet(self.copy, MAX_ENTRIES)
+            packet = receive_packet(self.copy, MAX_ENTRIES)
         except OSError:
             return None
+        return packet if packet.data else None
 
-    def close(self) -> None:
-        """What nobody has read is the child's alone then."""
-        self.out.close()
+    def end(self, reactor: Reactor) -> None:
+        """Send nothing more; what nobody has read stays. The reactor may watch `out`."""
+        if self.out.fileno() >= 0:
+            reactor.close_at_once(self.out.detach())
+
+    def close(self, reactor: Reactor) -> None:
+        """What nobody has read is the child's alone then, and gone if the child has closed its end. Closing it again
+        does nothing."""
+        self.end(reactor)
         self.copy.close()
