@@ -6,6 +6,7 @@ import pytest
 from tierlb.local.ports import LOWEST_PORT, FreePorts, PortTaken, check_free, listen
 from tierlb.model.address import Address, ListenAddress
 from tierlb.model.topology import Kind, Tier, Topology
+from tierlb.net.unix_socket import unlink_if
 
 
 @pytest.fixture
@@ -28,6 +29,22 @@ def test_free_ports_pass_and_are_free_afterwards():
     check_free(topology)
     check_free(topology)
     listen(ListenAddress(address), "x").close()
+
+
+def test_a_unix_socket_is_tried_out_and_removed_while_it_listens(tmp_path, monkeypatch):
+    address = Address(str(tmp_path / "a.sock"), 0)
+    topology = Topology("shop", {"edge": Tier("edge", Kind.L4, (), listen=address)}, {})
+
+    def listens_still(path, identity):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(path)
+        unlink_if(path, identity)
+
+    monkeypatch.setattr("tierlb.local.ports.unlink_if", listens_still)
+    check_free(topology)
+    assert list(tmp_path.iterdir()) == []
+    with listen(ListenAddress(address), "x"), pytest.raises(PortTaken, match=r"tiers\.edge\.listen: .* in use"):
+        check_free(topology)
 
 
 def test_an_address_of_another_machine_is_refused():

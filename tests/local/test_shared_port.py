@@ -12,6 +12,7 @@ import pytest
 from tierlb.local.ports import FreePorts, PortTaken
 from tierlb.local.shared_port import SharedPort
 from tierlb.model.address import Address, ListenAddress
+from tierlb.net.unix_socket import identity_of, unlink_if
 
 CLIENTS = 48
 """Of two sockets that share them, one gets none by chance once in 10^14 bursts."""
@@ -139,6 +140,24 @@ def test_an_address_of_another_cluster_is_not_shared(port, address):
     port.lend(TWO)
     with pytest.raises(PortTaken, match="cannot listen on"):
         SharedPort.bound(address, "tiers.web.listen")
+
+
+def test_a_unix_socket_is_not_taken_from_a_cluster_whose_nodes_do_not_run_yet(tmp_path, monkeypatch):
+    address = ListenAddress(Address(str(tmp_path / "a.sock"), 0))
+    port = SharedPort.bound(address, "tiers.edge.listen")
+    before = identity_of(address.address.host)
+    with pytest.raises(PortTaken, match=r"tiers.web.listen: cannot listen on unix:.*in use"):
+        SharedPort.bound(address, "tiers.web.listen")
+    assert identity_of(address.address.host) == before
+
+    def listens_still(path, identity):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(path)
+        unlink_if(path, identity)
+
+    monkeypatch.setattr("tierlb.local.shared_port.unlink_if", listens_still)
+    port.close()
+    assert identity_of(address.address.host) is None
 
 
 def test_a_node_that_cannot_be_lent_a_socket_is_no_reason_to_give_others_less(port, clients, monkeypatch):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tierlb.model.address import Address, parse_address
+from tierlb.model.address import Address, parse_address, read_address
 
 WRITTEN = [
     ("127.0.0.1:8080", "127.0.0.1", 8080, "127.0.0.1:8080"),
@@ -43,6 +43,13 @@ REFUSED = [
 def test_what_is_no_address_is_refused_with_advice(text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         parse_address(text)
+
+
+@pytest.mark.parametrize("path", ["/x//a.sock", "//x/a.sock", "/x/./a.sock", "/y/../x/a.sock", "/../x/a.sock"])
+def test_a_unix_socket_has_one_name(path: str) -> None:
+    assert str(read_address("unix:/x/a.sock")) == "unix:/x/a.sock"
+    with pytest.raises(ValueError, match=r"normal form: write unix:/x/a\.sock$"):
+        read_address(f"unix:{path}")
 
 
 def test_addresses_have_an_order() -> None:

@@ -1,6 +1,8 @@
+import fcntl
 import os
 import socket
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,14 +14,13 @@ from tierlb.net.asked import local_name
 from tierlb.net.dial import dial
 from tierlb.net.io import accept4
 from tierlb.net.listeners import open_socket
-from tierlb.net.unix_socket import LOCAL_CLIENT, SocketFiles, bind_unix, identity_of, unlink_if
+from tierlb.net.unix_socket import LOCAL_CLIENT, SocketFiles, identity_of, listen_unix, unlink_if
 
 
 def bound(path: Path, mode: int | None = None) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX)
     try:
-        bind_unix(sock, str(path), mode)
-        sock.listen()
+        listen_unix(sock, str(path), mode, 8)
     except OSError:
         sock.close()
         raise
@@ -46,6 +47,25 @@ def test_what_an_ended_process_left_is_replaced_and_what_is_in_use_is_not(tmp_pa
     with pytest.raises(OSError, match="no socket"):
         bound(other)
     assert other.read_text() == "kept"
+
+
+def test_two_that_find_the_same_left_file_do_not_both_replace_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.sock"
+    for _ in range(100):
+        bound(path).close()
+        with ThreadPoolExecutor(2) as pool:
+            tries = [pool.submit(bound, path) for _ in range(2)]
+        assert [type(each.exception()) for each in tries].count(OSError) == 1
+        next(each.result() for each in tries if each.exception() is None).close()
+
+
+def test_a_lock_that_another_program_holds_prevents_no_start(tmp_path: Path) -> None:
+    held = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    bound(tmp_path / "a.sock").close()
+    os.close(held)
+    with pytest.raises(FileNotFoundError):
+        bound(tmp_path / "none" / "a.sock")
 
 
 def test_a_file_is_removed_by_its_maker_alone(tmp_path: Path) -> None:

@@ -17,8 +17,9 @@ from tierlb.model.address import Address, ListenAddress, Transport
 from tierlb.model.listener import TierListener
 from tierlb.model.topology import Tier, Topology, bound_listeners
 from tierlb.net.datagrams import open_datagram_socket
+from tierlb.net.listeners import BACKLOG
 from tierlb.net.sockaddr import has_ipv6, socket_family
-from tierlb.net.unix_socket import bind_unix, identity_of, unlink_if
+from tierlb.net.unix_socket import identity_of, listen_unix, unlink_if
 
 EPHEMERAL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 EPHEMERAL_FROM = 32768
@@ -35,9 +36,9 @@ def check_free(topology: Topology) -> None:
     """Raise PortTaken for the first public address of a tier that is not free."""
     for tier in topology.tiers.values():
         for address in addresses_here(tier):
-            listen(address, f"tiers.{tier.name}.listen").close()
-            if address.address.is_unix:
-                unlink_if(address.address.host, identity_of(address.address.host))
+            with listen(address, f"tiers.{tier.name}.listen"):
+                if address.address.is_unix:  # while it listens, no other process replaces it
+                    unlink_if(address.address.host, identity_of(address.address.host))
 
 
 def addresses_here(tier: Tier) -> dict[ListenAddress, TierListener]:
@@ -74,8 +75,8 @@ def start_listening(sock: socket.socket, address: ListenAddress, purpose: str, b
 
 
 def bind(address: ListenAddress, purpose: str, *, shared: bool = False, mode: int | None = None) -> socket.socket:
-    """A bound socket, which still refuses connections, or PortTaken. `shared`: beside other sockets of this user's.
-    `mode`: the permissions of a unix socket."""
+    """A bound socket, which still refuses connections unless it is a unix socket, or PortTaken. `shared`: beside other
+    sockets of this user's. `mode`: the permissions of a unix socket."""
     try:
         if address.transport is Transport.UDP:
             return open_datagram_socket(address.address, shared=shared)
@@ -89,7 +90,7 @@ def _bind_stream(address: Address, *, shared: bool, mode: int | None = None) -> 
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         if address.is_unix:
-            bind_unix(sock, address.host, mode)
+            listen_unix(sock, address.host, mode, BACKLOG)
             return sock
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if shared:

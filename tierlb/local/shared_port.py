@@ -116,12 +116,12 @@ class SharedPort(Generic[Process]):
 
     def close(self) -> None:
         """Close all sockets; what waits in their queues is reset."""
+        unlink_if(self.address.address.host, self._file)  # while it listens, no other process replaces it
         for sock in (self._spare, *self._sockets.values()):
             if sock is not None:
                 sock.close()
         self._spare = None
         self._sockets.clear()
-        unlink_if(self.address.address.host, self._file)
 
     def _listen(self, number: int) -> socket.socket:
         spare = self._spare

@@ -5,7 +5,8 @@ node process under an attacker's control cannot have a supervisor that may be ro
 
 An address is bound from the start, so that a taken port is noticed at once. It listens only when the first node borrows
 a socket. Until then connections are refused, because in the queue they would wait for a node that may never start.
-Datagrams wait from the start.
+Datagrams wait from the start, and so do connections to unix sockets, which listen as soon as they are bound
+(net/unix_socket.py).
 
 See net/broker.py for why nodes do not open them themselves, and local/shared_port.py for how nodes share an address.
 """

@@ -2,6 +2,7 @@
 
 import enum
 import ipaddress
+import posixpath
 import re
 
 import attrs
@@ -112,4 +113,7 @@ def _unix_address(path: str) -> Address:
             f"{UNIX + path!r} is not a unix socket: write {UNIX} and an absolute path of at most {MOST_PATH_BYTES} of "
             "a-z, A-Z, 0-9 and ._/@+=~-, such as unix:/run/app.sock"
         )
+    normal = "/" + posixpath.normpath(path).lstrip("/")
+    if path != normal:
+        raise ValueError(f"{UNIX + path!r} is not a unix socket in its normal form: write {UNIX}{normal}")
     return Address(path, 0)

@@ -15,7 +15,7 @@ from tierlb.net.networks import AcceptedNetworks
 from tierlb.net.peer_liveness import ask_when_quiet, is_here
 from tierlb.net.reactor import READ, Reactor
 from tierlb.net.sockaddr import socket_family
-from tierlb.net.unix_socket import bind_unix
+from tierlb.net.unix_socket import listen_unix
 from tierlb.net.wheel import NEVER, Timed
 
 ACCEPTS_PER_EVENT: Final = 64
@@ -41,8 +41,7 @@ def open_socket(listener: Listener, broker: Broker | None = None) -> socket.sock
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         if address.is_unix:
-            bind_unix(sock, address.host, listener.mode)
-            sock.listen(BACKLOG)
+            listen_unix(sock, address.host, listener.mode, BACKLOG)
             return sock
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if listener.shared:
