@@ -11,6 +11,7 @@ from tests.local.fake_processes import (
     APP,
     SHOP,
     WEB,
+    Recorder,
     grown,
     started,
     stopped,
@@ -26,6 +27,7 @@ from tierlb.local.local_endpoints import WITHDRAWN_S
 from tierlb.local.ports import PortTaken
 from tierlb.local.process_manager import NODE_RETIRE_S
 from tierlb.model.address import Address
+from tierlb.model.listener import TierListener
 from tierlb.model.tls import Tls
 from tierlb.model.topology import Kind, Resources
 from tierlb.node.process import TOKEN_VARIABLE
@@ -40,6 +42,17 @@ async def test_what_is_named_is_started_once(manager, happened, autojump_clock):
     assert happened == []
     await grown(manager, with_replicas(3))
     assert started(happened) == ["web-3"]
+
+
+async def test_a_unix_socket_whose_file_is_gone_prevents_no_change_and_is_logged(manager, tmp_path):
+    path = tmp_path / "a.sock"
+    modes = [attrs.evolve(WEB, listen=(TierListener(Address(str(path), 0), mode),)) for mode in (0o600, 0o660)]
+    manager.launcher.log = log = Recorder()
+    await grown(manager, topology_of(modes[0], pools=[APP]))
+    assert log.events == []
+    path.unlink()
+    await grown(manager, topology_of(modes[1], pools=[APP]))
+    assert log.events == [("unix_socket_lost", {"address": f"unix:{path}"})]
 
 
 async def test_a_node_is_told_who_it_is_and_how_to_join(manager, happened, autojump_clock):

@@ -5,6 +5,7 @@ import errno
 import os
 import random
 import socket
+import stat
 
 import attrs
 import pytest
@@ -158,6 +159,23 @@ def test_a_unix_socket_is_not_taken_from_a_cluster_whose_nodes_do_not_run_yet(tm
     monkeypatch.setattr("tierlb.local.shared_port.unlink_if", listens_still)
     port.close()
     assert identity_of(address.address.host) is None
+
+
+def test_permissions_are_those_of_its_own_file_alone(tmp_path):
+    address = ListenAddress(Address(str(tmp_path / "a.sock"), 0))
+    port = SharedPort.bound(address, "tiers.edge.listen", 0o600)
+    port.permit(0o660)
+    assert stat.S_IMODE(os.stat(address.address.host).st_mode) == 0o660
+    assert not port.has_lost_file
+    os.unlink(address.address.host)
+    port.permit(0o666)
+    assert port.has_lost_file
+    other = SharedPort.bound(address, "tiers.edge.listen", 0o600)
+    port.permit(0o640)
+    assert stat.S_IMODE(os.stat(address.address.host).st_mode) == 0o600
+    port.close()
+    other.close()
+    assert not os.path.exists(address.address.host)
 
 
 def test_a_node_that_cannot_be_lent_a_socket_is_no_reason_to_give_others_less(port, clients, monkeypatch):

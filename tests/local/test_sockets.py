@@ -5,6 +5,7 @@ import errno
 import os
 import random
 import socket
+import stat
 
 import pytest
 import trio
@@ -122,6 +123,17 @@ async def test_a_node_is_told_who_took_an_address_before_it_was_lent(sockets, ad
     with socket.create_server(addresses[0].address.sockaddr), taken:
         await node(addresses[0])
     (await node(addresses[0])).close()
+
+
+async def test_the_mode_of_a_unix_socket_is_set_when_it_is_new_and_not_with_each_node(sockets, node, tmp_path):
+    address = ListenAddress(Address(str(tmp_path / "a.sock"), 0))
+    sockets.open(address, "edge", 0o600)
+    (await node(address)).close()
+    os.chmod(address.address.host, 0o640)
+    sockets.open(address, "edge", 0o600)
+    assert stat.S_IMODE(os.stat(address.address.host).st_mode) == 0o640
+    sockets.open(address, "edge", 0o660)
+    assert stat.S_IMODE(os.stat(address.address.host).st_mode) == 0o660
 
 
 async def test_nodes_are_lent_the_socket_that_is_kept(sockets, addresses, node):

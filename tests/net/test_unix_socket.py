@@ -92,6 +92,17 @@ def test_files_that_were_made_here_follow_their_settings_and_end(tmp_path: Path)
         assert not os.path.exists(address.host)
 
 
+def test_a_file_that_is_gone_or_that_of_another_process_keeps_its_permissions(tmp_path: Path) -> None:
+    address, files = Address(str(tmp_path / "a.sock"), 0), SocketFiles()
+    with bound(tmp_path / "a.sock", 0o600):
+        files.note(address)
+        os.unlink(address.host)
+        files.permit(address, 0o666)
+        with bound(tmp_path / "a.sock", 0o600):
+            files.permit(address, 0o666)
+            assert stat.S_IMODE(os.stat(address.host).st_mode) == 0o600
+
+
 @pytest.mark.parametrize("accept", [accept4, io_twin.accept4])
 def test_a_client_of_a_unix_socket_is_one_of_this_machine(tmp_path: Path, accept: object) -> None:
     address = Address(str(tmp_path / "a.sock"), 0)

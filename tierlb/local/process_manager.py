@@ -64,6 +64,8 @@ class ProcessManager:
         for tier in topology.tiers.values():
             for address, listener in addresses_here(tier).items():
                 self.sockets.open(address, tier.name, listener.mode)
+        for address in self.sockets.lost_files():
+            self.launcher.log.warning("unix_socket_lost", address=str(address))
         for tier in topology.tiers.values():
             for name in node_names(tier):
                 if name not in self.nodes:

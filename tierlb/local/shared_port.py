@@ -14,19 +14,18 @@ A socket stays open for as long as the address does, because a handshake that be
 queue. It takes part again when a node with its number comes back.
 """
 
-import os
 import secrets
 import socket
 from typing import Generic
 
 import attrs
 
-from tierlb.local.ports import bind, start_listening
+from tierlb.local.ports import PortTaken, bind, start_listening
 from tierlb.local.queue_watch import Process, QueueOffer, QueueWatch
 from tierlb.model.address import ListenAddress, Transport
 from tierlb.net.listeners import BACKLOG, bequeath
 from tierlb.net.steering import steer, steer_by_client
-from tierlb.net.unix_socket import identity_of, unlink_if
+from tierlb.net.unix_socket import chmod_if, identity_of, unlink_if
 
 ONLY = 0
 """The number of the socket that all nodes share: unix sockets have no SO_REUSEPORT."""
@@ -73,11 +72,19 @@ class SharedPort(Generic[Process]):
         return port
 
     def permit(self, mode: int | None) -> None:
-        """Give a unix socket these permissions."""
+        """Give a unix socket these permissions, unless its file is gone. Raises PortTaken."""
         if mode != self.mode:
+            try:
+                chmod_if(self.address.address.host, mode, self._file)
+            except OSError as error:
+                text = f"{self.purpose}: the permissions of {self.address} cannot be changed: {error.strerror}"
+                raise PortTaken(text) from error
             self.mode = mode
-            if mode is not None:
-                os.chmod(self.address.address.host, mode)
+
+    @property
+    def has_lost_file(self) -> bool:
+        """Whether clients no longer find the unix socket: its file was removed, or another one is there."""
+        return self._file is not None and identity_of(self.address.address.host) != self._file
 
     def lend(self, borrower: Process) -> socket.socket:
         """The socket of the process's node, which listens from now on. Raises OSError."""

@@ -102,6 +102,10 @@ class Sockets:
         """Those that are bound."""
         return frozenset(self._open)
 
+    def lost_files(self) -> tuple[ListenAddress, ...]:
+        """The unix sockets that clients no longer find by their paths."""
+        return tuple(address for address, port in self._open.items() if port.has_lost_file)
+
     async def run(self) -> None:
         """Have queues emptied whose own processes do not get to it, for ever."""
         while True:
@@ -144,7 +148,8 @@ class Sockets:
             address = parse_listen_address(request.decode())
             if tier not in self._tiers.get(address, ()):
                 return f"the topology names no address {address} for tier {tier}".encode(), []
-            self.open(address, tier)
+            if address not in self._open:
+                self.open(address, tier)
             if port := self._open.get(address):
                 sock = port.lend(process)
                 self._lent.set()

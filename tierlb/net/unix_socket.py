@@ -78,6 +78,12 @@ def unlink_if(path: str, identity: tuple[int, int] | None) -> None:
             os.unlink(path)
 
 
+def chmod_if(path: str, mode: int | None, identity: tuple[int, int] | None) -> None:
+    """Give the file these permissions if it is still that one; mode None: leave them. Raises OSError."""
+    if mode is not None and identity is not None and identity_of(path) == identity:
+        os.chmod(path, mode)
+
+
 class SocketFiles:
     """The unix sockets that this process has made, and removes at their end."""
 
@@ -89,9 +95,10 @@ class SocketFiles:
         self._made[address] = identity_of(address.host)
 
     def permit(self, address: Address, mode: int | None) -> None:
-        """Change its permissions, if it was made here. Raises OSError."""
-        if mode is not None and address in self._made:
-            os.chmod(address.host, mode)
+        """Change its permissions, if it was made here and is still there. Raises no error, because the change of
+        listeners that this is part of has begun."""
+        with suppress(OSError):
+            chmod_if(address.host, mode, self._made.get(address))
 
     def remove(self, address: Address) -> None:
         """No process finds it from now on."""
