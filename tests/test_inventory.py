@@ -72,6 +72,7 @@ KEYS = {
     "match.query": "dataplane/l7/test_routes.py::test_queries",
     "match.sni": "dataplane/l4/test_hello.py::test_a_client_gets_the_host_of_its_name_or_protocol",
     "match.source": "dataplane/l4/test_hello.py::test_where_addresses_decide_nothing_is_awaited",
+    "pool.protocol": "clients/test_grpc.py::test_calls_of_one_connection_are_spread_by_themselves",
     "pool.agent_check": "dataplane/test_host_checks.py::test_without_an_agent_check_no_agents_word_holds",
     "pool.agents": "cli/test_agent.py::test_an_app_joins_by_its_agent_gets_traffic_and_leaves_without_losing_any",
     "pool.dns": "dataplane/test_plane.py::test_what_is_found_stays_over_snapshots_and_is_checked",

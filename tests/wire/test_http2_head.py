@@ -8,14 +8,16 @@ from hypothesis import strategies as st
 from tierlb.wire.http2_head import (
     DEFAULT_URGENCY,
     MalformedError,
+    passing_trailers,
+    request_block,
     request_head,
-    request_trailers,
     response_block,
+    response_head,
     trailers_block,
     urgency_of,
 )
 from tierlb.wire.http_fields import BadHead
-from tierlb.wire.http_head import parse_request_head
+from tierlb.wire.http_head import parse_request_head, parse_response_head
 
 GET = ((b":method", b"GET"), (b":scheme", b"http"), (b":authority", b"a"), (b":path", b"/"))
 FIRST = b"GET / HTTP/1.1\r\nhost: a\r\n"
@@ -123,13 +125,13 @@ def test_whatever_is_accepted_is_one_head_with_the_same_meaning(fields: list[tup
 
 def test_trailers_pass_but_for_those_that_decide_something() -> None:
     fields = ((b"x-sum", b"1"), (b"content-length", b"5"), (b"x-forwarded-for", b"::1"))
-    assert request_trailers(fields) == ((b"x-sum", b"1"),)
+    assert passing_trailers(fields) == ((b"x-sum", b"1"),)
 
 
 @pytest.mark.parametrize("field", [(b":path", b"/"), (b"X", b"y"), (b"connection", b"x"), (b"x", b"a\nb")])
 def test_malformed_trailers_are_refused(field: tuple[bytes, bytes]) -> None:
     with pytest.raises(MalformedError):
-        request_trailers((field,))
+        passing_trailers((field,))
 
 
 def test_a_response_becomes_a_block_without_what_is_about_the_connection() -> None:
@@ -150,3 +152,56 @@ def test_trailers_are_in_lower_case() -> None:
 def test_the_urgency_is_read(value: bytes, urgency: int) -> None:
     assert urgency_of(value) == urgency
     assert DEFAULT_URGENCY == 3
+
+
+def test_a_head_for_a_host_becomes_a_block() -> None:
+    head = (
+        b"POST /x?y HTTP/1.1\r\nHost: a:1\r\nX-Y: z\r\nTransfer-Encoding: chunked\r\nConnection: TE\r\nTE: trailers\r\n"
+        b"Via: 1.1 tierlb\r\nX-Forwarded-For: ::1"
+    )
+    for _ in range(3):  # lines are remembered
+        fields = [tuple(field) for field in hpack.Decoder().decode(request_block(head), raw=True)]
+        assert fields == [
+            (b":method", b"POST"),
+            (b":scheme", b"http"),
+            (b":authority", b"a:1"),
+            (b":path", b"/x?y"),
+            (b"x-y", b"z"),
+            (b"te", b"trailers"),
+            (b"via", b"1.1 tierlb"),
+            (b"x-forwarded-for", b"::1"),
+        ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "ended", "head"),
+    [
+        (((b":status", b"200"), (b"x", b"y")), False, b"HTTP/1.1 200 \r\nx: y\r\n\r\n"),
+        (((b":status", b"200"),), True, b"HTTP/1.1 200 \r\ncontent-length: 0\r\n\r\n"),
+        (((b":status", b"200"), (b"content-length", b"5")), True, b"HTTP/1.1 200 \r\ncontent-length: 5\r\n\r\n"),
+        (((b":status", b"304"),), True, b"HTTP/1.1 304 \r\n\r\n"),
+        (((b":status", b"103"), (b"link", b"x")), False, b"HTTP/1.1 103 \r\nlink: x\r\n\r\n"),
+    ],
+)
+def test_a_response_of_a_host_becomes_a_head(fields: tuple[tuple[bytes, bytes], ...], ended: bool, head: bytes) -> None:
+    assert response_head(fields, ended) == head
+    parse_response_head(head)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        ((b"x", b"y"),),
+        ((b":status", b"20"),),
+        ((b":status", b"101"),),
+        ((b":status", b"2x0"),),
+        ((b"x", b"y"), (b":status", b"200")),
+        ((b":status", b"200"), (b":status", b"200")),
+        ((b":status", b"200"), (b"connection", b"close")),
+        ((b":status", b"200"), (b"x", b"a\r\nb")),
+        ((b":status", b"200"), (b"X", b"a")),
+    ],
+)
+def test_malformed_responses_are_refused(fields: tuple[tuple[bytes, bytes], ...]) -> None:
+    with pytest.raises(MalformedError):
+        response_head(fields, False)

@@ -26,6 +26,7 @@ from tierlb.model.topology import (
     Override,
     Paths,
     Policy,
+    PoolProtocol,
     Redirect,
     Respond,
     Timeouts,
@@ -41,7 +42,7 @@ class HostSpec:
     that joins connections, some of them to endpoints, so that its data may come from an endpoint. `reports`: it sends
     load reports (nodes and agents do). `parents`: how many nodes send to it, this one included. `level`: it is used
     while no host of a lower level is available (priorities of SRV records). `direct`: it is a child whose inner port
-    takes clients' connections too (`Listener`).
+    takes clients' connections too (`Listener`). `protocol`: what an endpoint speaks.
     """
 
     name: str
@@ -55,13 +56,15 @@ class HostSpec:
     admin: Admin = Admin.READY
     level: int = 0
     direct: bool = False
+    protocol: PoolProtocol = PoolProtocol.HTTP1
 
 
 @attrs.frozen
 class PoolSettings:
     """The settings of a pool besides its hosts.
 
-    `dns`: where the node finds them. `parents` then applies to each of them, and `overrides` are used.
+    `dns`: where the node finds them. `parents` then applies to each of them, and `overrides` are used. `protocol`: what
+    they speak.
     """
 
     name: str
@@ -72,6 +75,7 @@ class PoolSettings:
     outlier: OutlierDetection | None = OutlierDetection()
     overrides: tuple[Override, ...] = ()
     tls: PoolTls | None = None
+    protocol: PoolProtocol = PoolProtocol.HTTP1
 
 
 @attrs.frozen(order=True)

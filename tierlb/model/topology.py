@@ -75,6 +75,13 @@ class ClientAbort(enum.Enum):
     FINISH = "finish"
 
 
+class PoolProtocol(enum.Enum):
+    """What the endpoints of a pool speak with l7 tiers: HTTP/1.1, or HTTP/2 without TLS (H2C)."""
+
+    HTTP1 = "http/1.1"
+    H2C = "h2c"
+
+
 class Forwarding(enum.Enum):
     """How an l4 node gets connections to a host. AUTO: the cheapest way that is possible to that host. HANDOFF: the
     socket itself goes to a node on the same machine. RELAY: it connects, and copies bytes both ways. NFTABLES: the
@@ -360,6 +367,7 @@ class Pool:
     outlier: OutlierDetection | None = OutlierDetection()
     overrides: tuple[Override, ...] = ()
     tls: PoolTls | None = None
+    protocol: PoolProtocol = PoolProtocol.HTTP1
 
 
 @attrs.frozen

@@ -22,6 +22,7 @@ from tierlb.model.topology import (
     Kind,
     Override,
     Pool,
+    PoolProtocol,
     Redirect,
     Respond,
     Share,
@@ -180,7 +181,11 @@ def discovered(snapshot: Snapshot, found: Discovered) -> Snapshot:
 def _found_hosts(pool: PoolSettings, found: Discovered) -> list[HostSpec]:
     found_here = found.get(pool.name, ())
     leaves = (_leaf(pool.name, each.address, each.weight, pool.parents, each.level) for each in found_here)
-    return _overridden(leaves, pool.overrides)
+    return _speaking(pool.protocol, _overridden(leaves, pool.overrides))
+
+
+def _speaking(protocol: PoolProtocol, hosts: list[HostSpec]) -> list[HostSpec]:
+    return [attrs.evolve(host, protocol=protocol) for host in hosts]
 
 
 def _with_found(action: Send | Respond | Redirect, pools: Mapping[str, list[HostSpec]]) -> Send | Respond | Redirect:
@@ -210,7 +215,8 @@ def _destination(topology: Topology, share: Share, present: Present) -> Destinat
 def _members(topology: Topology, target: str, present: Present) -> list[HostSpec]:
     parents = _count_parents(topology, target)
     if target in topology.pools:
-        hosts = _leaves(topology.pools[target], present)
+        pool = topology.pools[target]
+        hosts = _speaking(pool.protocol, _leaves(pool, present))
     else:
         hosts = _child_hosts(topology, topology.tiers[target], present)
     return [attrs.evolve(host, parents=parents, admin=present.admin.get(host.name, host.admin)) for host in hosts]
@@ -279,9 +285,8 @@ def _pool_settings(topology: Topology, tier: Tier) -> tuple[PoolSettings, ...]:
 def _settings(topology: Topology, pool: Pool) -> PoolSettings:
     parents = 1 if pool.dns is None else _count_parents(topology, pool.name)
     overrides = pool.overrides if pool.dns is not None else ()
-    return PoolSettings(
-        pool.name, pool.health, pool.agent_check_port, pool.dns, parents, pool.outlier, overrides, pool.tls
-    )
+    given = pool.name, pool.health, pool.agent_check_port, pool.dns, parents, pool.outlier, overrides
+    return PoolSettings(*given, pool.tls, pool.protocol)
 
 
 def _by_number(name: str) -> tuple[int, str]:

@@ -24,6 +24,7 @@ from tierlb.model.topology import (
     OutlierDetection,
     Override,
     Pool,
+    PoolProtocol,
     Route,
     Share,
     SharedStore,
@@ -186,6 +187,7 @@ def _built_pool(name: str, shape: PoolShape, folder: str) -> Pool:
         outlier=build_outlier(shape.health),
         agent_check_port=shape.agent_check,
         tls=_pool_tls(shape.tls, folder),
+        protocol=shape.protocol or PoolProtocol.HTTP1,
     )
 
 

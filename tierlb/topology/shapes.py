@@ -24,6 +24,7 @@ from tierlb.model.topology import (
     OutlierDetection,
     Paths,
     Policy,
+    PoolProtocol,
     Resources,
     Run,
     SharedStore,
@@ -282,6 +283,9 @@ class PoolShape:
     health: forms.TcpCheck | HealthShape | None = optional("check each endpoint: tcp, or how; and outlier detection")
     tls: PoolTlsShape | None = optional("l7 tiers speak TLS to the endpoints; {}: as the machine trusts them")
     agent_check: net.Port | None = optional("port where each endpoint's host answers HAProxy's agent-check")
+    protocol: PoolProtocol | None = optional(
+        "what the endpoints speak with l7 tiers: http/1.1 (the default), or h2c, HTTP/2 without TLS, as gRPC servers do"
+    )
 
 
 @attrs.frozen(kw_only=True)

@@ -17,6 +17,7 @@ from tierlb.model.topology import (
     Match,
     Policy,
     Pool,
+    PoolProtocol,
     Respond,
     Route,
     Share,
@@ -111,6 +112,8 @@ def _balance_text(tier: Tier) -> str:
 def _pool_text(pool: Pool) -> str:
     checks = f" · {_check_text(pool.health)}" if pool.health else ""
     checks += f" · agent-check on port {pool.agent_check_port}" if pool.agent_check_port else ""
+    if pool.protocol is not PoolProtocol.HTTP1:
+        checks = f" · {pool.protocol.value}{checks}"
     if pool.agents:
         return f"pool of agents{checks}"
     if pool.dns is not None:

@@ -15,6 +15,7 @@ from tierlb.wire.hpack import encode_field
 from tierlb.wire.http_body import FORBIDDEN_TRAILERS
 from tierlb.wire.http_fields import Header
 from tierlb.wire.identity import is_identity
+from tierlb.wire.memo import Memo
 
 OF_THE_CONNECTION: Final = frozenset(
     {b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"}
@@ -22,6 +23,8 @@ OF_THE_CONNECTION: Final = frozenset(
 """RFC 9113 §8.2.2: in HTTP/2 these are malformed, whatever they say."""
 PSEUDO: Final = frozenset({b":method", b":scheme", b":authority", b":path"})
 DEFAULT_URGENCY: Final = 3
+ENCODED_LINES_BUDGET_BYTES: Final = 256 * 1024
+_NO_BODY: Final = frozenset({b"204", b"304"})
 
 _NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+").fullmatch
 _NOT_IN_VALUE: Final = re.compile(rb"[\x00\r\n]").search
@@ -39,7 +42,7 @@ def urgency_of(value: bytes) -> int:
     return DEFAULT_URGENCY if found is None else int(found[1])
 
 
-def request_head(fields: tuple[Header, ...], *, ended: bool) -> bytes:
+def request_head(fields: tuple[Header, ...], ended: bool) -> bytes:
     """The head of HTTP/1.1 that means the same. `ended`: no body follows. Raises MalformedError."""
     pseudo: dict[bytes, bytes] = {}
     lines: list[bytes] = []
@@ -114,8 +117,8 @@ def _request_line(pseudo: dict[bytes, bytes], host: bytes | None) -> bytes:
     return b"%b %b HTTP/1.1" % (method, path)
 
 
-def request_trailers(fields: tuple[Header, ...]) -> tuple[Header, ...]:
-    """The trailer fields of a request that may be passed on. Raises MalformedError."""
+def passing_trailers(fields: tuple[Header, ...]) -> tuple[Header, ...]:
+    """The trailer fields that may be passed on. Raises MalformedError."""
     for name, value in fields:
         _check_value(value)
         _check_name(name, value)  # pseudo-fields are no tokens
@@ -138,3 +141,56 @@ def response_block(lines: bytes) -> bytes:
 
 def trailers_block(trailers: tuple[Header, ...]) -> bytes:
     return b"".join([encode_field(name.lower(), value) for name, value in trailers])
+
+
+# Towards endpoints.
+
+_known_lines: Memo[bytes] = Memo(ENCODED_LINES_BUDGET_BYTES)
+"""Encoded fields by their lines."""
+
+
+def request_block(head: bytes) -> bytes:
+    """The block of a request's head of HTTP/1.1, which this program has written: with its empty line, or without."""
+    first, *lines = head.split(b"\r\n")
+    method, target, _ = first.split(b" ")
+    fields, authority = [], b""
+    for line in lines:
+        known = _known_lines.kept.get(line)
+        if known is None:
+            name, colon, value = line.partition(b":")
+            name, value = name.lower(), value.strip(b" \t")
+            if name == b"host":
+                authority = value
+                continue
+            known = b"" if not colon or name in OF_THE_CONNECTION else encode_field(name, value)
+            _known_lines.offer(line, known, len(known))
+        fields.append(known)
+    return b"".join(
+        [
+            encode_field(b":method", method),
+            encode_field(b":scheme", b"http"),
+            encode_field(b":authority", authority),
+            encode_field(b":path", target),
+            *fields,
+        ]
+    )
+
+
+def response_head(fields: tuple[Header, ...], ended: bool) -> bytes:
+    """The head of HTTP/1.1 that means the same as this header list of a response. `ended`: no body follows. Raises
+    MalformedError."""
+    status, has_length = b"", False
+    lines: list[bytes] = []
+    for name, value in fields:
+        _check_value(value)
+        if name == b":status" and not status and not lines:
+            status = value
+            continue
+        _check_name(name, value)
+        has_length = has_length or name == b"content-length"
+        lines.append(b"%b: %b\r\n" % (name, value))
+    if len(status) != 3 or not status.isdigit() or status == b"101":
+        raise MalformedError(":status is missing, or no status of HTTP/2")
+    if ended and not has_length and status not in _NO_BODY:
+        lines.append(b"content-length: 0\r\n")
+    return b"HTTP/1.1 %b \r\n%b\r\n" % (status, b"".join(lines))

@@ -187,3 +187,85 @@ async def connects_raw(lab: Lab, *frames: bytes) -> RawFrames:
     raw = RawFrames(await lab.connects())
     await raw.begins(*frames)
     return raw
+
+
+class Http2Host:
+    """One connection of an endpoint that speaks HTTP/2, in the hands of the test."""
+
+    def __init__(self, voice: Voice) -> None:
+        config = h2.config.H2Configuration(
+            client_side=False, header_encoding=False, validate_outbound_headers=False, normalize_outbound_headers=False
+        )
+        self.voice = voice
+        self.engine = h2.connection.H2Connection(config)
+        self.requests: dict[int, dict[bytes, bytes]] = {}
+        self.bodies: dict[int, bytes] = {}
+        self.trailers: dict[int, list[tuple[bytes, bytes]]] = {}
+        self.ended: set[int] = set()
+        self.resets: dict[int, int] = {}
+        self.gives_credit = True
+        self.is_over = False
+
+    async def begins(self, **settings: int) -> "Http2Host":
+        values = {getattr(h2.settings.SettingCodes, key): settings[key] for key in settings}
+        self.engine.local_settings = h2.settings.Settings(client=False, initial_values=values)
+        self.engine.initiate_connection()
+        await self.flush()
+        return self
+
+    async def flush(self) -> None:
+        data = self.engine.data_to_send()
+        if data:
+            await self.voice.says(data)
+
+    async def hears_more(self) -> None:
+        data = await self.voice.hears_some()
+        if not data:
+            self.is_over = True
+            return
+        for event in self.engine.receive_data(data):
+            number = getattr(event, "stream_id", 0) or 0
+            if isinstance(event, h2.events.RequestReceived):
+                self.requests[number] = dict(event.headers)
+                self.bodies[number] = b""
+            elif isinstance(event, h2.events.DataReceived):
+                self.bodies[number] += event.data
+                if self.gives_credit and event.flow_controlled_length:
+                    self.engine.acknowledge_received_data(event.flow_controlled_length, number)
+            elif isinstance(event, h2.events.TrailersReceived):
+                self.trailers[number] = list(event.headers)
+            elif isinstance(event, h2.events.StreamEnded):
+                self.ended.add(number)
+            elif isinstance(event, h2.events.StreamReset):
+                self.resets[number] = int(event.error_code)
+        await self.flush()
+
+    async def hears_request(self, count: int = 1) -> int:
+        """So many requests came, the last of them whole; its number."""
+        while len(self.requests) < count or max(self.requests) not in self.ended:
+            await self.hears_more()
+            assert not self.is_over, "the connection ended"
+        return max(self.requests)
+
+    async def answers(
+        self,
+        number: int,
+        body: bytes = b"ok",
+        *fields: tuple[bytes, bytes],
+        trailers: tuple[tuple[bytes, bytes], ...] = (),
+        alone: bool = False,
+    ) -> None:
+        """`alone`: the head is all of the response."""
+        self.engine.send_headers(number, ((b":status", b"200"), *fields), end_stream=alone)
+        if not alone:
+            if body:
+                self.engine.send_data(number, body, end_stream=not trailers)
+            if trailers:
+                self.engine.send_headers(number, trailers, end_stream=True)
+            elif not body:
+                self.engine.end_stream(number)
+        await self.flush()
+
+
+async def accepts_http2(endpoint: FakeEndpoint, **settings: int) -> Http2Host:
+    return await Http2Host(await endpoint.accepts()).begins(**settings)

@@ -15,17 +15,19 @@ from tierlb.dataplane.l7.downstream import Downstream
 from tierlb.dataplane.l7.front_state import FrontState
 from tierlb.dataplane.l7.plan import RequestPlan
 from tierlb.dataplane.l7.pooled import PooledConnection
-from tierlb.dataplane.l7.reply import Reply, with_lines
+from tierlb.dataplane.l7.reply import BLAMED, Reply, with_lines
 from tierlb.dataplane.l7.request_half import RequestHalf
 from tierlb.dataplane.l7.response_half import BadResponseError
 from tierlb.dataplane.l7.retry import NOTHING_TRIED, Attempts
 from tierlb.dataplane.l7.states import BODY, DONE
+from tierlb.dataplane.l7.trailers import rated_status, take_reports
 from tierlb.dataplane.upstream.host_set import HostSet
 from tierlb.net import peer_liveness
 from tierlb.net.wheel import NEVER
 from tierlb.wire.http_fields import Header
 
 TOO_MANY_REQUESTS: Final = 429
+UNAVAILABLE: Final = 503
 
 
 class Exchange(Attempts):
@@ -45,6 +47,9 @@ class Exchange(Attempts):
         self.tried = NOTHING_TRIED
         self.id_number = 0
         self.request = None if plan.body_bytes == 0 else RequestHalf(self)
+
+    def takes_back(self) -> bool:
+        return self.request is None or self.request.take_back()
 
     # Towards the host.
 
@@ -152,6 +157,8 @@ class Exchange(Attempts):
         now, response = front.reactor.now, connection.response
         if reply.orca is not None:
             ticket.host.estimate.note_stated(now, reply.orca.rps, reply.orca.busy, reply.orca.slots)
+        if reply.rated == UNAVAILABLE and reply.rated != reply.status and self.is_sent_again():
+            return
         if front.load_field:
             reply = with_lines(reply, front.load_field)
         piece, bad = response.rest, ""
@@ -162,7 +169,9 @@ class Exchange(Attempts):
             except BadResponseError as error:
                 piece, bad = b"", error.reason
         if response.state is DONE:
-            self._complete(connection, reply)
+            if trailers:
+                trailers = take_reports(trailers, ticket.host, now, front.config.replies.orca)
+            self._complete(connection, reply, response.trailers)
             self.downstream.pass_head(reply, piece, True, trailers)
             return
         if reply.blamed:
@@ -197,7 +206,10 @@ class Exchange(Attempts):
         response = connection.response
         reply, trailers = response.reply, response.trailers
         assert reply is not None
-        self._complete(connection, reply)
+        self._complete(connection, reply, trailers)
+        if trailers:
+            front = self.front
+            trailers = take_reports(trailers, connection.host, front.reactor.now, front.config.replies.orca)
         self.downstream.pass_end(piece, trailers)
 
     def _await_more(self, connection: PooledConnection) -> None:
@@ -241,13 +253,16 @@ class Exchange(Attempts):
 
     # Ends.
 
-    def _complete(self, connection: PooledConnection, reply: Reply) -> None:
+    def _complete(self, connection: PooledConnection, reply: Reply, trailers: tuple[Header, ...]) -> None:
         """All of the response came, and the rest of it is about to be passed on."""
         ticket, front, request = self.ticket, self.front, self.request
         assert ticket is not None
-        now = front.reactor.now
-        if reply.blamed:
-            fault = HostFault.OVERLOADED if reply.status == TOO_MANY_REQUESTS else HostFault.ANSWER
+        now, rated, blamed = front.reactor.now, reply.rated, reply.blamed
+        if trailers and not blamed:
+            rated = rated_status(trailers) or rated
+            blamed = rated in BLAMED
+        if blamed:
+            fault = HostFault.OVERLOADED if rated == TOO_MANY_REQUESTS else HostFault.ANSWER
             ticket.sent = 0.0
             parked = ticket.failed(now, self.fault(fault))
         else:

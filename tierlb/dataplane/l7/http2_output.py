@@ -13,7 +13,6 @@ from typing import Final
 
 from mypy_extensions import mypyc_attr
 
-from tierlb.dataplane.l7.client_stream import ClientStream
 from tierlb.dataplane.l7.downstream import Downstream
 from tierlb.net.stream import Stream
 from tierlb.wire.hpack import NO_TABLE
@@ -27,7 +26,6 @@ from tierlb.wire.http2_frames import (
     headers_frames,
 )
 from tierlb.wire.http2_head import DEFAULT_URGENCY
-from tierlb.wire.http2_reader import FrameTaker
 from tierlb.wire.http2_states import IDLE, StreamEvent, StreamState, after_stream_event
 
 WRITE_BYTES: Final = 64 * 1024
@@ -282,37 +280,3 @@ class Output:
         if stream.window > 0:
             self.queue(stream)
         return stream.window <= LARGEST_WINDOW
-
-
-@mypyc_attr(allow_interpreted_subclasses=True)
-class StreamOwner(FrameTaker):
-    """The connection of a client, as its streams see it."""
-
-    __slots__ = ("connection", "output")
-
-    connection: ClientStream
-    output: Output
-
-    def resume(self, stream: SendingStream) -> None:
-        """Call `go_on` of the stream in the next turn."""
-        raise NotImplementedError
-
-    def give_credit(self, stream: SendingStream, count: int) -> None:
-        """So much of the body that came on this stream is passed on, or thrown away."""
-        raise NotImplementedError
-
-    def close(self, stream: SendingStream) -> None:
-        """The stream is over, in both directions, with its exchange."""
-        raise NotImplementedError
-
-    def reset(self, stream: SendingStream, code: int) -> None:
-        """End the stream with RST_STREAM, unless it is over."""
-        raise NotImplementedError
-
-    def on_answered(self) -> None:
-        """A response was handed over whole."""
-        raise NotImplementedError
-
-    def part(self) -> None:
-        """Take no further streams, and end with those that there are."""
-        raise NotImplementedError

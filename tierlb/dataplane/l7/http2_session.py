@@ -15,7 +15,7 @@ from tierlb.dataplane.l7.http2_stream import Http2Stream
 from tierlb.dataplane.l7.http2_streams import CONNECTION_WINDOW, Http2Streams
 from tierlb.dataplane.l7.http2_upload import STREAM_WINDOW
 from tierlb.wire.hpack import EMPTY_TABLE, TABLE_BYTES, DynamicTable, HpackError
-from tierlb.wire.http2_blocks import RequestBlock
+from tierlb.wire.http2_blocks import HeaderBlock
 from tierlb.wire.http2_frames import (
     COMPRESSION_ERROR,
     ENABLE_PUSH,
@@ -43,7 +43,7 @@ from tierlb.wire.http2_frames import (
     settings_frame,
     window_frame,
 )
-from tierlb.wire.http2_head import MalformedError, request_trailers, urgency_of
+from tierlb.wire.http2_head import MalformedError, passing_trailers, urgency_of
 from tierlb.wire.http2_reader import FrameReader
 from tierlb.wire.http2_states import CLOSED, StreamEvent
 from tierlb.wire.http_fields import BadHead
@@ -101,7 +101,7 @@ class Http2Session(Http2Streams):
         else:
             self._open(stream_id, found, ended)
 
-    def _read_block(self, block: bytes) -> RequestBlock:
+    def _read_block(self, block: bytes) -> HeaderBlock:
         try:
             found = self.connection.front.exchanges.blocks.read(self._table, block)
         except HpackError as error:
@@ -109,7 +109,7 @@ class Http2Session(Http2Streams):
         self._table = found.table
         return found
 
-    def _open(self, stream_id: int, block: RequestBlock, ended: bool) -> None:
+    def _open(self, stream_id: int, block: HeaderBlock, ended: bool) -> None:
         self.last_id = stream_id
         connection = self.connection
         front = connection.front
@@ -144,7 +144,7 @@ class Http2Session(Http2Streams):
         self.charge(RESET)
         self.write_reset(stream_id, REFUSED_STREAM)
 
-    def _take_trailers(self, stream: Http2Stream, block: RequestBlock, ended: bool) -> None:
+    def _take_trailers(self, stream: Http2Stream, block: HeaderBlock, ended: bool) -> None:
         if stream.has_ended:
             raise BadStream(stream.id, STREAM_CLOSED, "HEADERS behind the end of the stream")
         if not ended:
@@ -152,7 +152,7 @@ class Http2Session(Http2Streams):
         if block.too_large:
             raise BadStream(stream.id, ENHANCE_YOUR_CALM, "the trailers are too large")
         try:
-            trailers = request_trailers(block.fields)
+            trailers = passing_trailers(block.fields)
         except MalformedError as error:
             raise BadStream(stream.id, PROTOCOL_ERROR, str(error)) from None
         stream.take_trailers(trailers)

@@ -7,7 +7,7 @@ Left out: the connection (`http2_session`), the body of the request (`http2_uplo
 from tierlb.dataplane.l7.exchange import Exchange
 from tierlb.dataplane.l7.explained import ExplainedExchange
 from tierlb.dataplane.l7.http1 import RETRY_AFTER
-from tierlb.dataplane.l7.http2_output import StreamOwner
+from tierlb.dataplane.l7.http2_owner import StreamOwner
 from tierlb.dataplane.l7.http2_upload import UploadingStream
 from tierlb.dataplane.l7.plan import RequestPlan
 from tierlb.dataplane.l7.reply import Reply, own_answer
@@ -15,6 +15,7 @@ from tierlb.dataplane.l7.rule_answers import rule_answer, special_action
 from tierlb.dataplane.upstream.host_set import HostSet
 from tierlb.net.layer import Layer
 from tierlb.net.wheel import NEVER
+from tierlb.wire.grpc_status import error_block, is_call
 from tierlb.wire.http2_frames import INTERNAL_FAILURE, NO_ERROR
 from tierlb.wire.http2_head import response_block, trailers_block
 from tierlb.wire.http2_states import CLOSED, StreamEvent
@@ -138,8 +139,13 @@ class Http2Stream(UploadingStream):
             self._answer_in_place(status, reason, extra)
 
     def _answer_in_place(self, status: int, reason: str, extra: bytes) -> None:
-        text = f"{self.owner.connection.front.name}: {reason}\n".encode()
+        exchange, name = self.exchange, self.owner.connection.front.name
+        text = f"{name}: {reason}\n".encode()
         self.drop()
+        if exchange is not None and is_call(exchange.plan.head.get(b"content-type")):
+            if self.state is not CLOSED:
+                self.owner.output.respond(self, error_block(status, f"{name}: {reason}"), b"", b"")
+            return
         self._answer(own_answer(status, text, keep_alive=True, is_head=self._is_head, extra=extra))
 
     def _answer(self, message: bytes) -> None:

@@ -9,7 +9,8 @@ from tierlb.dataplane.l7.client_stream import ClientStream
 from tierlb.dataplane.l7.exchange import Exchange
 from tierlb.dataplane.l7.http1 import RETRY_AFTER
 from tierlb.dataplane.l7.http2_farewell import Farewell
-from tierlb.dataplane.l7.http2_output import Output, SendingStream, StreamOwner
+from tierlb.dataplane.l7.http2_output import Output, SendingStream
+from tierlb.dataplane.l7.http2_owner import StreamOwner
 from tierlb.dataplane.l7.http2_patience import RESPONSE, Patience
 from tierlb.dataplane.l7.http2_stream import Http2Stream
 from tierlb.model.topology import ClientAbort

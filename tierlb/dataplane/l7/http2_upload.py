@@ -8,7 +8,8 @@ the call that resumes the body.
 from typing import Final
 
 from tierlb.dataplane.l7.exchange import Exchange
-from tierlb.dataplane.l7.http2_output import SendingStream, StreamOwner
+from tierlb.dataplane.l7.http2_output import SendingStream
+from tierlb.dataplane.l7.http2_owner import StreamOwner
 from tierlb.dataplane.l7.reply import Reply
 from tierlb.dataplane.l7.request_half import RequestHalf
 from tierlb.net.alarm import Alarm

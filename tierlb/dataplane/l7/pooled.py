@@ -12,6 +12,8 @@ from array import array
 from fcntl import ioctl
 from termios import FIONREAD
 
+from mypy_extensions import mypyc_attr
+
 from tierlb.dataplane.l7.response_half import ResponseHalf
 from tierlb.dataplane.l7.states import AWAITED
 from tierlb.dataplane.upstream.host import Host
@@ -70,11 +72,13 @@ class Carried:
         raise NotImplementedError
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class PooledConnection(Stream):
     """`connecting` until the handshakes of TCP and TLS are over; `uses` counts the exchanges it has carried, and
-    `response` is what came of the response to the present one."""
+    `response` is what came of the response to the present one. `refused`: the host has said that it did nothing with
+    the request."""
 
-    __slots__ = ("connecting", "exchange", "host", "response", "uses")
+    __slots__ = ("connecting", "exchange", "host", "refused", "response", "uses")
 
     def __init__(self, reactor: Reactor, fd: int, host: Host) -> None:
         super().__init__(reactor, fd)
@@ -82,6 +86,7 @@ class PooledConnection(Stream):
         self.exchange: Carried | None = None
         self.response = ResponseHalf()
         self.connecting = True
+        self.refused = False
         self.uses = 0
 
     @classmethod

@@ -11,6 +11,7 @@ from typing import Final
 from tierlb.dataplane.explanation import FIELD, response_fields
 from tierlb.dataplane.l7.date import DATE_FIELD
 from tierlb.wire import orca
+from tierlb.wire.grpc_status import STATUS_FIELD, http_status
 from tierlb.wire.head_values import ResponseHead
 from tierlb.wire.http_head import parse_response_head
 from tierlb.wire.memo import Memo
@@ -41,7 +42,8 @@ class Reply:
     client's head without any framing of ours and without the last empty line; `whole` is the head for the commonest
     case: an HTTP/1.1 client that stays connected. `blamed`: the host failed or is overloaded. `orca`: its report of its
     load; such fields are for this node and go no further. `explained`: its lines on how hosts were chosen, complete,
-    used only by `ExplainedExchange`. `block` belongs to the downstream: the head for HTTP/2, empty before it is made.
+    used only by `ExplainedExchange`. `rated`: the status by which the host is judged; it is that of a gRPC call that is
+    an error and nothing else. `block` belongs to the downstream: the head for HTTP/2, empty before it is made.
     """
 
     __slots__ = (
@@ -52,6 +54,7 @@ class Reply:
         "length",
         "lines",
         "orca",
+        "rated",
         "status",
         "upgrade",
         "whole",
@@ -68,6 +71,7 @@ class Reply:
         blamed: bool,
         orca: OrcaReport | None,
         explained: bytes,
+        rated: int,
     ) -> None:
         self.status: Final = status
         self.keep_alive: Final = keep_alive
@@ -78,6 +82,7 @@ class Reply:
         self.blamed: Final = blamed
         self.orca: Final = orca
         self.explained: Final = explained
+        self.rated: Final = rated
         self.block = b""
 
 
@@ -86,10 +91,13 @@ def make_reply(raw: bytes, orca_book: OrcaBook, max_headers: int = 100) -> Reply
     head = parse_response_head(raw, max_headers)
     lines = client_head(head)
     length = body_length(head)
-    blamed, report = head.status in BLAMED, _orca(head, orca_book)
+    call = head.get(STATUS_FIELD) if head.status == 200 else None
+    rated = head.status if call is None else http_status(call)
+    blamed, report = rated in BLAMED, _orca(head, orca_book)
     explained = response_fields(_explaining(head)) if FIELD in raw.lower() else b""
     whole = lines + _body_framing(length)
-    return Reply(head.status, _is_reusable(head, length), length, head.upgrade, lines, whole, blamed, report, explained)
+    keep_alive = _is_reusable(head, length)
+    return Reply(head.status, keep_alive, length, head.upgrade, lines, whole, blamed, report, explained, rated)
 
 
 def _is_reusable(head: ResponseHead, length: int) -> bool:
@@ -124,7 +132,7 @@ def with_lines(reply: Reply, extra: bytes) -> Reply:
     whole = lines + _body_framing(reply.length)
     return Reply(
         *(reply.status, reply.keep_alive, reply.length, reply.upgrade, lines, whole),
-        *(reply.blamed, reply.orca, reply.explained),
+        *(reply.blamed, reply.orca, reply.explained, reply.rated),
     )
 
 

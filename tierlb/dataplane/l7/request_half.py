@@ -8,6 +8,8 @@ on: that the client sends too slowly (`body_rate`), and that the host is gone (`
 client framed the body (`downstream`).
 """
 
+from typing import Final
+
 from tierlb.dataplane.l7.body_rate import BodyRate
 from tierlb.dataplane.l7.pooled import PooledConnection
 from tierlb.dataplane.l7.retry import Attempts
@@ -16,20 +18,26 @@ from tierlb.dataplane.l7.states import (
     PASSED,
     PASSING,
     WAITING,
+    WHOLE,
     RequestEvent,
     after_request_event,
 )
+from tierlb.model.topology import PoolProtocol
 from tierlb.net import peer_liveness
 from tierlb.net.wheel import NEVER
 from tierlb.wire.http_body import encode_chunk, last_chunk
 from tierlb.wire.http_fields import Header
 
+TAKEN_BACK_BYTES: Final = 16 * 1024
+"""Of a body for a host that may refuse a request unseen (HTTP/2): more than most calls of gRPC have."""
+
 
 class RequestHalf:
     """`body_bytes`: how much of the body came. `_rate` is None if none is demanded. `_sent_at`: when the host was last
-    sent a part of it; `_doubted_at`: since when every look found the host gone."""
+    sent a part of it; `_doubted_at`: since when every look found the host gone. `_kept`: all that was sent, for a host
+    that may refuse the request; None where that is too much, or cannot be."""
 
-    __slots__ = ("_attempts", "_doubted_at", "_rate", "_sent_at", "_unsent", "body_bytes", "state")
+    __slots__ = ("_attempts", "_doubted_at", "_kept", "_rate", "_sent_at", "_unsent", "body_bytes", "state")
 
     def __init__(self, attempts: Attempts) -> None:
         self._attempts = attempts
@@ -38,6 +46,7 @@ class RequestHalf:
         least_rate = attempts.front.config.snapshot.limits.body_rate
         self._rate = BodyRate(least_rate) if least_rate else None
         self._unsent = b""
+        self._kept: bytes | None = b""
         self._sent_at = attempts.came
         self._doubted_at = NEVER
 
@@ -70,13 +79,31 @@ class RequestHalf:
         """The head is sent to a host; what came of the body so far, framed, to be sent with it."""
         self.state = after_request_event(self.state, RequestEvent.SEND)
         unsent, self._unsent = self._unsent, b""
+        self._keep(unsent)
         return unsent
+
+    def _keep(self, piece: bytes) -> None:
+        kept, connection = self._kept, self._attempts.connection
+        if kept is None:
+            return
+        refuses = connection is not None and connection.host.spec.protocol is not PoolProtocol.HTTP1
+        self._kept = kept + piece if refuses and len(kept) + len(piece) <= TAKEN_BACK_BYTES else None
+
+    def take_back(self) -> bool:
+        """The host did nothing with the request. Whether all of it that came is here, to be sent to another host."""
+        kept = self._kept
+        if kept is None or self.state is WAITING or self.state is WHOLE:
+            return kept is not None
+        self.state = after_request_event(self.state, RequestEvent.TAKE_BACK)
+        self._unsent, self._kept = kept, b""
+        return True
 
     def _pass_on(self, piece: bytes) -> None:
         attempts = self._attempts
         connection, timeouts = attempts.connection, attempts.front.config.timeouts
         assert connection is not None
         if piece:
+            self._keep(piece)
             connection.send(piece)
         if connection.response.state is BODY:
             if not connection.paused:

@@ -21,13 +21,16 @@ from tierlb.dataplane.l7.front_state import FrontState
 from tierlb.dataplane.l7.plan import RequestPlan
 from tierlb.dataplane.l7.pooled import Carried, PooledConnection
 from tierlb.dataplane.l7.request_id import printable_id
+from tierlb.dataplane.l7.shared_connection import shared_stream_to
 from tierlb.dataplane.l7.states import AWAITED
 from tierlb.dataplane.upstream.host import Host
 from tierlb.dataplane.upstream.host_set import HostSet
+from tierlb.model.topology import PoolProtocol
 from tierlb.net import peer_liveness
 from tierlb.net.shortage import is_own
 
 REQUEST_CONNECTS: Final = 3
+HTTP1: Final = PoolProtocol.HTTP1
 
 
 class Tried:
@@ -96,7 +99,7 @@ class Attempts(Carried):
             return
         self.ticket = host.begin(front.reactor.now, self.downstream.identity.tally, kind, long=long)
         idle = host.idle
-        while idle and not tried.repeated:
+        while idle and not tried.repeated and host.spec.protocol is HTTP1:
             connection = idle.pop()
             if connection.is_clean() if plan.repeatable else connection.is_alive():
                 connection.exchange = self
@@ -113,7 +116,12 @@ class Attempts(Carried):
     def _connect(self, host: Host) -> None:
         front, tried = self.front, self.tried
         self.tried = Tried(tried.hosts, tried.connects + 1, repeated=tried.repeated)
-        connection = PooledConnection.open(front.reactor, host, front.config.timeouts.connect)
+        timeout_s = front.config.timeouts.connect
+        connection: PooledConnection | int
+        if host.spec.protocol is HTTP1:
+            connection = PooledConnection.open(front.reactor, host, timeout_s)
+        else:
+            connection = shared_stream_to(front.reactor, host, timeout_s)
         if isinstance(connection, int):
             self.on_connect_failed(connection)
             return
@@ -151,7 +159,11 @@ class Attempts(Carried):
         assert connection is not None
         assert ticket is not None
         now = front.reactor.now
-        may_be_repeated = self.plan.repeatable and not tried.repeated and not self.downstream.has_left
+        may_be_repeated = (
+            not tried.repeated
+            and not self.downstream.has_left
+            and (self.plan.repeatable or (connection.refused and self.takes_back()))
+        )
         if (
             not may_be_repeated
             or connection.response.state is not AWAITED
@@ -159,13 +171,38 @@ class Attempts(Carried):
         ):
             self.fail(502, what)
             return
-        blamed = silent or connection.uses == 1  # else it may be the race in which a kept connection is closed
+        # Else it may be the race in which a kept connection is closed.
+        blamed = silent or (connection.uses == 1 and not connection.refused)
         if blamed:
             ticket.failed(now, HostFault.GATEWAY)
-        hosts = self._avoid(ticket.host, blamed=blamed)
+        self._send_again(ticket.host, blamed=blamed)
+
+    def _send_again(self, host: Host, *, blamed: bool) -> None:
+        hosts = self._avoid(host, blamed=blamed)
         self.abandon()
-        self.tried = Tried(hosts, tried.connects, repeated=True)
+        self.tried = Tried(hosts, self.tried.connects, repeated=True)
         self.start()
+
+    def is_sent_again(self) -> bool:
+        """The host answered a gRPC call with UNAVAILABLE and nothing else; whether it goes to another one instead."""
+        front, ticket, tried = self.front, self.ticket, self.tried
+        assert ticket is not None
+        now = front.reactor.now
+        if (
+            tried.repeated
+            or self.downstream.has_left
+            or not self.choice.has_other((*tried.hosts, ticket.host))
+            or not self.takes_back()
+            or not front.exchanges.retry_budget.spend(now, front.counters.items)
+        ):
+            return False
+        ticket.failed(now, HostFault.ANSWER)
+        self._send_again(ticket.host, blamed=True)
+        return True
+
+    def takes_back(self) -> bool:
+        """A host did nothing with the request: whether all of it is here, so that it can be sent to another one."""
+        raise NotImplementedError
 
     def _avoid(self, host: Host, *, blamed: bool) -> tuple[Host, ...]:
         """The hosts that the repeated request is not sent to. It goes elsewhere if another host is available, since

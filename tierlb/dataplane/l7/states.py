@@ -5,8 +5,8 @@ half changes its own state and nothing else does. What no table lists cannot hap
 assign the states of the commonest events directly, because a look into a table costs a tenth of a microsecond; the
 tests hold these assignments to the tables as well (`tests/dataplane/l7/conftest.py`).
 
-Two rules of retries follow from the tables. A request body is sent once: nothing leads back from PASSING. A request is
-sent again only while its response is AWAITED: a single byte of a response leads away from there.
+Two rules of retries follow from the tables. A request body is sent once, unless a host says that it did nothing with
+it. A request is sent again only while its response is AWAITED: a single byte of a response leads away from there.
 
 Left out: the connections themselves (`net.stream`), and the choice of a host (`retry`), which ends before both halves
 begin.
@@ -34,6 +34,7 @@ class RequestEvent(enum.Enum):
 
     END = "the last byte of the body came"
     SEND = "its head, and the part of the body that came, was sent to a host"
+    TAKE_BACK = "the host has said that it did nothing with it, and all that was sent is still here"
 
 
 class ResponseState(enum.Enum):
@@ -73,8 +74,8 @@ BROKEN: Final = ResponseState.BROKEN
 REQUEST_TABLE: dict[RequestState, dict[RequestEvent, RequestState]] = {
     WAITING: {RequestEvent.END: WHOLE, RequestEvent.SEND: PASSING},
     WHOLE: {RequestEvent.SEND: PASSED},
-    PASSING: {RequestEvent.END: PASSED},
-    PASSED: {},
+    PASSING: {RequestEvent.END: PASSED, RequestEvent.TAKE_BACK: WAITING},
+    PASSED: {RequestEvent.TAKE_BACK: WHOLE},
 }
 RESPONSE_TABLE: dict[ResponseState, dict[ResponseEvent, ResponseState]] = {
     AWAITED: {

@@ -111,6 +111,9 @@ class Host(JudgedHost):
 
     def take(self, spec: HostSpec, event: HostEvent | None = None) -> None:
         """The host as the current snapshot has it, and what its agent makes of that."""
+        if spec.protocol is not self.spec.protocol:
+            for connection in self.idle[:]:
+                connection.close()
         self.spec = spec
         share, maxconn = self.estimate.received.share, self.condition.agent.maxconn
         share.expect(spec.parents)

@@ -1,0 +1,179 @@
+"""A connection over HTTP/2 to a host, which carries several requests at once (`shared_session`: what goes over it).
+
+It lies among the host's connections, in `Host.idle`, for as long as it may carry a further request. A connection is
+made when no other has room.
+"""
+
+import errno
+from typing import Final
+
+from tierlb.dataplane.l7.pooled import IDLE_S
+from tierlb.dataplane.l7.shared_session import SharedSession
+from tierlb.dataplane.l7.shared_stream import SharedStream
+from tierlb.dataplane.upstream.host import Host
+from tierlb.net.asked import error_of
+from tierlb.net.peer_liveness import SILENT
+from tierlb.net.reactor import ERROR, HANGUP, READ, WRITE, Reactor
+from tierlb.net.stream import Stream
+from tierlb.net.wheel import NEVER
+from tierlb.wire.http2_frames import NO_ERROR, BadConnection, goaway_frame
+
+HOST_FRAMES_A_TURN: Final = 64
+
+
+class SharedConnection(Stream):
+    """`waiting`: streams that begin when it is made. `uses`: the streams that it has carried."""
+
+    __slots__ = ("connecting", "host", "session", "uses", "waiting")
+
+    def __init__(self, reactor: Reactor, fd: int, host: Host) -> None:
+        super().__init__(reactor, fd)
+        self.host = host
+        self.connecting = True
+        self.uses = 0
+        self.waiting: list[SharedStream] = []
+        self.session = SharedSession(self)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it can carry a further request."""
+        session = self.session
+        return session.has_room and len(session.streams) + len(self.waiting) < session.most and not self.closed
+
+    def stream(self) -> SharedStream:
+        """A further one, which is `connecting` as long as the connection is."""
+        stream = SharedStream(self.reactor, self.session, self.host)
+        stream.uses = self.uses
+        self.uses += 1
+        stream.connecting = self.connecting
+        if self.connecting:
+            self.waiting.append(stream)
+        else:
+            self.disarm()
+        return stream
+
+    def begin(self, code: int, timeout_s: float) -> None:
+        """The handshake has begun, or is over (0)."""
+        if code == 0:
+            self.connecting = False
+            self.watch()
+            self.host.reach.connected()
+        else:
+            self.mask = READ | WRITE
+            self.reactor.add(self.fd, READ | WRITE, self.on_connected)
+            self.arm(timeout_s)
+
+    def on_connected(self, mask: int) -> None:
+        """The handshake is over, well or not."""
+        code = error_of(self.fd) if mask & (ERROR | HANGUP) else 0
+        if code:
+            self._connect_failed(code)
+            return
+        self.connecting = False
+        self.disarm()
+        self.mask = READ
+        self.reactor.replace(self.fd, READ, self.on_ready)
+        self.host.reach.connected()
+        waiting, self.waiting = self.waiting, []
+        for stream in waiting:
+            stream.on_made()
+
+    def _connect_failed(self, code: int) -> None:
+        waiting, self.waiting = self.waiting, []
+        self._end()
+        for stream in waiting:
+            stream.on_not_made(code)
+
+    # What the stream reports.
+
+    def on_data(self, data: bytes) -> None:
+        try:
+            rest = self.session.receive(data, HOST_FRAMES_A_TURN)
+        except BadConnection as error:
+            self.session.output.write(goaway_frame(0, error.code, error.reason))
+            self.session.output.flush()
+            self.on_broken(OSError(errno.EPROTO, error.reason))
+            return
+        if rest:
+            self.put_back(rest)
+
+    def on_turn(self) -> None:
+        if self.unread:
+            super().on_turn()
+        if self.closed or self.connecting:
+            return
+        self.session.output.flush()
+        if not self.session.streams and not self.waiting:
+            self._rest()
+
+    def _rest(self) -> None:
+        """No request is under way."""
+        if self.session.is_leaving or self.host.closes or self.eof:
+            self._end()
+        elif self.deadline == NEVER:
+            self.arm(IDLE_S)
+
+    def on_eof(self) -> None:
+        self.on_broken(OSError(errno.ECONNRESET, "the host closed the connection"))
+
+    def on_broken(self, error: OSError) -> None:
+        self._leave_host()
+        if error.errno in SILENT:
+            for connection in self.host.idle[:]:
+                connection.close()
+        self.session.lose_all(error)
+        self._end()
+
+    def on_drained(self) -> None:
+        self.session.output.pump()
+        self.reactor.ready.add(self)
+
+    def on_deadline(self) -> None:
+        if self.connecting:
+            self._connect_failed(errno.ETIMEDOUT)
+        elif not self.session.streams:
+            self._end()
+
+    # The end.
+
+    def close(self) -> None:
+        """Take no more requests, and end with those that are under way."""
+        self.session.is_leaving = True
+        self._leave_host()
+        if not self.session.streams and not self.waiting:
+            self._end()
+
+    def _leave_host(self) -> None:
+        if self in self.host.idle:
+            self.host.idle.remove(self)
+
+    def _end(self) -> None:
+        self._leave_host()
+        if not self.closed and not self.connecting and self.backlog is None and self.lost is None and not self.eof:
+            self.session.output.write(goaway_frame(0, NO_ERROR))
+            self.session.output.flush()
+        super().close()
+
+
+def shared_stream_to(reactor: Reactor, host: Host, timeout_s: float) -> SharedStream | int:
+    """A stream to the host, on a connection that has room or a new one; an errno where that failed."""
+    for connection in reversed(host.idle):
+        if isinstance(connection, SharedConnection) and connection.has_room:
+            return connection.stream()
+    try:
+        fd, code = host.context.dial(host.spec.address, port_at_risk=host.reach.port_at_risk, speaks_first=True)
+    except OSError as error:
+        return error.errno or errno.EIO
+    if fd < 0:
+        return code
+    try:
+        made = SharedConnection(reactor, fd, host)
+        made.begin(code, timeout_s)
+    except OSError as error:
+        reactor.close(fd)
+        return error.errno or errno.EIO
+    except Exception:
+        reactor.close(fd)
+        raise
+    host.idle.append(made)
+    return made.stream()
