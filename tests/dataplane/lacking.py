@@ -9,6 +9,7 @@ import pytest
 
 from tests.dataplane.conftest import FakeEndpoint, Lab
 from tierlb.model.address import Address
+from tierlb.net import io_twin
 from tierlb.net.dial import Dial, dial
 
 IN_SOCKET = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -50,6 +51,6 @@ def looping_dial(towards: FakeEndpoint) -> Dial:
         with pytest.MonkeyPatch.context() as patched:
             if address == towards.address:
                 patched.setattr(socket, "socket", Bound)
-            return dial(address, **how)
+            return dial(address, connect=io_twin.start_connect, **how)
 
     return looping

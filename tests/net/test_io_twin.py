@@ -1,6 +1,9 @@
 """System calls on non-blocking sockets: the C module and its twin return the same, whatever is asked of them."""
 
+import contextlib
+import ctypes
 import errno
+import fcntl
 import importlib.util
 import os
 import random
@@ -21,6 +24,7 @@ from hypothesis import strategies as st
 
 from tierlb.net import io, io_twin
 from tierlb.net.bulk import READ_BYTES
+from tierlb.net.io_twin import AT_RISK, HERE, SPEAKS_FIRST
 from tierlb.net.sockaddr import pack_sockaddr
 
 ROOT = Path(__file__).parent.parent.parent
@@ -28,6 +32,10 @@ BUILT = "TIERLB_IO_BUILT"
 """The environment variable by which scripts/check-io names the directory of its own build."""
 DEADLINE_S = 30.0
 RESET = struct.pack("ii", 1, 0)
+LIBC = ctypes.CDLL(None, use_errno=True)
+CLONE_NEWNET = 0x40000000
+SIOCSIFFLAGS = 0x8914
+IFF_UP = 1
 
 
 @pytest.fixture(scope="session")
@@ -274,6 +282,114 @@ def test_accept_raises_when_there_is_no_descriptor_left(calls):
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_connect_returns_a_descriptor_of_a_connection_that_is_made(calls, host):
+    with listening_at(host) as listening:
+        fd, code = calls.start_connect(pack_sockaddr(listening.getsockname()), HERE, -1)
+        accepted, _ = listening.accept()
+        with socket.socket(fileno=fd) as sock, accepted:
+            assert code == 0
+            assert sock.getpeername() == listening.getsockname()
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            assert not os.get_inheritable(fd)
+            assert not os.get_blocking(fd)
+
+
+def test_connect_reaches_a_unix_socket(calls, tmp_path):
+    path = str(tmp_path / "socket")
+    assert calls.start_connect(pack_sockaddr(path), HERE, -1) == (-1, errno.ENOENT)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(path)
+        listening.listen()
+        fd, code = calls.start_connect(pack_sockaddr(path), HERE | SPEAKS_FIRST, -1)
+        with socket.socket(fileno=fd) as sock:
+            assert code == 0
+            assert sock.getpeername() == path
+
+
+def test_without_a_second_call_a_connection_is_under_way(calls):
+    with listening_at("127.0.0.1") as listening:
+        fd, code = calls.start_connect(pack_sockaddr(listening.getsockname()), 0, -1)
+        with socket.socket(fileno=fd):
+            assert code == errno.EINPROGRESS
+
+
+def test_a_connection_that_is_not_made_leaves_no_descriptor(calls):
+    with listening_at("127.0.0.1") as gone:
+        name = pack_sockaddr(gone.getsockname())
+    before = os.listdir("/proc/self/fd")
+    assert calls.start_connect(name, HERE, -1) == (-1, errno.ECONNREFUSED)
+    assert calls.start_connect(pack_sockaddr(("127.0.0.1", 0)), HERE, -1)[0] == -1
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_the_last_ack_waits_where_our_side_speaks_first(calls, pair):
+    """Until then the host has no connection to accept. Linux waits 200 ms at most, which a busy machine may miss."""
+
+    def waits(flags: int, asker: int) -> bool:
+        return any(waits_once(flags, asker) for _ in range(10))
+
+    def waits_once(flags: int, asker: int) -> bool:
+        with listening_at("127.0.0.1") as listening:
+            fd, code = calls.start_connect(pack_sockaddr(listening.getsockname()), flags | HERE, asker)
+            with socket.socket(fileno=fd) as sock:
+                assert code == 0
+                if (accepted := calls.accept4(listening)) is None:
+                    sock.send(b"first")
+                    accepted = calls.accept4(listening)
+                    os.close(accepted[0])
+                    return True
+                os.close(accepted[0])
+                return False
+
+    assert waits(SPEAKS_FIRST, -1)
+    assert not waits(0, -1)
+    assert not waits(0, pair.fd), "nothing was asked"
+    pair.far.sendall(b"question")
+    await_bytes(pair.near, 8)
+    assert waits(0, pair.fd)
+    assert calls.recv(pair.fd, 100) == b"question", "what waits stays"
+
+
+def test_connect_raises_where_no_socket_can_be_made(calls):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            calls.start_connect(pack_sockaddr(("127.0.0.1", 80)), HERE, -1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_connection_that_reached_itself_is_refused(calls):
+    """In a network of its own, where the kernel can choose no other port."""
+    name = pack_sockaddr(("127.0.0.1", 40_000))
+    with own_network() as ports:
+        ports.write_text("40000 40000")
+        fd, code = calls.start_connect(name, HERE, -1)
+        with socket.socket(fileno=fd) as itself:
+            assert code == 0
+            assert itself.getsockname() == itself.getpeername()
+            itself.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        assert calls.start_connect(name, HERE | AT_RISK, -1) == (-1, errno.ECONNREFUSED)
+        with socket.socket() as service:
+            service.bind(("127.0.0.1", 40_000))  # no SO_REUSEADDR: not even TIME-WAIT is left
+
+
+@contextlib.contextmanager
+def own_network() -> Iterator[Path]:
+    """Sockets that this thread makes in the block are in another network; the file with the local ports there."""
+    with open("/proc/thread-self/ns/net") as here:
+        if LIBC.unshare(CLONE_NEWNET):
+            pytest.skip("needs the right to make network namespaces")
+        try:
+            with socket.socket() as sock:
+                fcntl.ioctl(sock, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", IFF_UP))
+            yield Path("/proc/sys/net/ipv4/ip_local_port_range")
+        finally:
+            assert LIBC.setns(here.fileno(), CLONE_NEWNET) == 0
+
+
 def listening_at(host: str) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
@@ -391,6 +507,11 @@ def test_datagrams_arrive_as_they_were_sent(both, batches):
         ("copy", (0, -1, 10)),
         ("copy", (0, 1, 65537)),
         ("copy", (0, 1, 0)),
+        ("start_connect", ()),
+        ("start_connect", (b"x" * 16, 0)),
+        ("start_connect", ("x" * 16, 0, 0)),
+        ("start_connect", (b"x" * 16, None, 0)),
+        ("start_connect", (b"x" * 16, 2**80, 0)),
         ("accept4", (-1,)),
         ("accept4", (None,)),
         ("recvmmsg", (-1,)),
@@ -412,3 +533,5 @@ def test_an_address_that_is_none_is_refused(calls):
         for bad in (b"\x00", bytes(16), bytes(200)):
             with pytest.raises((OSError, ValueError)):
                 calls.sendmmsg(ours, [(b"x", bad)])
+            with pytest.raises((OSError, ValueError)):
+                calls.start_connect(bad, HERE | AT_RISK, -1)

@@ -5,9 +5,8 @@ import socket
 import pytest
 import trio
 
-from tierlb.model.address import Address
 from tierlb.net import self_connect
-from tierlb.net.self_connect import USUAL_RANGE, abandon, local_ports, open_stream, reached_itself, reaches_itself
+from tierlb.net.self_connect import USUAL_RANGE, abandon, local_ports, open_stream, reached_itself
 
 
 def connected_to_itself() -> socket.socket:
@@ -15,14 +14,6 @@ def connected_to_itself() -> socket.socket:
     sock.bind(("127.0.0.1", 0))
     sock.connect(sock.getsockname())
     return sock
-
-
-def test_a_connect_that_reaches_itself_is_known_as_soon_as_it_has_begun() -> None:
-    with connected_to_itself() as sock:
-        host, port = sock.getsockname()
-        assert reaches_itself(sock, Address(host, port))
-        assert not reaches_itself(sock, Address("127.0.0.2", port)), "the same port at another address"
-        assert not reaches_itself(sock, Address(host, port - 1))
 
 
 def test_its_port_is_free_at_once() -> None:

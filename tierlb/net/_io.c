@@ -1,24 +1,23 @@
-/* System calls on non-blocking sockets, for the data path. What the socket module adds to each (a lock that is given
-   back, a timeout, an exception where there is nothing to do) costs as much as a small call itself. io_twin.py does the
-   same in Python and says what each function returns; the tests hold both to it. The interpreter's lock is held. */
+/* System calls on non-blocking sockets, as in io_twin.py, which says what each returns. What the socket module adds (a
+   lock that is given back, a timeout, an exception where there is nothing to do) costs as much as a small call. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <arpa/inet.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
 #define BATCH 32
 #define DATAGRAM 65536 /* more than a datagram holds */
 #define RETRY(result, call) do { result = call; } while (result < 0 && errno == EINTR)
-
+#define FD PyObject_AsFileDescriptor
+enum { SPEAKS_FIRST = 1, HERE = 2, AT_RISK = 4 }; /* as in io_twin.py */
 static char buffers[BATCH][DATAGRAM]; /* a page that is never written to takes no memory */
 static struct sockaddr_storage addresses[BATCH];
-static struct iovec pieces[BATCH];
-static struct mmsghdr headers[BATCH];
+static struct iovec pieces[BATCH]; static struct mmsghdr headers[BATCH];
 
 static PyObject *failed(void) { return errno == EAGAIN ? Py_NewRef(Py_None) : PyErr_SetFromErrno(PyExc_OSError); }
-
-static PyObject *counted(Py_ssize_t n) { return n < 0 && errno != EAGAIN ? failed() : PyLong_FromSsize_t(n < 0 ? 0 : n); }
+static PyObject *counted(ssize_t n) { return n < 0 && errno != EAGAIN ? failed() : PyLong_FromSsize_t(n < 0 ? 0 : n); }
+static PyObject *owned(int fd, PyObject *value) { return value == NULL && close(fd) == 0 ? NULL : value; }
 
 /* The descriptor that is the first of so many arguments, and from `size` on, if there is one, a size as the last. */
 static int take(PyObject *const *args, Py_ssize_t count, Py_ssize_t wanted, Py_ssize_t *size, Py_ssize_t most)
@@ -27,23 +26,17 @@ static int take(PyObject *const *args, Py_ssize_t count, Py_ssize_t wanted, Py_s
         return PyErr_Format(PyExc_TypeError, "%zd arguments are needed", wanted), -1;
     if (size != NULL && ((*size = PyLong_AsSsize_t(args[count - 1])) <= 0 || *size > most))
         return PyErr_Occurred() ? -1 : (PyErr_Format(PyExc_ValueError, "a size from 1 to %zd is needed", most), -1);
-    return PyObject_AsFileDescriptor(args[0]);
+    return FD(args[0]);
 }
 
 static PyObject *io_recv(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
     Py_ssize_t size, got;
-    int fd = take(args, count, 2, &size, INT_MAX);
-    PyObject *data = fd < 0 || size <= DATAGRAM ? NULL : PyBytes_FromStringAndSize(NULL, size);
-    if (fd < 0 || (size > DATAGRAM && data == NULL))
+    int fd = take(args, count, 2, &size, sizeof buffers);
+    if (fd < 0)
         return NULL;
-    RETRY(got, recv(fd, data == NULL ? buffers[0] : PyBytes_AS_STRING(data), size, 0));
-    if (got >= 0 && data == NULL)
-        return PyBytes_FromStringAndSize(buffers[0], got);
-    if (got >= 0)
-        return _PyBytes_Resize(&data, got), data;
-    Py_XDECREF(data);
-    return failed();
+    RETRY(got, recv(fd, buffers, size, 0));
+    return got < 0 ? failed() : PyBytes_FromStringAndSize(buffers[0], got);
 }
 
 static PyObject *io_send(PyObject *module, PyObject *const *args, Py_ssize_t count)
@@ -62,67 +55,73 @@ static PyObject *io_copy(PyObject *module, PyObject *const *args, Py_ssize_t cou
 {
     Py_ssize_t size, got, sent;
     int peer, fd = take(args, count, 3, &size, DATAGRAM);
-    if (fd < 0 || (peer = PyObject_AsFileDescriptor(args[1])) < 0)
+    if (fd < 0 || (peer = FD(args[1])) < 0)
         return NULL;
     RETRY(got, recv(fd, buffers[0], size, 0));
-    if (got < 0)
-        return failed();
-    RETRY(sent, got == 0 ? 0 : send(peer, buffers[0], got, MSG_NOSIGNAL));
+    RETRY(sent, got <= 0 ? got : send(peer, buffers[0], got, MSG_NOSIGNAL));
     if (sent == got)
-        return PyLong_FromSsize_t(got);
-    int error = sent < 0 && errno != EAGAIN ? errno : 0;
-    sent = sent < 0 ? 0 : sent;
-    return Py_BuildValue("(ny#i)", got, buffers[0] + sent, got - sent, error);
+        return got < 0 ? failed() : PyLong_FromSsize_t(got);
+    Py_ssize_t done = Py_MAX(sent, 0);
+    return Py_BuildValue("(ny#i)", got, buffers[0] + done, got - done, sent < 0 && errno != EAGAIN ? errno : 0);
 }
 
-static PyObject *io_shutdown(PyObject *module, PyObject *sock)
+static PyObject *io_shutdown(PyObject *module, PyObject *sock) { return counted(shutdown(FD(sock), SHUT_WR)); }
+
+static PyObject *io_connect(PyObject *module, PyObject *args)
 {
-    int fd = PyObject_AsFileDescriptor(sock);
-    return fd < 0 ? NULL : shutdown(fd, SHUT_WR) < 0 ? failed() : Py_NewRef(Py_None);
+    int flags, asker, error = 0;
+    struct sockaddr *to, *own = (struct sockaddr *)addresses;
+    socklen_t own_size = sizeof addresses[0];
+    Py_ssize_t size;
+    if (!PyArg_ParseTuple(args, "y#ii", &to, &size, &flags, &asker))
+        return NULL;
+    int fd = socket(size < 16 ? AF_UNSPEC : to->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+    if (flags & SPEAKS_FIRST || (asker >= 0 && recv(asker, buffers, 1, MSG_PEEK | MSG_DONTWAIT) > 0))
+        setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &(int){0}, sizeof(int));
+    if (connect(fd, to, size) < 0 && (!(flags & HERE) || errno != EINPROGRESS || connect(fd, to, size) < 0))
+        error = errno == EALREADY ? EINPROGRESS : errno;
+    if (flags & AT_RISK && getsockname(fd, own, &own_size) == 0 && size == own_size && memcmp(own, to, size) == 0)
+        error = ECONNREFUSED, setsockopt(fd, SOL_SOCKET, SO_LINGER, &(struct linger){1, 0}, sizeof(struct linger));
+    if (error == 0 || error == EINPROGRESS)
+        return owned(fd, Py_BuildValue("(ii)", fd, error));
+    return close(fd), Py_BuildValue("(ii)", -1, error);
 }
 
 static PyObject *io_accept4(PyObject *module, PyObject *listening)
 {
-    union { struct sockaddr any; struct sockaddr_in v4; struct sockaddr_in6 v6; struct sockaddr_un un; } from = {.any.sa_family = AF_UNSPEC};
-    socklen_t size = sizeof from;
+    struct sockaddr_in *v4 = (struct sockaddr_in *)addresses; /* of IPv6 the port is at the same place */
+    socklen_t size = sizeof addresses[0];
     char host[INET6_ADDRSTRLEN] = "";
-    int accepted, fd = PyObject_AsFileDescriptor(listening);
+    int accepted, fd = FD(listening);
     if (fd < 0)
         return NULL;
-    RETRY(accepted, accept4(fd, &from.any, &size, SOCK_NONBLOCK | SOCK_CLOEXEC));
+    RETRY(accepted, accept4(fd, (struct sockaddr *)addresses, &size, SOCK_NONBLOCK | SOCK_CLOEXEC));
     if (accepted < 0)
         return failed();
-    if (from.any.sa_family == AF_UNIX) /* it has no address; it is on this machine */
-        from.v4 = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int is_v6 = from.any.sa_family == AF_INET6;
-    inet_ntop(from.any.sa_family, is_v6 ? (void *)&from.v6.sin6_addr : (void *)&from.v4.sin_addr, host, sizeof host);
-    PyObject *found = Py_BuildValue("(isi)", accepted, host, ntohs(is_v6 ? from.v6.sin6_port : from.v4.sin_port));
-    if (found == NULL)
-        close(accepted);
-    return found;
+    if (v4->sin_family == AF_UNIX) /* it has no address; it is on this machine */
+        *v4 = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    void *at = v4->sin_family == AF_INET6 ? (void *)&((struct sockaddr_in6 *)v4)->sin6_addr : &v4->sin_addr;
+    inet_ntop(v4->sin_family, at, host, sizeof host);
+    return owned(accepted, Py_BuildValue("(isi)", accepted, host, ntohs(v4->sin_port)));
 }
 
 static PyObject *io_recvmmsg(PyObject *module, PyObject *sock)
 {
-    int got, fd = PyObject_AsFileDescriptor(sock);
+    int got, fd = FD(sock);
     if (fd < 0)
         return NULL;
-    for (int i = 0; i < BATCH; i++) {
-        pieces[i] = (struct iovec){buffers[i], DATAGRAM};
+    for (int i = 0; i < BATCH; i++)
+        pieces[i] = (struct iovec){buffers[i], DATAGRAM},
         headers[i].msg_hdr = (struct msghdr){&addresses[i], sizeof addresses[i], &pieces[i], 1, NULL, 0, 0};
-    }
     RETRY(got, recvmmsg(fd, headers, BATCH, 0, NULL));
-    if (got < 0 && errno != EAGAIN)
-        return failed();
-    PyObject *found = PyList_New(0);
-    for (int i = 0; found != NULL && i < got; i++) {
-        PyObject *datagram = Py_BuildValue("(y#y#)", buffers[i], (Py_ssize_t)headers[i].msg_len, &addresses[i],
-                                           (Py_ssize_t)headers[i].msg_hdr.msg_namelen);
-        if (datagram == NULL || PyList_Append(found, datagram) < 0)
-            Py_CLEAR(found);
-        Py_XDECREF(datagram);
-    }
-    return found;
+    PyObject *found = got < 0 && errno != EAGAIN ? failed() : PyList_New(got < 0 ? 0 : got);
+    for (int i = 0; found != NULL && i < got; i++)
+        PyList_SET_ITEM(found, i, Py_BuildValue("(y#y#)", buffers[i], (Py_ssize_t)headers[i].msg_len, &addresses[i],
+                                                (Py_ssize_t)headers[i].msg_hdr.msg_namelen));
+    return PyErr_Occurred() ? (Py_XDECREF(found), NULL) : found;
 }
 
 static PyObject *io_sendmmsg(PyObject *module, PyObject *const *args, Py_ssize_t count)
@@ -138,16 +137,14 @@ static PyObject *io_sendmmsg(PyObject *module, PyObject *const *args, Py_ssize_t
             Py_CLEAR(datagrams);
         pieces[batch].iov_len = size, header->msg_namelen = address_size;
     }
-    if (datagrams == NULL)
-        return NULL;
-    RETRY(sent, batch == 0 ? 0 : sendmmsg(fd, headers, batch, MSG_NOSIGNAL));
-    Py_DECREF(datagrams);
-    return counted(sent);
+    RETRY(sent, datagrams == NULL || batch == 0 ? 0 : sendmmsg(fd, headers, batch, MSG_NOSIGNAL));
+    Py_XDECREF(datagrams);
+    return datagrams == NULL ? NULL : counted(sent);
 }
 
+#define ONE(name) {#name, io_##name, METH_O, NULL}
 #define FAST(name) {#name, (PyCFunction)(void (*)(void))io_##name, METH_FASTCALL, NULL}
-static PyMethodDef functions[] = {FAST(recv), FAST(send), FAST(copy), {"shutdown", io_shutdown, METH_O, NULL},
-    {"accept4", io_accept4, METH_O, NULL}, {"recvmmsg", io_recvmmsg, METH_O, NULL}, FAST(sendmmsg), {NULL, NULL, 0, NULL}};
+static PyMethodDef functions[] = {FAST(recv), FAST(send), FAST(copy), FAST(sendmmsg), ONE(shutdown),
+    ONE(accept4), ONE(recvmmsg), {"start_connect", io_connect, METH_VARARGS, NULL}, {NULL, NULL, 0, NULL}};
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_io", NULL, -1, functions, NULL, NULL, NULL, NULL};
-
 PyMODINIT_FUNC PyInit__io(void) { return PyModule_Create(&definition); }

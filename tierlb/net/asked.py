@@ -34,6 +34,14 @@ def recv_peek(fd: int, most: int) -> bytes:
     return asked(fd, lambda sock: sock.recv(most, socket.MSG_PEEK))
 
 
+def has_bytes(fd: int) -> bool:
+    """Whether bytes wait there; not if it has failed."""
+    try:
+        return bool(recv_peek(fd, 1))
+    except OSError:
+        return False
+
+
 def local_name(fd: int) -> tuple[str, int]:
     """The host and port that the peer connected to; LOCAL_CLIENT over a unix socket."""
     found = asked(fd, lambda sock: sock.getsockname())

@@ -7,11 +7,13 @@ sockets. Sizes are at least 1.
 import errno
 import os
 import socket
+import sys
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
-from tierlb.net.asked import asked
-from tierlb.net.sockaddr import pack_sockaddr, unpack_sockaddr
+from tierlb.net.asked import asked, has_bytes
+from tierlb.net.self_connect import abandon
+from tierlb.net.sockaddr import SocketAddress, pack_sockaddr, unpack_sockaddr
 from tierlb.net.unix_socket import LOCAL_CLIENT
 
 Datagram: TypeAlias = tuple[bytes, bytes]
@@ -22,6 +24,11 @@ Copied: TypeAlias = int | tuple[int, bytes, int] | None
 BATCH = 32
 """Datagrams per call at most. More make a call no cheaper, and others wait meanwhile."""
 DATAGRAM_BYTES = 65536
+
+SPEAKS_FIRST: Final = 1
+HERE: Final = 2
+AT_RISK: Final = 4
+"""Flags of `start_connect`."""
 
 
 def recv(fd: int, most: int) -> bytes | None:
@@ -59,9 +66,48 @@ def copy(fd: int, peer: int, most: int) -> Copied:
     return sent if sent == len(data) else (len(data), data[sent:], 0)
 
 
-def shutdown(fd: int) -> None:
-    """No more will be sent. Raises OSError."""
+def shutdown(fd: int) -> int:
+    """No more will be sent; 0. Raises OSError."""
     asked(fd, lambda sock: sock.shutdown(socket.SHUT_WR))
+    return 0
+
+
+def start_connect(name: bytes, flags: int, asker: int) -> tuple[int, int]:
+    """Begin a connection to a `struct sockaddr`: its descriptor with 0 where it is made and EINPROGRESS where it is
+    under way, or -1 with the errno of a failure. Raises OSError where no socket can be made.
+
+    Over TCP, with `SPEAKS_FIRST`, or if bytes wait at the descriptor `asker` (-1: there is none), the handshake's last
+    ACK waits for what is sent first. `HERE`: it is worth a second call to learn whether the connection is made, as on
+    loopback. `AT_RISK`: one that reached itself is refused (net/self_connect.py).
+    """
+    family = int.from_bytes(name[:2], sys.byteorder)
+    to = os.fsdecode(name[2:].rstrip(b"\0")) if family == socket.AF_UNIX else unpack_sockaddr(name)
+    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        code = _connect(sock, to, flags, asker)
+    except BaseException:
+        sock.close()
+        raise
+    if code in (0, errno.EINPROGRESS):
+        return sock.detach(), code
+    sock.close()
+    return -1, code
+
+
+def _connect(sock: socket.socket, to: SocketAddress | str, flags: int, asker: int) -> int:
+    if sock.family == socket.AF_UNIX:
+        return sock.connect_ex(to)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if flags & SPEAKS_FIRST or (asker >= 0 and has_bytes(asker)):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
+    code = sock.connect_ex(to)
+    if code == errno.EINPROGRESS and flags & HERE:
+        code = sock.connect_ex(to)
+        code = errno.EINPROGRESS if code == errno.EALREADY else code
+    if flags & AT_RISK and sock.getsockname() == to:
+        abandon(sock)
+        return errno.ECONNREFUSED
+    return code
 
 
 def accept4(listening: socket.socket) -> tuple[int, str, int] | None:

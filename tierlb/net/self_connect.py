@@ -15,8 +15,6 @@ from typing import Final
 
 import trio
 
-from tierlb.model.address import Address
-
 RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 """Of both families."""
 USUAL_RANGE: Final = (32768, 60999)
@@ -39,14 +37,6 @@ def reached_itself(sock: socket.socket | trio.socket.SocketType) -> bool:
         return bool(sock.getsockname() == sock.getpeername())
     except OSError:
         return False
-
-
-def reaches_itself(sock: socket.socket, address: Address) -> bool:
-    """Whether this connect to the address is to itself, as soon as it has begun: its own end is known by then."""
-    host, port = sock.getsockname()[:2]
-    if port != address.port:
-        return False
-    return socket.inet_pton(sock.family, host) == socket.inet_pton(sock.family, address.host)
 
 
 def abandon(sock: socket.socket | trio.socket.SocketType) -> None:

@@ -1,8 +1,9 @@
-"""Addresses as the kernel has them: `struct sockaddr_in` and `sockaddr_in6` (netinet/in.h).
+"""Addresses as the kernel has them: `struct sockaddr_in`, `sockaddr_in6` (netinet/in.h) and `sockaddr_un` (sys/un.h).
 
 A datagram's address stays in this form from its receipt to the answer: it is a key and goes back as it came.
 """
 
+import os
 import socket
 import struct
 from functools import cache
@@ -34,10 +35,13 @@ def has_ipv6() -> bool:
 _FAMILY = struct.Struct("=H")
 _V4 = struct.Struct("!H4s8x")
 _V6 = struct.Struct("!HI16s")
+_PATH = struct.Struct("108s")
 
 
-def pack_sockaddr(address: SocketAddress) -> bytes:
-    """Raises OSError if the host is not a numeric address."""
+def pack_sockaddr(address: SocketAddress | str) -> bytes:
+    """Of an address or the path of a unix socket. Raises OSError if the host is not a numeric address."""
+    if isinstance(address, str):
+        return _FAMILY.pack(socket.AF_UNIX) + _PATH.pack(os.fsencode(address))
     host, port = address[:2]
     if ":" not in host:
         return _FAMILY.pack(socket.AF_INET) + _V4.pack(port, socket.inet_pton(socket.AF_INET, host))

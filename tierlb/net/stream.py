@@ -18,7 +18,7 @@ from collections import deque
 
 from mypy_extensions import mypyc_attr
 
-from tierlb.net.asked import error_of, recv_peek, reset_at_close
+from tierlb.net.asked import error_of, has_bytes, reset_at_close
 from tierlb.net.bulk import READ_BYTES
 from tierlb.net.io import recv, send, shutdown
 from tierlb.net.layer import Layer
@@ -160,10 +160,7 @@ class Stream(Timed):
     @property
     def has_unread(self) -> bool:
         """Whether bytes wait in the kernel."""
-        try:
-            return bool(recv_peek(self.fd, 1))
-        except OSError:
-            return False
+        return has_bytes(self.fd)
 
     def shutdown_write(self) -> None:
         """Tell the peer that no more will come. Call it with no backlog, and again `on_drained` if it leaves one."""

@@ -134,7 +134,7 @@ def test_a_port_from_which_the_kernel_takes_those_of_connections_is_at_risk(
     bench: Bench, port: int, at_risk: int
 ) -> None:
     bench.context.local_ports = (port, port)
-    assert bench.reach.port_at_risk == at_risk
+    assert Reachability(bench.context, SPEC, bench.events.append).port_at_risk == at_risk
 
 
 def test_a_host_that_is_given_something_can_be_asked_at_any_time(bench: Bench) -> None:

@@ -114,8 +114,9 @@ class Relay(Forwarder):
         self._context = context
 
     def begin(self, client: int, caller: Caller, host: Host, tried: tuple[Host, ...]) -> int:
+        reach, spec = host.reach, host.spec
         fd, code = host.context.dial(
-            host.spec.address, port_at_risk=host.reach.port_at_risk, speaks_first=host.spec.child
+            spec.address, name=reach.name, port_at_risk=reach.port_at_risk, speaks_first=spec.child, asker=client
         )
         if fd < 0:
             return code

@@ -93,7 +93,8 @@ class PooledConnection(Stream):
     def open(cls, reactor: Reactor, host: Host, timeout_s: float) -> "PooledConnection | int":
         """Begin to connect, which may be over at once; an errno where it failed."""
         try:
-            fd, code = host.context.dial(host.spec.address, port_at_risk=host.reach.port_at_risk, speaks_first=True)
+            reach, address = host.reach, host.spec.address
+            fd, code = host.context.dial(address, name=reach.name, port_at_risk=reach.port_at_risk, speaks_first=True)
         except OSError as error:
             return error.errno or errno.EIO
         if fd < 0:

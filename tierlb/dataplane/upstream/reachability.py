@@ -17,6 +17,7 @@ from tierlb.net.dial import Dial, dial
 from tierlb.net.reactor import Reactor
 from tierlb.net.self_connect import local_ports
 from tierlb.net.shortage import Shortages, is_own
+from tierlb.net.sockaddr import pack_sockaddr
 from tierlb.net.wheel import NEVER, Timed
 
 ASK_AGAIN_S: Final = 1.0
@@ -40,7 +41,8 @@ class ConnectContext:
 
 
 class Reachability(Timed):
-    """`failures` counts connects that failed. `on_change` is called when the host is ejected or restored."""
+    """`name`: the host's `struct sockaddr`. `port_at_risk`: its port if a connect may be answered by itself there, else
+    0. `failures` counts connects that failed. `on_change` is called when the host is ejected or restored."""
 
     __slots__ = (
         "_context",
@@ -49,25 +51,23 @@ class Reachability(Timed):
         "closed",
         "ejection",
         "failures",
+        "name",
+        "port_at_risk",
         "question",
     )
 
     def __init__(self, context: ConnectContext, spec: HostSpec, on_change: Callable[[HostEvent], None]) -> None:
         self._context = context
         self._spec = spec
+        first, last = context.local_ports
+        self.name: Final = pack_sockaddr(spec.address.sockaddr)
+        self.port_at_risk: Final = spec.address.port if first <= spec.address.port <= last else 0
         self._on_change = on_change
         self.closed = False
         self.deadline = self.filed = NEVER
         self.ejection = Ejection()
         self.failures = 0
         self.question: ConnectQuestion | HealthQuestion | None = None
-
-    @property
-    def port_at_risk(self) -> int:
-        """The host's port if a connect may be answered by itself there, else 0."""
-        first, last = self._context.local_ports
-        port = self._spec.address.port
-        return port if first <= port <= last else 0
 
     def connected(self) -> None:
         """A connect succeeded, or the host's answer was good."""
