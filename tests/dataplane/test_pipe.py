@@ -3,6 +3,7 @@
 import contextlib
 import socket
 import struct
+import sys
 import time
 from collections.abc import Callable, Iterator
 
@@ -12,7 +13,7 @@ import trio
 from tests.hosts import Host
 from tests.silence import Silence, hosts, stuff
 from tierlb.dataplane import pipe as pipe_module
-from tierlb.dataplane.pipe import End, Pipe
+from tierlb.dataplane.pipe import UNUSED_S, End, Pipe
 from tierlb.model.address import Address
 from tierlb.model.snapshot import Listener
 from tierlb.net import peer_liveness
@@ -130,6 +131,42 @@ def test_what_a_slow_reader_takes_moves_in_the_direction_to_it(joined: Joined, b
         if not client.held and upstream.backlog is None:
             break
     assert (client.moved, upstream.moved) == (later, 0.0)
+
+
+def test_sides_that_end_together_are_closed_without_passing_on_either_end(joined: Joined) -> None:
+    joined.upstream.sendall(b"answer")
+    joined.upstream.shutdown(socket.SHUT_WR)
+    joined.client.shutdown(socket.SHUT_WR)
+    joined.turn()
+    assert joined.client.recv(10) == b"answer"
+    assert (joined.client.recv(10), joined.upstream.recv(10)) == (b"", b"")
+    assert joined.ended == [False]
+    assert not joined.pipe.client.shut
+    assert not joined.pipe.upstream.shut
+
+
+def test_an_end_that_came_with_the_last_bytes_is_found_with_them(joined: Joined) -> None:
+    joined.upstream.sendall(b"answer")
+    joined.upstream.shutdown(socket.SHUT_WR)
+    joined.reactor.stint()
+    assert joined.reactor.events == 1
+    assert joined.client.recv(10) == b"answer"
+    assert joined.client.recv(10) == b""
+    assert joined.ended == []
+
+
+def test_nothing_holds_a_pipe_that_is_over(joined: Joined) -> None:
+    """Cycles of objects would stay until the interpreter looks for them."""
+    joined.turn()
+    joined.pipe.finish(broken=False)
+    pipe, client, upstream = joined.pipe, joined.pipe.client, joined.pipe.upstream
+    held = [sys.getrefcount(pipe), sys.getrefcount(client), sys.getrefcount(upstream)]
+    assert held == [3, 3, 3], "this function, getrefcount, and the bench or the pipe"
+
+
+def test_a_pipe_that_is_over_cannot_give_way(joined: Joined) -> None:
+    joined.pipe.finish(broken=False)
+    assert joined.pipe.idle_since(joined.reactor.now + 2 * UNUSED_S) == NEVER
 
 
 def test_the_pipe_ends_orderly_when_both_sides_have_ended(joined: Joined) -> None:

@@ -16,7 +16,7 @@ from tierlb.net import peer_liveness
 from tierlb.net.bulk import BULK_READ_BYTES, READ_BYTES
 from tierlb.net.io import copy
 from tierlb.net.layer import Layer
-from tierlb.net.reactor import READ, WRITE, Reactor
+from tierlb.net.reactor import PEER_ENDED, READ, WRITE, Reactor
 from tierlb.net.stream import Stream
 from tierlb.net.wheel import NEVER, Timed
 
@@ -71,15 +71,16 @@ class Pipe(Timed):
 
     def start(self, to_client: bytes = b"", to_upstream: bytes = b"") -> None:
         """Join the sockets; the bytes given are delivered first. An end that took over a stream is watched already."""
-        for end in (self.client, self.upstream):
+        client, upstream = self.client, self.upstream
+        for end in (client, upstream):
             if not end.mask:
-                end.watch()
+                end.watch(READ | PEER_ENDED)
         self._wait(peer_liveness.LOOK_S)
         if to_client:
-            self.upstream.on_data(to_client)
+            upstream.on_data(to_client)
         if to_upstream:
-            self.client.on_data(to_upstream)
-        for end in (self.client, self.upstream):
+            client.on_data(to_upstream)
+        for end in (client, upstream) if not client.is_plain else ():
             if end.layer is not None and not self.over:
                 end.layer.moved()
 
@@ -99,7 +100,7 @@ class Pipe(Timed):
     @property
     def moved(self) -> float:
         """When something moved last, or when the pipe began: the idle time runs from then on."""
-        return max(self.began, self.client.moved, self.upstream.moved)
+        return max(self.began, max(self.client.moved, self.upstream.moved))
 
     def moves(self) -> tuple[float, float]:
         """When something came last from the client and from the host."""
@@ -112,6 +113,8 @@ class Pipe(Timed):
 
     def idle_since(self, now: float) -> float:
         """Since when nothing has moved; NEVER if that is not long enough to count as idle."""
+        if self.over:
+            return NEVER
         return self.moved if now - self.moved >= (UNUSED_S if self.is_unused else QUIET_S) else NEVER
 
     def give_way(self) -> bool:
@@ -163,6 +166,8 @@ class Pipe(Timed):
                 self.reactor.report(error)
                 Stream.close(end)
         self.on_closed(self, broken)
+        for end in (self.client, self.upstream):
+            del end.peer, end.pipe  # no cycle of objects is left: all is freed at once
 
     def abort(self) -> None:
         """A handler failed."""
@@ -179,6 +184,7 @@ class End(Stream):
     """
 
     __slots__ = ("carried", "doubted", "full_reads", "held", "is_plain", "kernel", "moved", "noted", "peer", "pipe")
+    __deletable__ = ("peer", "pipe")
 
     peer: "End"
 
@@ -195,23 +201,29 @@ class End(Stream):
         self.is_plain = True
 
     def on_ready(self, mask: int) -> None:
-        """Nearly every event in one call: read a little, write all of it. What is not so simple goes the long way."""
+        """Nearly every event in one call: read a little, write all of it, and see the end, if that has come too. What
+        is not so simple goes the long way."""
         peer = self.peer
-        if mask != READ or self.read_bytes != READ_BYTES or peer.backlog is not None or self.kernel is not None:
+        is_simple = mask & ~PEER_ENDED == READ and self.read_bytes == READ_BYTES
+        if not is_simple or peer.backlog is not None or self.kernel is not None:
             self._ready_for(mask)
             return
         if not self.is_plain:
             Stream.on_ready(self, mask)
             return
-        try:
-            copied = copy(self.fd, peer.fd, READ_BYTES)
-        except OSError as error:
-            self.on_broken(error)
-            return
-        if isinstance(copied, int) and 0 < copied < READ_BYTES:
+        for _ in range(2 if mask & PEER_ENDED else 1):
+            try:
+                copied = copy(self.fd, peer.fd, READ_BYTES)
+            except OSError as error:
+                self.on_broken(error)
+                return
+            if not (isinstance(copied, int) and 0 < copied < READ_BYTES):
+                break
             self.carried += copied
             self.moved = self.reactor.now
-        elif copied == 0:
+        else:
+            return
+        if copied == 0:
             self._take(b"")
         elif copied is not None:
             self._copied(copied)
@@ -246,10 +258,24 @@ class End(Stream):
             self.full_reads = 0
 
     def on_eof(self) -> None:
-        peer = self.peer
+        """It is passed on when the batch is over. Most clients close with the last byte, too: then both are closed."""
         if self.pipe.has_ended:
             self.pipe.finish(broken=False)
-        elif peer.backlog is None:
+        else:
+            self.reactor.ready.add(self)
+
+    def on_turn(self) -> None:
+        """Pass on the end, unless the other side has ended by now."""
+        if not self.eof:
+            super().on_turn()
+            return
+        peer = self.peer
+        if peer.mask & READ and not peer.eof:
+            peer.on_ready(READ)
+            if self.closed:
+                return
+        self._set_mask(self.mask & ~READ)
+        if peer.backlog is None and not peer.shut:
             self._pass_on_eof()
 
     def on_drained(self) -> None:
@@ -280,6 +306,14 @@ class End(Stream):
 
     def _pass_on_eof(self) -> None:
         self.peer.shutdown_write()
+
+    def take_end(self) -> None:
+        if not self.eof:  # it stays watched until its turn, and may be found again before that
+            self.eof = True
+            self.on_eof()
+
+    def _set_mask(self, mask: int) -> None:
+        super()._set_mask(mask | PEER_ENDED if mask & READ else mask & ~PEER_ENDED)
 
     # Bulk.
 

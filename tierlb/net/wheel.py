@@ -48,7 +48,7 @@ class Wheel:
     def file(self, owner: Timed) -> None:
         """Note the owner under its deadline; call it when the deadline moved before `filed`."""
         self._take_out(owner)
-        tick = max(math.ceil(owner.deadline / WHEEL_TICK_S), self._tick + 1)
+        tick = max(_tick_after(owner.deadline), self._tick + 1)
         owner.filed = at = tick * WHEEL_TICK_S
         if at < self.due:
             self.due = at
@@ -62,7 +62,7 @@ class Wheel:
     def _take_out(self, owner: Timed) -> None:
         if owner.filed == NEVER:
             return
-        tick = round(owner.filed / WHEEL_TICK_S)
+        tick = int(owner.filed / WHEEL_TICK_S + 0.5)
         bucket = self._buckets.get(tick)
         if bucket is not None:
             bucket.discard(owner)
@@ -103,3 +103,10 @@ class Wheel:
 
     def __len__(self) -> int:
         return sum(map(len, self._buckets.values()))
+
+
+def _tick_after(deadline: float) -> int:
+    """The first tick at or after it."""
+    ticks = deadline / WHEEL_TICK_S
+    whole = int(ticks)
+    return whole + 1 if ticks > whole else whole

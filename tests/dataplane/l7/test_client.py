@@ -1,5 +1,6 @@
 """The client's side of a connection: heads in, answers in order, refusals that arrive, and when it is closed."""
 
+import gc
 import itertools
 import socket
 
@@ -13,18 +14,36 @@ from tests.dataplane.conftest import (
     l7,
     send,
 )
-from tierlb.dataplane.l7.client import HEADS_A_TURN
+from tierlb.dataplane.l7.client import HEADS_A_TURN, ClientConnection
 from tierlb.model.snapshot import Rule
 from tierlb.model.topology import Limits, Match, Respond, Timeouts
 from tierlb.net.wheel import NEVER
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+CLOSE = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 HELLO = (Rule(Match(), Respond(200, "hello\n")),)
 BIG = (Rule(Match(), Respond(200, "x" * 100_000)),)
 
 
 # Keeping and closing.
+
+
+async def test_a_connection_that_is_closed_leaves_no_cycle_of_objects(lab: Lab) -> None:
+    """The interpreter looks for these seldom, and then long."""
+    endpoint = await lab.endpoint()
+    await lab.serves(l7(endpoint))
+    lab.background.start_soon(endpoint.answers_all, OK)
+    gc.disable()
+    try:
+        for request in (GET, CLOSE):
+            client = await lab.connects()
+            assert (await client.asks(request)).status == 200
+            await client.leaves()
+            await lab.until(lambda: not lab.front.clients)
+        assert not any(isinstance(each, ClientConnection) for each in gc.get_objects())
+    finally:
+        gc.enable()
 
 
 async def test_a_client_that_says_nothing_before_it_ends_is_not(lab: Lab) -> None:

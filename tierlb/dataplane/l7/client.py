@@ -336,6 +336,7 @@ class ClientConnection(KeptStream):
             count_end(self.front.counters, self.downstream.identity, self.reactor.now - self.lifetime.began)
             self.front.relocation.forget(self.lifetime)
             self._clients.discard(self)
+            self.downstream.part()
 
 
 def placed(client: ClientConnection, arrived: float) -> None:

@@ -38,6 +38,7 @@ class Http1Requests(Downstream):
         "received_at",
         "reply",
     )
+    __deletable__ = ("_connection",)
 
     _plan: RequestPlan
 
@@ -52,6 +53,10 @@ class Http1Requests(Downstream):
         self._front = front
         self._connection = connection
         self._decoder: ChunkedDecoder | None = None
+
+    def part(self) -> None:
+        """The connection is closed, and no request is under way. Both are freed at once, as there is no cycle left."""
+        del self._connection
 
     def begin(self, plan: RequestPlan) -> None:
         """A request came. The connection's buffer holds what came behind its head."""
