@@ -28,7 +28,6 @@ from tierlb.net.broker import Broker
 from tierlb.net.descriptors import limit
 from tierlb.net.lookup import LookUp, look_up
 from tierlb.net.meeting_place import MeetingPlace
-from tierlb.net.netfilter import why_not
 from tierlb.net.reactor import Reactor
 from tierlb.net.tls import TlsProblem
 from tierlb.telemetry.exposition import Exposed
@@ -104,7 +103,7 @@ class Plane:
         before = self.serving.snapshot if isinstance(self.serving, Runtime) else snapshot
         if (before.kind, before.protocol) != (snapshot.kind, snapshot.protocol):
             raise Refused(f"a node cannot change from {_nature(before)} to {_nature(snapshot)}")
-        if snapshot.forward is Forwarding.NFTABLES and (lack := why_not()):
+        if snapshot.forward is Forwarding.NFTABLES and (lack := _lack_for_nftables()):
             raise Refused(f"'forward: nftables' is not possible on this machine: {lack}. Or write 'forward: relay'")
         try:
             tls, to_endpoints = self.certificates.prepare(snapshot.tls), self.endpoint_tls.prepare(snapshot.pools)
@@ -258,6 +257,13 @@ class Plane:
 
 def _nature(snapshot: Snapshot) -> str:
     return f"{snapshot.kind.value}{' over UDP' if snapshot.protocol is Transport.UDP else ''}"
+
+
+def _lack_for_nftables() -> str:
+    """Why the kernel cannot forward; empty if it can."""
+    from tierlb.net.netfilter import why_not  # few nodes need it
+
+    return why_not()
 
 
 def _wanted(snapshot: Snapshot) -> tuple[Listener, ...]:

@@ -23,21 +23,24 @@ from urllib.parse import urlsplit
 
 import h11
 import trio
-from trio_websocket import (
-    CloseReason,
-    ConnectionClosed,
-    ConnectionRejected,
-    HandshakeError,
-    WebSocketConnection,
-    wrap_client_stream,
-)
 from wsproto.utilities import ProtocolError
 
+from tierlb.net.brief_imports import versions_only
 from tierlb.net.control_stream import ControlStream, notice_if_vanished, tcp_socket
 from tierlb.net.self_connect import open_stream
 from tierlb.net.tls import explain_tls_problem
 from tierlb.wire.frames import MAX_FRAME_BYTES, SUBPROTOCOL
 from tierlb.wire.websocket import CLOSE_CODE, close_text
+
+with versions_only():
+    from trio_websocket import (
+        CloseReason,
+        ConnectionClosed,
+        ConnectionRejected,
+        HandshakeError,
+        WebSocketConnection,
+        wrap_client_stream,
+    )
 
 CLOSE_TIMEOUT_S = 1.0
 """For the parent to answer a close: it is on its way out anyway."""

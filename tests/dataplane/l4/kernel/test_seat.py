@@ -8,10 +8,10 @@ import pytest
 import trio
 
 from tests.dataplane.conftest import Lab, l4
-from tierlb.dataplane import plane
 from tierlb.dataplane.l4.kernel.seat import KernelSeat
 from tierlb.dataplane.plane import Refused
 from tierlb.model.topology import Forwarding
+from tierlb.net import netfilter
 
 IMPORTS = """
 import sys
@@ -44,7 +44,7 @@ async def test_the_way_to_a_host_is_by_the_kernel_unless_something_is_lacking(
     endpoint = await lab.endpoint()
     monkeypatch.setattr(KernelSeat, "_taken", lambda seat: Mock(lacks=lacks, is_idle=True))
     monkeypatch.setattr(KernelSeat, "lacks", lacks)
-    monkeypatch.setattr(plane, "why_not", lambda: "")
+    monkeypatch.setattr(netfilter, "why_not", lambda: "")
     await lab.serves(l4(endpoint, forward=forward))
     assert [host.way for host in lab.plane.load().hosts] == [way]
 
@@ -59,7 +59,7 @@ async def test_where_it_is_not_possible_the_snapshot_is_refused_with_a_way_out(
 ) -> None:
     endpoint = await lab.endpoint()
     at = await lab.serves(l4(endpoint))
-    monkeypatch.setattr(plane, "why_not", lambda: "it lacks the capability CAP_NET_ADMIN: run it as root")
+    monkeypatch.setattr(netfilter, "why_not", lambda: "it lacks the capability CAP_NET_ADMIN: run it as root")
     with pytest.raises(Refused, match=r"CAP_NET_ADMIN: run it as root\..*'forward: relay'"):
         lab.plane.apply(l4(endpoint, revision=2, forward=Forwarding.NFTABLES))
     with trio.fail_after(30):
