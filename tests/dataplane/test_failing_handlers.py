@@ -293,7 +293,8 @@ async def is_all_right_after(lab: Lab, traffic: Callable[[Lab], Any], last: byte
     assert [endpoint.in_flight for endpoint in load.hosts] == [0 for _ in load.hosts]
     assert all(host.in_flight == host.parked == 0 for host in front.registry.hosts)
     assert load.parked == lab.plane.subtree().parked == 0
-    assert lab.plane.errors.counts["connection"] >= failed
+    counts = lab.plane.errors.counts
+    assert counts["connection"] + counts["tick"] >= failed, "regular work looks at pipes, too, where a test takes long"
     assert load.internal_errors == lab.plane.errors.counts.total()
     lab.log.events.clear()
     with trio.fail_after(DEADLINE_S):
