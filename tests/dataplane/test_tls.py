@@ -176,6 +176,15 @@ async def test_a_handshake_that_takes_too_long_is_cut(lab: Lab, authority: Autho
     await lab.until(lambda: lab.plane.load().connections == 0)
 
 
+async def test_a_handshake_that_fails_is_counted_and_logged(lab: Lab, authority: Authority) -> None:
+    await lab.serves(l7(await lab.endpoint(), tls=authority.tls()))
+    client = await lab.connects()
+    await client.says(b"\x16\x03\x01\x00\x10" + bytes([255]) * 16)
+    await lab.until(lambda: lab.plane.load().connections == 0)
+    assert lab.plane.load().rejected == 1
+    assert lab.log.count("connection_refused") == 1
+
+
 async def test_a_tunnel_goes_on_over_tls(lab: Lab, authority: Authority) -> None:
     endpoint = await lab.endpoint()
     await lab.serves(l7(endpoint, tls=authority.tls()))

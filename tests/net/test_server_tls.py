@@ -47,6 +47,7 @@ def test_the_name_that_a_client_asks_for_chooses_exactly_by_a_wildcard_or_the_fi
         ("www.shop.example", "www.shop.example"),
         ("WWW.Shop.Example", "www.shop.example"),
         ("api.shop.example", "*.shop.example"),
+        ("api.shop.example.", "*.shop.example"),
         ("a.b.shop.example", "first.example"),
         ("shop.example", "first.example"),
         ("elsewhere.example", "first.example"),

@@ -15,7 +15,7 @@ from tests.net.test_stream import Bench, Noted
 from tierlb.net.bulk import READ_BYTES
 from tierlb.net.reactor import Reactor
 from tierlb.net.server_tls import load_server_tls
-from tierlb.net.tls_layer import MOST_HANDSHAKE_BYTES, TlsLayer
+from tierlb.net.tls_layer import MOST_BARREN, MOST_HANDSHAKE_BYTES, TlsLayer, record_end
 
 MIB = 1024 * 1024
 
@@ -400,6 +400,68 @@ def test_a_client_that_asks_tls_for_much_and_does_not_read_is_broken_off(secured
         secured.turn()
     assert secured.stream.heard[-1] == "EPROTO"
     assert secured.stream.closed
+
+
+@pytest.mark.parametrize("data", [b"", b"x"])
+def test_a_flood_of_updates_of_keys_ends_the_connection_with_little_work(secured: TlsBench, data: bytes) -> None:
+    """Each takes a third of a millisecond, and one call of `read` would work through all that there are."""
+    for _ in range(500):
+        updates_keys(secured.client)
+        secured.client.write(b"x")
+    records, cut = secured.out.read(), b""
+    start = 0
+    while (end := record_end(records, start)) > 0:
+        size = end - start
+        cut += records[start:end] if data or size != 23 else b""  # with data between them or without
+        start = end
+    secured.far.sendall(cut)
+    secured.turn()
+    assert secured.stream.heard[-1] == "EPROTO"
+    assert len(secured.stream.data) <= 2 * MOST_BARREN
+
+
+def test_a_few_updates_of_keys_are_no_flood(secured: TlsBench) -> None:
+    for _ in range(MOST_BARREN // 2):
+        updates_keys(secured.client)
+        secured.says(b"x")
+    assert secured.stream.data == b"x" * (MOST_BARREN // 2)
+    assert not secured.stream.closed
+
+
+@pytest.mark.parametrize(
+    ("data", "start", "end"),
+    [
+        (b"\x17\x03\x03\x00\x01x", 0, 6),
+        (b"ab\x17\x03\x03\x00\x01xy", 2, 8),
+        (b"\x17\x03\x03\x00\x02x", 0, 0),
+        (b"\x17\x03", 0, 0),
+        (b"", 0, 0),
+        (b"\x17\x03\x03\xff\xff" + bytes(70_000), 0, -1),
+    ],
+)
+def test_where_a_record_ends(data: bytes, start: int, end: int) -> None:
+    assert record_end(data, start) == end
+
+
+def test_a_handshake_in_very_many_records_takes_several_turns(bench: TlsBench) -> None:
+    with pytest.raises(ssl.SSLWantReadError):
+        bench.client.do_handshake()
+    hello = bench.out.read()[5:]
+    bench.out.write(b"".join(b"\x16\x03\x01\x00\x01" + hello[at : at + 1] for at in range(len(hello))))
+    bench.shake()
+    assert bench.stream.heard == ["secured"]
+
+
+def test_a_name_that_is_none_of_dns_is_refused_without_a_word_from_ssl(
+    bench: TlsBench, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ssl.SSLWantReadError):
+        bench.client.do_handshake()
+    bench.far.sendall(bench.out.read().replace(b"shop.example", b"sh\xc3p.example"))
+    bench.turn()
+    assert bench.stream.heard == ["EPROTO"]
+    assert bench.far.recv(MIB)[:1] == b"\x15"
+    assert "Exception ignored" not in capfd.readouterr().err
 
 
 def test_an_error_of_the_socket_is_reported(secured: TlsBench) -> None:

@@ -1,9 +1,13 @@
 """`tls` that would do nothing; with places and files in `test_files`."""
 
+from typing import Any
+
 import pytest
 
+from tierlb.model.address import Address
 from tierlb.model.tls import LeastTls
 from tierlb.model.topology import Kind
+from tierlb.topology.route_shapes import MatchShape, RouteShape
 from tierlb.topology.shapes import FileShape, PoolShape, TierShape
 from tierlb.topology.tls_rules import tls_faults
 from tierlb.topology.tls_shapes import CertificateShape, ListenerTlsShape, PoolTlsShape
@@ -33,3 +37,24 @@ def test_a_tier_without_a_listener_needs_one_above_that_passes_tls_on(above: Tie
 def test_only_l7_tiers_speak_tls_to_endpoints(kind: Kind, faults: int) -> None:
     pool = PoolShape(agents=True, tls=PoolTlsShape())
     assert len(list(tls_faults(file(pool, web=TierShape(kind=kind, to="p")), {"web": {"p"}}))) == faults
+
+
+def routed(key: str, **more: Any) -> TierShape:
+    """An l4 tier with a route by this."""
+    return TierShape(kind=Kind.L4, routes=(RouteShape(match=MatchShape(**{key: "x"}), to="p"),), **more)
+
+
+@pytest.mark.parametrize(("key", "faults"), [("alpn", 1), ("sni", 0)])
+def test_a_tier_that_ends_tls_agrees_on_no_protocol(key: str, faults: int) -> None:
+    edge = routed(key, tls=TLS, listen=Address("127.0.0.1", 443))
+    assert len(list(tls_faults(file(edge=edge), {"edge": {"p"}}))) == faults
+
+
+@pytest.mark.parametrize("key", ["alpn", "sni"])
+@pytest.mark.parametrize(("tls", "faults"), [(TLS, 1), (None, 0)])
+def test_below_a_tier_that_ends_tls_nothing_goes_by_a_hello(
+    key: str, tls: ListenerTlsShape | None, faults: int
+) -> None:
+    edge = TierShape(kind=Kind.L4, to="inner", tls=tls, listen=Address("127.0.0.1", 443))
+    found = list(tls_faults(file(edge=edge, inner=routed(key)), {"edge": {"inner"}, "inner": {"p"}}))
+    assert len(found) == faults

@@ -21,7 +21,7 @@ from tierlb.model.topology import Forward, Kind, Route, Tier, Topology
 from tierlb.topology.load import load_text
 from tierlb.topology.problems import nearest
 from tierlb.topology.tree import match_text
-from tierlb.wire.client_hello import NO_HELLO, ClientHello, Verdict
+from tierlb.wire.client_hello import NO_HELLO, ClientHello, Verdict, normal_server_name
 
 
 @attrs.frozen
@@ -36,7 +36,7 @@ class ConnectionAsked:
     @property
     def hello(self) -> ClientHello:
         """What its client sends first."""
-        return ClientHello(Verdict.WHOLE, self.sni.lower().removesuffix("."), self.alpn) if self._is_tls else NO_HELLO
+        return ClientHello(Verdict.WHOLE, normal_server_name(self.sni), self.alpn) if self._is_tls else NO_HELLO
 
     @property
     def _is_tls(self) -> bool:

@@ -16,7 +16,7 @@ from tierlb.net.tls import TlsProblem
 from tierlb.net.wheel import NEVER
 
 LOOK_EVERY_S: Final = 2.0
-"""At files: a few system calls. Whoever renews a certificate does so days before it has to be there."""
+"""At files: a few system calls. Certificates are renewed days before that has to be done."""
 DAY_S: Final = 86_400.0
 EXPIRY_SOON_S: Final = 7 * DAY_S
 """A certificate that expires within this is logged once a day. Renewals come 30 days before, as a rule."""
@@ -25,13 +25,15 @@ Stamp = tuple[tuple[int, int, int], ...]
 
 
 class Certificates:
-    """`served`: what new connections get, None where clients speak no TLS. `epoch`: the time in seconds since 1970."""
+    """`_prepared`: what the files were before they were read for a snapshot. `served`: what new connections get, None
+    where clients speak no TLS. `epoch`: the time in seconds since 1970."""
 
     def __init__(self, log: Any, epoch: Callable[[], float] = time.time) -> None:
         self.served: ServerTls | None = None
         self._log = log
         self._epoch = epoch
         self._stamp: Stamp = ()
+        self._prepared: Stamp = ()
         self._look_at = NEVER
         self._warned_at = -DAY_S
 
@@ -39,13 +41,14 @@ class Certificates:
         """What a snapshot asks for, as it is served already or as its files have it. Raises TlsProblem."""
         if tls is None or (self.served is not None and self.served.tls == tls):
             return None if tls is None else self.served
+        self._prepared = _stamp(tls)
         return load_server_tls(tls)
 
     def use(self, served: ServerTls | None, now: float) -> None:
         """Serve what was prepared."""
         if served is not self.served:
             self.served = served
-            self._stamp = _stamp(served.tls) if served else ()
+            self._stamp = self._prepared if served else ()
             self._look_at = now + LOOK_EVERY_S if served else NEVER
             self._warned_at = -DAY_S
             if served is not None:

@@ -12,6 +12,7 @@ import attrs
 from tierlb.model.tls import CertificateFiles, ClientCertificates, LeastTls, ListenerTls
 from tierlb.net.tls import TlsProblem, load_chain, load_client_ca
 from tierlb.topology.certificates import CertificateFields, UnusableCertificate, read_certificate
+from tierlb.wire.client_hello import normal_server_name
 
 CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """For TLS 1.2: those with forward secrecy and authenticated encryption. Those of TLS 1.3 all are."""
@@ -58,8 +59,8 @@ class ServerTls:
         """The one for a name: exactly, by a wildcard, or the first one."""
         if name is None:
             return self.certificates[0]
-        lower = name.lower()
-        found = self._by_name.get(lower) or self._by_name.get("*." + lower.partition(".")[2])
+        wanted = normal_server_name(name)
+        found = self._by_name.get(wanted) or self._by_name.get("*." + wanted.partition(".")[2])
         return found or self.certificates[0]
 
     def shown_for(self, name: str | None) -> ShownCertificate | None:
@@ -69,7 +70,6 @@ class ServerTls:
         return ShownCertificate(self, self.certificate_for(name))
 
     def _named(self, tls: Any, name: str | None, context: ssl.SSLContext) -> None:
-        tls.server_name = name
         certificate = self.certificate_for(name)
         if certificate.context is not context:
             tls.context = certificate.context

@@ -1,14 +1,14 @@
 """TLS on one stream: what comes is decrypted before the stream's owner sees it, and what is sent is encrypted.
 
 An `ssl.SSLObject` works between two MemoryBIOs. So a stream reads once, whatever number of records that brings, and
-writes once what they are answered with. Records that are whole are read without an exception: only the part of one at
-the end of a read raises SSLWantReadError.
+writes once what they are answered with. Records are given to it one by one, as one call of `read` would work through
+all that hold no data, such as updates of keys, which are dear. A peer may send few of these.
 
 A step of a handshake takes as long as ten requests or more. So each waits in a queue of its own (`Reactor.handshakes`),
 of which a turn serves for a millisecond, and a storm of them does not hold up kept connections.
 
-Left out: renegotiation and early data, which contexts do not allow (`net.tls`), and kernel TLS, which needs a module of
-the kernel, and OpenSSL 3.2 for TLS 1.3 in both directions.
+Left out: renegotiation and early data, which contexts do not allow (`net.server_tls`), and kernel TLS, which needs a
+module of the kernel, and OpenSSL 3.2 for TLS 1.3 in both directions.
 """
 
 import errno
@@ -21,6 +21,7 @@ from tierlb.net.io import recv
 from tierlb.net.layer import Layer
 from tierlb.net.stream import Stream
 from tierlb.net.wheel import Timed
+from tierlb.wire.client_hello import Verdict, read_client_hello
 
 RECORD_BYTES: Final = 16 * 1024
 """What a record holds at most (RFC 8446 §5.1)."""
@@ -30,8 +31,19 @@ SMALL_BYTES: Final = 256
 """Of bytes in a record on average. After a read of smaller ones the next read is short."""
 MOST_HANDSHAKE_BYTES: Final = 128 * 1024
 """That wait for a turn of the handshake. A chain of client certificates takes a tenth of this."""
+HANDSHAKE_RECORDS: Final = 32
+"""In one turn of a handshake, which has some six in all."""
+HEADER_BYTES: Final = 5
+MOST_RECORD_BYTES: Final = RECORD_BYTES + 2048
+"""With what encryption adds in TLS 1.2 (RFC 5246 §6.2.3)."""
+MOST_BARREN: Final = 16
+"""Records without data, and one more for each DATA_PER_BARREN. An update of keys takes 0.3 ms. Peers make one for
+millions of records, and servers send two to four tickets."""
+DATA_PER_BARREN: Final = 1024 * 1024
 MOST_UNASKED_BYTES: Final = 16 * 1024
 """Answers of TLS itself, as to updates of keys, that wait because the peer does not read."""
+DECODE_ERROR: Final = b"\x15\x03\x01\x00\x02\x02\x32"
+"""The alert for a ClientHello that cannot be read (RFC 8446 §6.2)."""
 HANDSHAKE_RECORD: Final = 0x16
 """The first byte of a client that speaks TLS."""
 
@@ -41,8 +53,11 @@ class TlsLayer(Layer):
     to the peer any more."""
 
     __slots__ = (
+        "_allowance",
         "_begun",
+        "_held",
         "_incoming",
+        "_is_known",
         "_is_server",
         "_outgoing",
         "_tls",
@@ -64,7 +79,10 @@ class TlsLayer(Layer):
         self.server_name: str | None = None
         self._is_server = is_server
         self._begun = False
+        self._is_known = not is_server
         self._unasked = 0
+        self._held = b""
+        self._allowance = MOST_BARREN * DATA_PER_BARREN
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=is_server, server_hostname=host)
@@ -134,7 +152,7 @@ class TlsLayer(Layer):
         self.stream = stream
 
     def moved(self) -> None:
-        if self.established and (self._incoming.pending or self.ended):
+        if self.established and (self._held or self.ended):
             self._open(b"")
 
     def leave(self) -> None:
@@ -147,15 +165,23 @@ class TlsLayer(Layer):
     # The handshake.
 
     def on_turn(self) -> None:
-        """A step of the handshake."""
+        """Go on with the handshake, as far as the records lead that are here."""
         stream = self.stream
         if stream.closed or self.established:
             return
+        if self._is_server and not self._is_known:
+            hello = read_client_hello(self._held)
+            if hello.verdict is Verdict.PARTIAL:
+                return
+            if hello.verdict is not Verdict.WHOLE:
+                self._outgoing.write(DECODE_ERROR)
+                stream.send(b"")
+                self._broken(OSError(errno.EPROTO, hello.problem or "it does not begin as TLS does"))
+                return
+            self._is_known = True
+            self.server_name = hello.server_name or None
         try:
-            self._tls.do_handshake()
-            self.established = True
-        except ssl.SSLWantReadError:
-            pass
+            self._shake()
         except (ssl.SSLError, ValueError) as error:
             stream.send(b"")
             self._broken(_failed(error))
@@ -163,10 +189,30 @@ class TlsLayer(Layer):
         if self._outgoing.pending:
             stream.send(b"")
         if self.established and not stream.closed:
-            self.server_name = getattr(self._tls, "server_name", None)
             stream.on_secured()
-            if self._incoming.pending and stream.layer is self and not stream.closed:
+            if self._held and stream.layer is self and not stream.closed:
                 self._open(b"")
+
+    def _shake(self) -> None:
+        """A turn's worth. Raises ssl.SSLError."""
+        held, start = self._held, 0
+        for _ in range(HANDSHAKE_RECORDS):
+            end = record_end(held, start)
+            if end < 0:
+                raise ssl.SSLError("what comes is no TLS")
+            if end > 0:
+                self._incoming.write(held[start:end])
+                start = end
+            try:
+                self._tls.do_handshake()
+                self.established = True
+                break
+            except ssl.SSLWantReadError:
+                if end <= 0:
+                    break
+        self._held = held[start:]
+        if not self.established and record_end(self._held, 0) > 0:
+            self._wait_for_turn()
 
     def abort(self) -> None:
         """A step failed."""
@@ -190,8 +236,8 @@ class TlsLayer(Layer):
             stream.layer = None
             stream.on_unsecured(data)
             return
-        self._incoming.write(data)
-        if self._incoming.pending > MOST_HANDSHAKE_BYTES:
+        self._held += data
+        if len(self._held) > MOST_HANDSHAKE_BYTES:
             self._broken(OSError(errno.EPROTO, "the handshake is too long"))
         else:
             self._wait_for_turn()
@@ -203,23 +249,14 @@ class TlsLayer(Layer):
         stream = self.stream
         pieces: list[bytes] = []
         try:
-            incoming, read = self._incoming, self._tls.read
-            incoming.write(data)
-            while True:
-                piece = read(RECORD_BYTES)
-                if not piece:
-                    self.ended = True
-                    break
-                pieces.append(piece)
-                if not incoming.pending:
-                    break
-        except ssl.SSLWantReadError:
-            pass
-        except ssl.SSLZeroReturnError:
-            self.ended = True
+            self._open_into(pieces, self._held + data if self._held else data)
         except ssl.SSLError as error:
             stream.send(b"")
             self._broken(_failed(error))
+            return
+        if self._allowance < 0:
+            stream.send(b"")
+            self._broken(OSError(errno.EPROTO, "the peer sends many records without data"))
             return
         if self._outgoing.pending and not self._answers():
             return
@@ -232,6 +269,31 @@ class TlsLayer(Layer):
             stream = self.stream  # which may be the next one by now
         if self.ended and not (stream.closed or stream.unread or stream.paused or stream.eof):
             stream.take_end()
+
+    def _open_into(self, pieces: list[bytes], data: bytes) -> None:
+        """Take the records apart, one by one. Raises ssl.SSLError."""
+        write, read, start = self._incoming.write, self._tls.read, 0
+        while not self.ended and self._allowance >= 0:
+            end = record_end(data, start)
+            if end <= 0:
+                if end < 0:
+                    raise ssl.SSLError("a record is too long")
+                break
+            write(data[start:end])
+            start = end
+            try:
+                piece = read(RECORD_BYTES)
+            except ssl.SSLWantReadError:
+                self._allowance -= DATA_PER_BARREN
+                continue
+            except ssl.SSLZeroReturnError:
+                piece = b""
+            if piece:
+                pieces.append(piece)
+                self._allowance += len(piece)
+            else:
+                self.ended = True
+        self._held = data[start:]
 
     def _answers(self) -> bool:
         """TLS has something to say itself. False if too much of that waits to be read by the peer."""
@@ -246,6 +308,17 @@ class TlsLayer(Layer):
     def _broken(self, error: OSError) -> None:
         self.is_broken = True
         self.stream.on_broken(error)
+
+
+def record_end(data: bytes, start: int) -> int:
+    """Where the record ends that begins there; 0 if it is not complete, -1 if no record is so long."""
+    if len(data) - start < HEADER_BYTES:
+        return 0
+    size = data[start + 3] << 8 | data[start + 4]
+    if size > MOST_RECORD_BYTES:
+        return -1
+    end = start + HEADER_BYTES + size
+    return end if end <= len(data) else 0
 
 
 def _failed(error: Exception) -> OSError:

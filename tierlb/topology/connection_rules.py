@@ -32,10 +32,7 @@ def connection_faults(path: Path, tier: TierShape, reading: TypedReading) -> Ite
         message = "nftables sends all connections one way, and this tier has routes: write auto or relay, or one `to`"
         yield Fault((*path, "forward"), message)
     given_head = tier.timeouts is not None and tier.timeouts.head is not None
-    if given_head and tier.tls is not None:
-        message = "has no effect at an l4 tier with tls: its routes go by the handshake, which has a time of its own"
-        yield Fault((*path, "timeouts", "head"), message, at_key=True)
-    elif given_head and not reads_hello and reading.intact((*path, "routes")):
+    if given_head and tier.tls is None and not reads_hello and reading.intact((*path, "routes")):
         message = "has no effect: no route of this l4 tier waits for a ClientHello (match sni or alpn)"
         yield Fault((*path, "timeouts", "head"), message, at_key=True)
     yield from _dead_faults(path, routes, reading)

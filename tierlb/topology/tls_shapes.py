@@ -29,10 +29,12 @@ class ListenerTlsShape:
     )
     minimum: LeastTls | None = optional("the oldest version that clients may speak: 1.2 (the default) or 1.3")
     client_ca: forms.FileName | None = optional(
-        "PEM file of the authorities one of which must have signed the certificates that clients show"
+        "PEM file of the authorities one of which must have signed the certificates that clients show",
+        l7_only=True,
     )
     client_certificates: ClientCertificates | None = optional(
-        "with client_ca: require (the default: clients without a certificate are refused) or optional"
+        "with client_ca: require (the default: clients without a certificate are refused) or optional",
+        l7_only=True,
     )
 
 

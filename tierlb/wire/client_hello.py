@@ -255,7 +255,12 @@ def _read_server_name(content: bytes) -> str:
         raise BadHello("its server name is too long")
     if not _is_visible(found):
         raise BadHello("its server name is not one of DNS")
-    return found.decode("ascii").lower().removesuffix(".")
+    return normal_server_name(found.decode("ascii"))
+
+
+def normal_server_name(name: str) -> str:
+    """A name as it is compared: in lower case, without a dot at its end."""
+    return name.lower().removesuffix(".")
 
 
 def _read_protocols(content: bytes) -> tuple[str, ...]:

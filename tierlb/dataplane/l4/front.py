@@ -15,7 +15,7 @@ from tierlb.dataplane.l4.hello import HelloWait
 from tierlb.dataplane.l4.introduction import Introduction
 from tierlb.dataplane.l4.relay import Relay
 from tierlb.dataplane.l4.routes import routes_of
-from tierlb.dataplane.l4.securing import receive
+from tierlb.dataplane.l4.securing import Securing, receive
 from tierlb.dataplane.l4.watch import UseWatch
 from tierlb.dataplane.parent_identity import ParentIdentity
 from tierlb.dataplane.pipe import Pipe
@@ -96,9 +96,9 @@ class L4Front(L4Context):
         self.counters.connections += 1
         receive(self, fd, Caller.introduced(introduced))
 
-    def may_give_way(self) -> Iterable[Pipe | HelloWait]:
+    def may_give_way(self) -> Iterable[Pipe | HelloWait | Securing]:
         """Connections that can be closed for new ones if they are idle."""
-        waiting = [each for each in self.connections.pending if isinstance(each, HelloWait)]
+        waiting = [each for each in self.connections.pending if isinstance(each, (HelloWait, Securing))]
         return [*self.connections.may_give_way, *waiting]
 
     def turn_away(self, fd: int, *, at_once: bool) -> None:

@@ -4,24 +4,20 @@ The handshake comes before a host is chosen, so that one that a client breaks of
 learn from the PROXY header that the client speaks TLS, and expect none themselves.
 """
 
-from typing import Final
-
 from tierlb.dataplane.l4.caller import Caller
 from tierlb.dataplane.l4.context import L4Context, Pending
 from tierlb.dataplane.l4.placing import place
 from tierlb.net.tls_layer import TlsLayer
-from tierlb.wire.client_hello import ClientHello, Verdict
-
-HANDSHAKE_S: Final = 10.0
-"""How long a handshake may take, as the default of timeouts.head at l7 tiers."""
+from tierlb.wire.client_hello import NO_HELLO, ClientHello, Verdict, normal_server_name
 
 
 class Securing(Pending):
-    """The handshake with one client."""
+    """The handshake with one client, which `came` at that time."""
 
-    __slots__ = ("caller", "context")
+    __slots__ = ("caller", "came", "context")
 
     caller: Caller
+    came: float
     context: L4Context
 
     @classmethod
@@ -30,9 +26,9 @@ class Securing(Pending):
         assert context.tls is not None
         try:
             securing = cls(context.reactor, fd)
-            securing.context, securing.caller = context, caller
+            securing.context, securing.caller, securing.came = context, caller, context.reactor.now
             securing.watch()
-            securing.arm(HANDSHAKE_S)
+            securing.arm(context.config.head_s)
             context.connections.pending.add(securing)
             TlsLayer(securing, context.tls.context, is_server=True).begin()
         except Exception:
@@ -45,7 +41,7 @@ class Securing(Pending):
         layer = self.layer
         assert isinstance(layer, TlsLayer)
         protocols = () if layer.alpn is None else (layer.alpn,)
-        caller.hello = ClientHello(Verdict.WHOLE, (layer.server_name or "").lower(), protocols)
+        caller.hello = ClientHello(Verdict.WHOLE, normal_server_name(layer.server_name or ""), protocols)
         caller.unsent = self.take_unsent()
         caller.layer = self.layer
         caller.secured = True
@@ -66,6 +62,15 @@ class Securing(Pending):
             self.context.log.info("connection_refused", reason=reason)
             self.abandon()
 
+    def idle_since(self, now: float) -> float:
+        """Since when it owes its handshake."""
+        return self.came
+
+    def give_way(self) -> bool:
+        """Close it for a new connection."""
+        self.abandon()
+        return True
+
     def abandon(self) -> None:
         """It ends before it was secured."""
         self.close()
@@ -75,7 +80,10 @@ class Securing(Pending):
 
 
 def receive(context: L4Context, fd: int, caller: Caller) -> None:
-    """A connection whose client is known gets a host, where clients speak TLS after their handshake."""
+    """A connection whose client is known gets a host, where clients speak TLS after their handshake. What a node above
+    has ended the TLS of has no ClientHello to wait for."""
+    if caller.secured:
+        caller.hello = NO_HELLO
     if context.tls is not None and not caller.secured:
         Securing.begin(context, fd, caller)
     else:

@@ -259,6 +259,10 @@ class ClientConnection(KeptStream):
                 self.close()
 
     def on_broken(self, error: OSError) -> None:
+        layer = self.layer
+        if isinstance(layer, TlsLayer) and not layer.established:
+            self.front.counters.rejected += 1
+            self.front.log.info("connection_refused", reason=f"the TLS handshake failed: {error.strerror}")
         if self.downstream.exchange is not None:
             self.downstream.exchange.abandon()
         self.close()
