@@ -125,6 +125,12 @@ def test_right_clusters_have_no_problem(tiers: str, pools: str) -> None:
             P,
             "tiers.b.routes[0].match.port: the kernel changes the port on the way from tier 'a'",
         ),
+        (
+            "a: {kind: l4, listen: ':443', to: b, tls: {certificates: [{certificate: a, key: b}]}}\n"
+            "b: {kind: l4, routes: [{match: {sni: x.y}, to: p}, {to: p}]}",
+            P,
+            "tiers.b.routes[0].match.sni: no ClientHello comes here, as tier 'a' above ends TLS: match it in routes",
+        ),
         ("a: {kind: l7, listen: ':80', to: a}", "", "tiers.a.to: a cycle: a → a"),
         (
             "a: {kind: l7, listen: ':80', to: b}\nb: {kind: l7, to: c}\nc: {kind: l7, to: [p, b]}",

@@ -80,9 +80,10 @@ def _is_subnet(inner: str, outer: str) -> bool:
     return one.version == other.version and one.subnet_of(other)  # type: ignore[arg-type]
 
 
-def port_faults(file: FileShape, targets: Mapping[str, Collection[str]]) -> Iterator[Fault]:
-    """Ports in routes at l4 to which no client connects. Below an l4 tier they are those of that tier. `targets`: what
-    each tier sends to."""
+def stacked_faults(file: FileShape, targets: Mapping[str, Collection[str]]) -> Iterator[Fault]:
+    """Conditions of routes at l4 tiers that cannot hold because of where clients come from: ports to which none
+    connects (below an l4 tier they are those of that tier), and ClientHellos that a tier above has read. `targets`:
+    what each tier sends to."""
     for name, tier in file.tiers.items():
         if tier.kind is not Kind.L4:
             continue
@@ -90,7 +91,12 @@ def port_faults(file: FileShape, targets: Mapping[str, Collection[str]]) -> Iter
         known = {listener_address(given).port for each in entries for given in listed_listeners(file.tiers[each])}
         forwarding = (each for each in entries if file.tiers[each].forward is Forwarding.NFTABLES)
         kernel = next((each for each in forwarding if each != name), None)
+        ending = next((each for each in entries if each != name and file.tiers[each].tls is not None), None)
         for index, route in enumerate(tier.routes or ()):
+            for key in HELLO_KEYS if ending is not None and route.match is not None else ():
+                if getattr(route.match, key) is not None:
+                    message = f"no ClientHello comes here, as tier {ending!r} above ends TLS: match it in routes there"
+                    yield Fault(("tiers", name, "routes", index, "match", key), message, at_key=True)
             given_ports = None if route.match is None else route.match.port
             if given_ports is None:
                 continue
