@@ -85,9 +85,10 @@ def test_each_option_reaches_what_it_is_for(started, monkeypatch, tmp_path):
 
 def test_a_directory_of_handoff_that_is_not_there_is_warned_of_with_what_to_do(tmp_path):
     log = KeptLog()
-    assert cli_node.meeting_place(tmp_path / "missing", log) is None
-    assert cli_node.meeting_place(None, log) is None
+    place, why = cli_node.meeting_place(tmp_path / "missing", log)
+    assert cli_node.meeting_place(None, log) == (None, "this node was started without --handoff DIR")
     ((event, fields),) = log.events
+    assert (place, why) == (None, f"the directory that --handoff names cannot be used ({fields['reason']})")
     assert (event, fields["reason"]) == (
         "handoff_unavailable",
         f"there is no {tmp_path / 'missing'}: make it with mkdir -m 700",

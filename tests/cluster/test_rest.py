@@ -12,22 +12,10 @@ import trio
 
 from scripts.benchmarks.cluster import Cluster, free_address, running_cluster
 from scripts.benchmarks.cpu import used
-from tests.cluster.traffic import Endpoint, Traffic
+from tests.cluster.traffic import ONE_EACH, Endpoint, Traffic
 from tierlb.model.address import parse_address
 
-TOPOLOGY = """\
-cluster: rest
-admin: {{listen: {admin}}}
-tiers:
-  edge: {{kind: l4, listen: "{listen}", to: [one, two, three]}}
-  one: {{kind: l7, routes: [{{match: {{path: /work}}, to: first}}]}}
-  two: {{kind: l7, routes: [{{match: {{path: /work}}, to: second}}]}}
-  three: {{kind: l7, routes: [{{match: {{path: /work}}, to: third}}]}}
-pools:
-  first: {{endpoints: ["{first}"]}}
-  second: {{endpoints: ["{second}"]}}
-  third: {{endpoints: ["{third}"]}}
-"""
+TOPOLOGY = "cluster: rest\nadmin: {{listen: {admin}}}\n" + ONE_EACH
 DEADLINE_S = 240.0
 WINDOW_S = 5.0
 MOST_WAKEUPS = 50

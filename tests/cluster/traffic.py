@@ -18,6 +18,18 @@ from scripts.benchmarks.lost import whole
 
 PATIENCE_S = 20.0
 """For one answer, as a rule."""
+ONE_EACH = """\
+tiers:
+  edge: {{kind: l4, listen: "{listen}", to: [one, two, three]}}
+  one: {{kind: l7, routes: [{{match: {{path: /work}}, to: first}}]}}
+  two: {{kind: l7, routes: [{{match: {{path: /work}}, to: second}}]}}
+  three: {{kind: l7, routes: [{{match: {{path: /work}}, to: third}}]}}
+pools:
+  first: {{endpoints: ["{first}"]}}
+  second: {{endpoints: ["{second}"]}}
+  third: {{endpoints: ["{third}"]}}
+"""
+"""Three l7 nodes below an edge, with an endpoint each: the rest of a topology file after its cluster's name."""
 NAMED = re.compile(rb"HTTP/1\.1 404 .*?\r\n\r\n([\w.-]+): ", re.DOTALL)
 BACKEND = re.compile(rb"\r\nx-backend: *([^\r]*)\r\n", re.IGNORECASE)
 CHUNKED = re.compile(rb"\r\ntransfer-encoding: chunked\r\n.*\r\n0\r\n\r\n\Z", re.IGNORECASE | re.DOTALL)

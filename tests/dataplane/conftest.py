@@ -25,7 +25,7 @@ from tierlb.model.snapshot import Destination, HostSpec, Listener, Rule, Send, S
 from tierlb.model.topology import Kind, Match, Policy
 from tierlb.net import stream
 from tierlb.net.lookup import LookUp, look_up
-from tierlb.net.meeting_place import MeetingPlace
+from tierlb.net.meeting_place import NOT_GIVEN, MeetingPlace
 from tierlb.net.peer_liveness import next_look_s
 from tierlb.wire.proxy_protocol import (
     DATA_KEY_TLV,
@@ -301,6 +301,7 @@ class Lab:
         """What nodes that begin from now on find where they look whether a host is gone."""
         self.at = Address("127.0.0.1", 0)
         self.meets_in: Path | None = None
+        self.why_none = NOT_GIVEN
         self.others: list[Any] = []
 
     @property
@@ -347,6 +348,7 @@ class Lab:
         options["broker"] = self.broker
         options["descriptors"] = 1_000_000
         options["clock"] = self.clock
+        options["why_none"] = self.why_none
         if self.meets_in is not None:
             options["meeting_place"] = MeetingPlace(self.meets_in)
         self.planes.append(Plane(f"node-{number}", self.log, seed=1, **options))

@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from scripts.benchmarks.cluster import free_address
-from tests.cluster.traffic import Endpoint, Traffic
+from tests.cluster.traffic import ONE_EACH, Endpoint, Traffic
 from tests.control_plane import KeptLog, controller_port, node_of
 from tests.joining import identity_of
 from tierlb.balance.guidance import NO_GUIDANCE
@@ -26,18 +26,7 @@ from tierlb.node.process import Node
 from tierlb.topology.load import load_text
 
 DEADLINE_S = 120.0
-TOPOLOGY = """\
-cluster: ladder
-tiers:
-  edge: {{kind: l4, listen: "{listen}", to: [one, two, three]}}
-  one: {{kind: l7, routes: [{{match: {{path: /work}}, to: first}}]}}
-  two: {{kind: l7, routes: [{{match: {{path: /work}}, to: second}}]}}
-  three: {{kind: l7, routes: [{{match: {{path: /work}}, to: third}}]}}
-pools:
-  first: {{endpoints: ["{first}"]}}
-  second: {{endpoints: ["{second}"]}}
-  third: {{endpoints: ["{third}"]}}
-"""
+TOPOLOGY = "cluster: ladder\n" + ONE_EACH
 FAIR = 1 / 3
 SOME, MOST = 0.03, 0.5
 """It is twenty times slower than its siblings, and who waits there for an answer asks less often."""

@@ -21,7 +21,7 @@ from tierlb.model.address import Address, parse_address
 from tierlb.model.tls import Tls
 from tierlb.net.broker import Broker
 from tierlb.net.descriptors import raise_limit
-from tierlb.net.meeting_place import MeetingPlace
+from tierlb.net.meeting_place import NOT_GIVEN, MeetingPlace
 from tierlb.net.tls import TlsProblem, client_context
 from tierlb.node.configuration import Configuration
 from tierlb.node.pinning import Pinning
@@ -69,8 +69,16 @@ def start_node(options: NodeOptions) -> None:
     placement = _placement(options)
     gc.set_threshold(COLLECT_AFTER_ALLOCATIONS, 20, 100)
     errors = InternalErrors(log)
-    place = meeting_place(options.handoff, log)
-    plane = Plane(name, log, boot_id=identity.boot_id, broker=broker, errors=errors, meeting_place=place)
+    place, why_none = meeting_place(options.handoff, log)
+    plane = Plane(
+        name,
+        log,
+        boot_id=identity.boot_id,
+        broker=broker,
+        errors=errors,
+        meeting_place=place,
+        why_none=why_none,
+    )
     tls, rng = _node_tls(options.tls), random.Random()
     pinning = Pinning(number_of(name) if broker is not None else None, log)
     configuration = Configuration(plane, Refused, log, errors, placement, pin=pinning.apply)
@@ -134,18 +142,21 @@ def _placement(options: NodeOptions) -> Placement:
     )
 
 
-def meeting_place(directory: Path | None, log: Log) -> MeetingPlace | None:
-    """Where to meet the other nodes of this machine. Without one no connection is handed over."""
+def meeting_place(directory: Path | None, log: Log) -> tuple[MeetingPlace | None, str]:
+    """Where to meet the other nodes of this machine, or why there is none. Then no connection is handed over."""
+    if directory is None:
+        return None, NOT_GIVEN
     try:
-        return None if directory is None else MeetingPlace(directory)
+        return MeetingPlace(directory), ""
     except OSError as error:
         is_missing = isinstance(error, FileNotFoundError)
+        reason = f"there is no {directory}: make it with mkdir -m 700" if is_missing else str(error)
         log.warning(
             "handoff_unavailable",
-            reason=f"there is no {directory}: make it with mkdir -m 700" if is_missing else str(error),
+            reason=reason,
             action="connections are relayed; under 'forward: handoff' they are refused",
         )
-        return None
+        return None, f"the directory that --handoff names cannot be used ({reason})"
 
 
 def _announced_host(option: str, text: str) -> str:

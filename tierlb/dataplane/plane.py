@@ -27,7 +27,7 @@ from tierlb.model.topology import Admin, Forwarding
 from tierlb.net.broker import Broker
 from tierlb.net.descriptors import limit
 from tierlb.net.lookup import LookUp, look_up
-from tierlb.net.meeting_place import MeetingPlace
+from tierlb.net.meeting_place import NOT_GIVEN, MeetingPlace
 from tierlb.net.reactor import Reactor
 from tierlb.net.tls import TlsProblem
 from tierlb.telemetry.exposition import Exposed
@@ -43,7 +43,8 @@ class Plane:
     """`data_key` is what nodes of the cluster show each other on the data path, until a snapshot has another one.
     Public sockets come from `broker`, and `ask` finds endpoints that are looked up in DNS. `descriptors`: how many this
     process may hold, if not by its own limit. In the `meeting_place` nodes of the same machine find each other, to hand
-    connections over. `listening` has the sockets, and `serving` is a `Runtime` from the first snapshot on.
+    connections over; `why_none` says why there is no such place. `listening` has the sockets, and `serving` is a
+    `Runtime` from the first snapshot on.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Plane:
         errors: InternalErrors | None = None,
         clock: Callable[[], float] = time.monotonic,
         meeting_place: MeetingPlace | None = None,
+        why_none: str = NOT_GIVEN,
     ) -> None:
         self.name = name
         self.log = log
@@ -68,7 +70,8 @@ class Plane:
         self.serving = Serving(name, self.errors)
         self._identity = ParentIdentity(name, data_key, boot_id)
         descriptors = limit() if descriptors is None else descriptors
-        self._parts = (self.reactor, random.Random(seed), log, self._identity, self.errors, descriptors, meeting_place)
+        self._parts = (self.reactor, random.Random(seed), log, self._identity, self.errors, descriptors)
+        self._meets = (meeting_place, why_none)
         self.certificates = Certificates(log)
         self.endpoint_tls = EndpointTls(log)
         self._discovery = Discovery(self._serve, log, ask, self.errors)
@@ -135,7 +138,7 @@ class Plane:
         if isinstance(self.serving, Runtime):
             self.serving.snapshot = snapshot
             return self.serving
-        self.serving = runtime = Runtime(snapshot, *self._parts)
+        self.serving = runtime = Runtime(snapshot, *self._parts, *self._meets)
         self._configured.set()
         return runtime
 

@@ -160,10 +160,11 @@ class Runtime(Serving):
         errors: InternalErrors,
         descriptors: int,
         meeting_place: MeetingPlace | None,
+        why_none: str,
     ) -> None:
         front = _front_class(snapshot)
         over_tcp = snapshot.kind is Kind.L4 and not _is_over_udp(snapshot)
-        more = {"meeting_place": meeting_place} if over_tcp else {}
+        more: dict[str, Any] = {"meeting_place": meeting_place, "why_none": why_none} if over_tcp else {}
         self.front: Front = front(identity.name, reactor, rng, log, identity, **more)
         super().__init__(identity.name, errors, self.front.counters)
         self.snapshot = snapshot

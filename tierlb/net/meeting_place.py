@@ -13,11 +13,16 @@ import socket
 import stat
 import struct
 from pathlib import Path
+from typing import Final
 
 MAX_PATH_BYTES = 107
 """`sun_path` of Linux without the NUL at its end."""
 ENTRANCE_BACKLOG = 128
 _CREDENTIALS = struct.Struct("3i")
+
+
+NOT_GIVEN: Final = "this node was started without --handoff DIR"
+"""Why there is no meeting place, as a rule."""
 
 
 class MeetingPlace:

@@ -197,16 +197,22 @@ async def test_what_no_other_node_has_room_for_either_is_answered(lab: Lab) -> N
     assert lab.plane.load().turned_away == 1
 
 
-async def test_a_node_without_descriptors_reads_nothing_that_it_could_not_take(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What it has not read the parent can read itself."""
+async def short(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> tuple[FakeParent, list[int]]:
+    """A node without descriptors for what its parent gave it, and how many it looked for each time."""
     parent = await welcome(lab)
     monkeypatch.setattr(lab.handoffs.takers, "roomy_below", 0)
     asked: list[int] = []
     monkeypatch.setattr(taker, "has_room_for", lambda count, like: asked.append(count) or False)
     parent.gives(1)
     assert (await parent.hears()).data == SHORTAGE
+    return parent, asked
+
+
+async def test_a_node_without_descriptors_reads_nothing_that_it_could_not_take(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it has not read the parent can read itself."""
+    parent, asked = await short(lab, monkeypatch)
     parent.copy.recv(1, socket.MSG_PEEK)
     assert asked == [MAX_ENTRIES]
     monkeypatch.setattr(taker, "has_room_for", lambda count, like: True)
@@ -216,12 +222,7 @@ async def test_a_node_without_descriptors_reads_nothing_that_it_could_not_take(
 async def test_a_node_without_descriptors_rests_though_its_parent_is_gone(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parent = await welcome(lab)
-    monkeypatch.setattr(lab.handoffs.takers, "roomy_below", 0)
-    asked: list[int] = []
-    monkeypatch.setattr(taker, "has_room_for", lambda count, like: asked.append(count) or False)
-    parent.gives(1)
-    assert (await parent.hears()).data == SHORTAGE
+    parent, asked = await short(lab, monkeypatch)
     parent.dies()
     await lab.until(lambda: len(asked) > 1)
     (end,) = lab.handoffs.takers.open
@@ -250,6 +251,17 @@ async def test_a_node_that_drains_leaves_the_queue_to_its_parent_and_ends_what_i
     await voice.says(OK)
     assert (await parent.given[1].hears_message()).body == b"ok"
     assert await parent.hears_ends() == (1,)
+
+
+async def test_a_parent_that_identifies_itself_to_a_node_that_drains_is_not_welcome(lab: Lab) -> None:
+    await child(lab)
+    parent = FakeParent.of(lab)
+    await lab.until(lambda: lab.handoffs.takers.open)
+    lab.handoffs.drain()
+    await no_packet_from(parent.control)
+    parent.introduces_itself()
+    assert [(await parent.hears()).data for _ in range(2)] == [DRAINS, b""]
+    assert not lab.handoffs.takers.open
 
 
 async def test_ends_wait_for_a_parent_that_does_not_read(lab: Lab) -> None:

@@ -139,6 +139,13 @@ async def test_where_nothing_else_is_wanted_such_a_child_gets_none_and_the_log_s
     assert lab.plane.load().hosts[0].way == ""
 
 
+async def test_a_node_without_a_directory_says_why(lab: Lab) -> None:
+    lab.meets_in, lab.why_none = None, "the directory that --handoff names cannot be used (it is full)"
+    children = await webs(lab, 1)
+    await lab.serves(l4(*children, forward=Forwarding.HANDOFF))
+    assert lab.plane.load().shortages == (f"node-1 cannot be handed connections: {lab.why_none}",)
+
+
 async def test_a_child_that_can_be_met_later_is_found(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handoff, "LOOK_AGAIN_S", 0.0)
     lab.meets_in, here = None, lab.meets_in

@@ -198,9 +198,10 @@ class Taker(Timed):
         """Take nothing more. What is in the queue is the parent's."""
         if self.control is None:
             self._take_all()
-        else:
+            return
+        self.drains = True
+        if self.parent:  # another one is answered so when it identifies itself
             self._end_queue()
-            self.drains = True
             self.report()
 
     def close(self) -> None:
@@ -221,8 +222,6 @@ class Taker(Timed):
     def abort(self) -> None:
         """A handler failed: the parent takes back what is left and begins anew."""
         self.close()
-
-    # The control socket.
 
     def _on_control(self, mask: int) -> None:
         control = self.control
@@ -258,13 +257,17 @@ class Taker(Timed):
         except BadProxyHeader:
             header = parent = None
         if header is None or parent is None or len(descriptors) != 1:
-            close_all(descriptors)
             reason = "it does not know the key of this cluster" if header is not None else "it sent no PROXY header"
             self._context.log.warning("handoff_refused", reason=reason)
-            self._say(UNWELCOME + reason.encode())
-            self._part()
+            answer = UNWELCOME + reason.encode()
+        elif self.drains:
+            answer = DRAINS
+        else:
+            self._begin(parent, header, descriptors[0])
             return
-        self._begin(parent, header, descriptors[0])
+        close_all(descriptors)
+        self._say(answer)
+        self._part()
 
     def _begin(self, parent: str, header: ProxyHeader, descriptor: int) -> None:
         context = self._context
@@ -272,9 +275,8 @@ class Taker(Timed):
         self.parent = parent
         self.processes = processes_of(parent, header)
         self.tally = context.node().counters.tallies.of(parent)
-        queue = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, descriptor)
+        self.queue = queue = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, descriptor)
         queue.setblocking(False)
-        self.queue = queue
         context.reactor.add(descriptor, READ, self._on_queue)
         if header.tlvs.get(NETWORK, context.network) == context.network:
             self._say(WELCOME)
@@ -308,8 +310,6 @@ class Taker(Timed):
         if self.queue is None:
             context.reactor.wheel.forget(self)
             context.open.discard(self)
-
-    # The queue.
 
     def _on_queue(self, mask: int) -> None:
         for _ in range(MESSAGES_PER_TURN):

@@ -26,7 +26,7 @@ from tierlb.model.address import Address
 from tierlb.model.load import Guidance, SubtreeLoad
 from tierlb.model.snapshot import Listener, Snapshot
 from tierlb.model.topology import Forwarding
-from tierlb.net.meeting_place import MeetingPlace
+from tierlb.net.meeting_place import NOT_GIVEN, MeetingPlace
 from tierlb.net.reactor import Reactor
 from tierlb.net.shortage import Shortages
 
@@ -42,11 +42,12 @@ class L4Front(L4Context):
         log: Any,
         identity: ParentIdentity,
         meeting_place: MeetingPlace | None = None,
+        why_none: str = NOT_GIVEN,
     ) -> None:
         watch = UseWatch(rng)
         registry = HostRegistry(reactor, rng, self._host_changed, Shortages(log.warning), watch.tick)
         super().__init__(name, reactor, log, identity, registry, watch)
-        relay, handoff = Relay(self), Handoff(self, meeting_place)
+        relay, handoff = Relay(self), Handoff(self, meeting_place, why_none)
         self._ways: dict[Forwarding, tuple[Forwarder, ...]] = {
             Forwarding.AUTO: (handoff, relay),
             Forwarding.RELAY: (relay,),

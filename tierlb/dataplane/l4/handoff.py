@@ -37,13 +37,14 @@ class Handoff(Forwarder):
     """`givers`: the ends towards children that were met. `_aside`: those of processes that take no more and are not
     over; another process of the same child may be met meanwhile. `_not_before`: when hosts are looked for again that
     were not found. `_wanted`: those that are reached in this way or not at all. `_back`: connections that came back and
-    are to be placed."""
+    are to be placed. `_why_none`: why there is no meeting place."""
 
     way: ClassVar[str] = "handoff"
 
-    def __init__(self, context: L4Context, meeting_place: MeetingPlace | None) -> None:
+    def __init__(self, context: L4Context, meeting_place: MeetingPlace | None, why_none: str) -> None:
         self._context = context
         self._place = meeting_place
+        self._why_none = why_none
         self.givers: dict[Host, Giver] = {}
         self._aside: list[Giver] = []
         self._not_before: dict[Host, float] = {}
@@ -76,7 +77,7 @@ class Handoff(Forwarder):
 
     def why_not(self, host: Host) -> str:
         if self._place is None:
-            return f"{host.name} cannot be handed connections: this node was started without --handoff DIR"
+            return f"{host.name} cannot be handed connections: {self._why_none}"
         return f"{host.name} cannot be handed connections: it does not listen in the directory that --handoff names"
 
     def lacks(self) -> tuple[str, ...]:
