@@ -18,6 +18,8 @@ ENVOY_ROUND_ROBIN = {"lb_policy": "ROUND_ROBIN"}
 ANSWER = "ok " * 33 + "\\n"
 COUNTS = "/-/counts"
 """Where a backend says how many requests it has answered."""
+HTTP2_STREAMS = 128
+"""At once in the measure of HTTP/2: so many connections to endpoints may be kept."""
 CONNECTIONS = 8192
 """Above the 2 × 1000 connections that the idle measure holds open."""
 
@@ -34,6 +36,8 @@ class Hop:
     """Upstream connections are to open with one."""
     streams: bool = False
     """Bodies flow both ways at once, so that none may be collected before it is passed on."""
+    http2: str = ""
+    """Where it listens for HTTP/2, if its port for HTTP/1.1 does not speak that too."""
 
 
 def backend(listen: str, directory: Path) -> str:
@@ -55,11 +59,12 @@ def nginx_http(hop: Hop, directory: Path, balance: str = "", kept: int = 64) -> 
     upstream out {{
         {balance}
         {_lines("server {};", hop.upstreams)}
-        keepalive {kept};
+        keepalive {max(kept, HTTP2_STREAMS) if hop.http2 else kept};
         keepalive_requests 1000000000;
     }}
     server {{
         listen {hop.listen}{" proxy_protocol" if hop.after_proxy else ""} backlog=4096;
+        {f"listen {hop.http2} http2 backlog=4096;" if hop.http2 else ""}
         {from_edge}
         location / {{
             proxy_pass http://out;

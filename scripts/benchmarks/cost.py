@@ -19,7 +19,7 @@ import trio
 
 from scripts.benchmarks import configs, table
 from scripts.benchmarks.cpu import memory_kib
-from scripts.benchmarks.load import VARIED, WARM_UP_S, idle_connections, measure_wrk, wrk
+from scripts.benchmarks.load import VARIED, WARM_UP_S, idle_connections, measure_h2load, measure_wrk, wrk
 from scripts.benchmarks.peers import PEERS, Peer, Proxy, Shape, Tierlb, nginx_command
 from scripts.benchmarks.processes import DidNotStartError, free_addresses, running
 from scripts.benchmarks.results import brief, finish, machine, need
@@ -34,17 +34,20 @@ CLOSE = ("-H", "Connection: close")
 
 @attrs.frozen
 class Measure:
-    """One line of questions to every peer. Without `wrk_options` it is the idle measure."""
+    """One line of questions to every peer. Without `wrk_options` it is the idle measure. `http2`: h2load asks, over 8
+    connections of 16 streams."""
 
     name: str
     title: str
     shape: Shape
     wrk_options: tuple[str, ...] | None
+    http2: bool = False
 
 
 MEASURES = (
     Measure("l7", "L7 request", Shape.L7, ()),
     Measure("l7-varied", "L7 varied request", Shape.L7, ("-s", str(VARIED))),
+    Measure("http2", "HTTP/2 request", Shape.L7, (), http2=True),
     Measure("l4", "L4 request", Shape.L4, ()),
     Measure("l7-close", "L7 connection", Shape.L7, CLOSE),
     Measure("l4-close", "L4 connection", Shape.L4, CLOSE),
@@ -59,6 +62,7 @@ TARGETS = (
     Target("L7 request", "CPU µs", "nginx", 1.1),
     Target("L7 request", "CPU µs", "tierlb-rr", 1.1),
     Target("L7 varied request", "CPU µs", "nginx", 1.1),
+    Target("HTTP/2 request", "CPU µs", "nginx", 1.8),
     Target("L4 request", "CPU µs", "haproxy", 1.1),
     Target("L4 connection", "CPU µs", "haproxy", 1.1),
     *(Target("L4 → 2 L7 request", "CPU µs", peer, 0.7) for peer in STACKED_PEERS),
@@ -105,7 +109,7 @@ def _names(context: click.Context, parameter: click.Parameter, value: str) -> fr
 )
 def main(rounds: int, seconds: int, only: frozenset[str], forward: str, before: Path | None) -> None:
     """Measure, print, write JSON and PNG; exit code 1 if a cell is invalid."""
-    need("nginx", "wrk")
+    need("nginx", "wrk", *(["h2load"] if _chosen("http2", only, [m.name for m in MEASURES]) else []))
     peers = present([peer for peer in PEERS if _chosen(peer.name, only, [p.name for p in PEERS])])
     peers = [attrs.evolve(peer, forward=way_of(forward)) if isinstance(peer, Tierlb) else peer for peer in peers]
     if forward == BOTH:
@@ -191,7 +195,9 @@ async def _sample(measure: Measure, peer: Peer, endpoints: Sequence[str], second
     try:
         with tempfile.TemporaryDirectory(prefix=f"tierlb-bench-{peer.name}-") as directory:
             async with peer.serving(measure.shape, endpoints, Path(directory)) as proxy:
-                if measure.wrk_options is None:
+                if measure.http2:
+                    values, problem = await measure_h2load(proxy.http2, proxy.pids, seconds)
+                elif measure.wrk_options is None:
                     values, problem = await _idle(proxy)
                 else:
                     values, problem = await measure_wrk(proxy.listen, proxy.pids, seconds, measure.wrk_options)

@@ -12,6 +12,7 @@ from pathlib import Path
 import attrs
 import trio
 
+from scripts.benchmarks.configs import HTTP2_STREAMS
 from scripts.benchmarks.cpu import cpu_ns
 
 VARIED = Path(__file__).with_name("varied.lua")
@@ -20,6 +21,7 @@ GRACE_S = 20.0
 WARM_UP_S = 1
 SOCKET_TIMEOUT_S = 5.0
 MOVES_PER_CONNECTION = 3
+HTTP2_CONNECTIONS = 8
 UNIT_MS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
 
 
@@ -74,6 +76,37 @@ def parse_wrk(output: str) -> WrkResult:
         p50_ms=_milliseconds(_figure(r"^\s*50%\s+(\S+)", output)),
         p99_ms=_milliseconds(_figure(r"^\s*99%\s+(\S+)", output)),
         problem="; ".join(problems) or None,
+    )
+
+
+async def measure_h2load(listen: str, pids: Sequence[int], seconds: float) -> tuple[dict[str, float], str | None]:
+    """As `measure_wrk`, over HTTP/2 without TLS. Raises trio.TooSlowError."""
+    await h2load(f"http://{listen}/", WARM_UP_S)
+    before = cpu_ns(pids)
+    output = await h2load(f"http://{listen}/", seconds)
+    used_us = (cpu_ns(pids) - before) / 1000
+    requests, per_second, problem = parse_h2load(output)
+    return {"CPU µs": used_us / max(1, requests), "per second": per_second}, problem
+
+
+async def h2load(url: str, seconds: float) -> str:
+    """Run h2load with one thread; what it printed."""
+    load = [f"-c{HTTP2_CONNECTIONS}", f"-m{HTTP2_STREAMS // HTTP2_CONNECTIONS}", f"-D{max(1, round(seconds))}"]
+    with trio.fail_after(seconds + GRACE_S):
+        done = await trio.run_process(
+            ["h2load", *load, url], capture_stdout=True, stderr=subprocess.STDOUT, check=False
+        )
+    return done.stdout.decode()
+
+
+def parse_h2load(output: str) -> tuple[int, float, str | None]:
+    """Requests, requests a second, and why these must not be used. Raises ValueError if a figure is not there."""
+    done, failed = int(_figure(r"(\d+) succeeded", output)), int(_figure(r"(\d+) failed", output))
+    problem = f"{failed} requests failed" if failed else None
+    return (
+        done,
+        float(_figure(r"finished in [^,]+, ([\d.]+) req/s", output)),
+        problem or (None if done else "no request"),
     )
 
 

@@ -31,11 +31,13 @@ class Shape(enum.Enum):
 
 @attrs.frozen
 class Proxy:
-    """A started peer. `pids`: its processes that carry data. `beside`: one that starts and configures these."""
+    """A started peer. `pids`: its processes that carry data. `beside`: one that starts and configures these. `http2`:
+    where it speaks HTTP/2 without TLS."""
 
     listen: str
     pids: tuple[int, ...]
     beside: tuple[int, ...] = ()
+    http2: str = ""
 
 
 class Peer(Protocol):
@@ -59,6 +61,7 @@ class Installed:
     """A peer made of one process (and its children) per hop.
 
     `commands` has one entry per level: it writes the hop's configuration to a directory, returns the command.
+    `http2_apart`: it speaks HTTP/2 without TLS at a port of its own.
     """
 
     name: str
@@ -66,12 +69,16 @@ class Installed:
     commands: dict[Shape, Callable[[Hop, Path], list[str]]]
     carriers: Callable[[int], tuple[int, ...]]
     shapes: frozenset[Shape] = frozenset(Shape)
+    http2_apart: bool = False
 
     @contextlib.asynccontextmanager
     async def serving(self, shape: Shape, endpoints: Sequence[str], directory: Path) -> AsyncIterator[Proxy]:
         """Start every hop, the inner ones first, and wait until a request passes through all."""
         hops = hops_of(shape, endpoints)
-        listen = hops[-1][1].listen
+        listen = http2 = hops[-1][1].listen
+        if self.http2_apart and shape is Shape.L7:
+            (http2,) = free_addresses(1)
+            hops = [(shape, attrs.evolve(hops[0][1], http2=http2))]
         async with contextlib.AsyncExitStack() as stack:
             started = []
             for number, (level, hop) in enumerate(hops):
@@ -80,7 +87,7 @@ class Installed:
                 command = self.commands[level](hop, place)
                 started.append(await stack.enter_async_context(running(command, place / "log")))
             await started[-1].serves(f"http://{listen}/")
-            yield Proxy(listen, tuple(pid for each in started for pid in self.carriers(each.pid)))
+            yield Proxy(listen, tuple(pid for each in started for pid in self.carriers(each.pid)), http2=http2)
 
 
 def hops_of(shape: Shape, endpoints: Sequence[str]) -> list[tuple[Shape, Hop]]:
@@ -120,7 +127,8 @@ class Tierlb:
         async with running(command, directory / "log") as cluster:
             await cluster.serves(f"http://{admin}/healthz")
             await cluster.serves(f"http://{listen}/")
-            yield Proxy(listen, await node_pids(admin, 3 if shape is Shape.STACKED else 1), (cluster.pid,))
+            pids = await node_pids(admin, 3 if shape is Shape.STACKED else 1)
+            yield Proxy(listen, pids, (cluster.pid,), http2=listen)
 
 
 async def node_pids(admin: str, count: int) -> tuple[int, ...]:
@@ -188,6 +196,7 @@ PEERS: tuple[Peer, ...] = (
             Shape.L4: lambda hop, place: nginx_command(configs.nginx_stream(hop, place), place),
         },
         carriers=children,
+        http2_apart=True,
     ),
     Installed(
         "haproxy",

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from scripts.benchmarks.load import idle_connections, parse_wrk
+from scripts.benchmarks.load import idle_connections, parse_h2load, parse_wrk
 
 CLEAN = """Running 4s test @ http://127.0.0.1:8080/
   1 threads and 64 connections
@@ -107,3 +107,14 @@ def test_idle_connections_that_the_proxy_closed_are_an_error(served: Server) -> 
 def test_an_idle_connection_that_got_another_answer_is_an_error(served: Server) -> None:
     with pytest.raises(ConnectionError, match="503"), idle_connections(served.listen, 1):
         pass
+
+
+H2LOAD = """finished in 4.05s, 12307.82 req/s, 1.04MB/s
+requests: 20000 total, 20000 started, 20000 done, 20000 succeeded, 0 failed, 0 errored, 0 timeout
+"""
+
+
+def test_the_figures_of_h2load_are_read() -> None:
+    assert parse_h2load(H2LOAD) == (20000, 12307.82, None)
+    assert parse_h2load(H2LOAD.replace("0 failed", "3 failed"))[2] == "3 requests failed"
+    assert parse_h2load(H2LOAD.replace("20000 succeeded", "0 succeeded"))[2] == "no request"
