@@ -25,6 +25,7 @@ from tierlb.wire.http2_frames import (
     DATA,
     ENHANCE_YOUR_CALM,
     FLOW_CONTROL_ERROR,
+    FRAME_BYTES,
     GOAWAY,
     HEADERS,
     PING,
@@ -53,6 +54,10 @@ def get(stream_id: int) -> bytes:
 
 def post(stream_id: int) -> bytes:
     return frame(HEADERS, 4, stream_id, POST_BLOCK)
+
+
+def malformed(stream_id: int) -> bytes:
+    return frame(HEADERS, 4, stream_id, POST_BLOCK + encode_field(b"te", b"x"))
 
 
 async def still_answers(lab: Lab) -> None:
@@ -173,12 +178,16 @@ async def test_what_breaks_the_protocol_ends_the_connection_with_the_reason(lab:
 FLOODS = {
     "resets": lambda n: get(2 * n + 1) + reset_frame(2 * n + 1, 8),
     "resets by this end": lambda n: get(2 * n + 1) + window_frame(2 * n + 1, 0),
-    "malformed requests": lambda n: frame(HEADERS, 5, 2 * n + 1, BLOCK + encode_field(b"te", b"x")),
+    "malformed requests": lambda n: malformed(2 * n + 1),
     "pings": lambda _: frame(PING, 0, 0, bytes(8)),
     "settings": lambda _: settings_frame(()),
     "priorities": lambda n: frame(PRIORITY, 0, 1, b"\0\0\0\0\0"),
     "priority updates": lambda n: frame(0x10, 0, 0, b"\0\0\0\x01u=1"),
     "windows": lambda _: window_frame(0, 1),
+    "malformed requests, and DATA on a stream that was reset": lambda n: (
+        malformed(2 * n + 1) + frame(DATA, 0, 1, b"x") * 6
+    ),
+    "DATA on a stream that was reset": lambda n: malformed(1) if n == 0 else frame(DATA, 0, 1, b"x"),
     "empty DATA": lambda n: (post(1) if n == 0 else b"") + frame(DATA, 0, 1),
     "padding": lambda n: (post(1) if n == 0 else b"") + frame(DATA, 8, 1, b"\x05" + bytes(5)),
 }
@@ -194,7 +203,7 @@ async def test_floods_end_with_enhance_your_calm_and_harm_nobody(lab: Lab, name:
     data = b"".join(flood(n) for n in range(4000))
 
     async def says() -> None:
-        with contextlib.suppress(trio.BrokenResourceError):
+        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             await raw.voice.stream.send_all(data)
 
     lab.background.start_soon(says)
@@ -202,6 +211,27 @@ async def test_floods_end_with_enhance_your_calm_and_harm_nobody(lab: Lab, name:
     assert int.from_bytes(payload[4:8]) == ENHANCE_YOUR_CALM
     await raw.voice.leaves()
     await still_answers(lab)
+
+
+async def test_a_body_byte_by_byte_pays_for_no_resets(lab: Lab) -> None:
+    endpoint = await lab.endpoint()
+    await lab.serves(l7(endpoint))
+    raw = await connects_raw(lab, post(1))
+    await (await endpoint.accepts()).hears_head()
+    for number in range(3, 1003, 2):
+        with contextlib.suppress(trio.BrokenResourceError):
+            await raw.voice.says(frame(DATA, 0, 1, b"x") * 6, malformed(number))
+    _, _, payload = await raw.hears_kind(GOAWAY)
+    assert int.from_bytes(payload[4:8]) == ENHANCE_YOUR_CALM
+
+
+async def test_windows_that_are_opened_byte_by_byte_are_a_flood(lab: Lab) -> None:
+    await lab.serves(l7(rules=(Rule(Match(), Respond(200, "x" * 10_000)), *HELLO)))
+    raw = await connects_raw(lab, settings_frame(((4, 0),)), get(1))
+    with contextlib.suppress(trio.BrokenResourceError):
+        await raw.voice.says(window_frame(1, 1) * 4000)
+    _, _, payload = await raw.hears_kind(GOAWAY)
+    assert int.from_bytes(payload[4:8]) == ENHANCE_YOUR_CALM
 
 
 async def test_a_flood_of_continuations_ends_before_it_takes_memory(lab: Lab) -> None:
@@ -274,3 +304,39 @@ async def test_frames_that_cross_a_reset_are_no_error(lab: Lab) -> None:
     await raw.voice.says(frame(DATA, 1, 1, b"x"), reset_frame(1, 8), window_frame(1, 1), get(3))
     _, stream_id, _ = await raw.hears_kind(HEADERS)
     assert stream_id == 3
+
+
+@pytest.mark.parametrize("read_bytes", [FRAME_BYTES, 4096], ids=["each frame", "each read of 4 KiB"])
+async def test_a_client_may_update_both_windows_for_all_that_it_reads(lab: Lab, read_bytes: int) -> None:
+    size = 24_000_000
+    endpoint = await lab.endpoint()
+    await lab.serves(l7(endpoint))
+    raw = await connects_raw(lab, window_frame(0, 4_000_000), settings_frame(((4, 4_000_000),)), get(1))
+    voice = await endpoint.accepts()
+    await voice.hears_head()
+    lab.background.start_soon(voice.says, b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + bytes(size))
+    got = 0
+    while got < size:
+        kind, _, _, payload = await raw.hears_frame()
+        assert kind != GOAWAY, (got, payload)
+        if kind == DATA:
+            got += len(payload)
+            parts = [min(read_bytes, len(payload) - at) for at in range(0, len(payload), read_bytes)]
+            await raw.voice.says(*(window_frame(0, part) + window_frame(1, part) for part in parts))
+
+
+async def test_a_client_may_answer_each_of_many_small_pieces(lab: Lab) -> None:
+    endpoint = await lab.endpoint()
+    await lab.serves(l7(endpoint))
+    raw = await connects_raw(lab, get(1))
+    voice = await endpoint.accepts()
+    await voice.hears_head()
+    await voice.says(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    await raw.hears_kind(HEADERS)
+    for _ in range(3000):
+        await voice.says(b"1\r\nx\r\n")
+        kind, _, _, payload = await raw.hears_frame()
+        while kind != DATA:
+            assert kind != GOAWAY, payload
+            kind, _, _, payload = await raw.hears_frame()
+        await raw.voice.says(window_frame(0, 1), window_frame(1, 1), frame(PING, 0, 0, bytes(8)))

@@ -31,6 +31,13 @@ from tierlb.wire.http2_states import IDLE, StreamEvent, StreamState, after_strea
 WRITE_BYTES: Final = 64 * 1024
 """Gathered frames are written when they are so many, or the batch is over."""
 URGENCIES: Final = 8
+UPDATE_BYTES: Final = 2048
+"""One frame of the peer is in order for so much of DATA: some clients update both windows for each 4 KiB they read."""
+PIECE_BYTES: Final = 3 * UPDATE_BYTES
+"""A frame of DATA counts for so much more if it is short by itself: the peer may update two windows and send a ping.
+One that is short because of the peer's window does not, so that tiny windows are not in order."""
+MOST_DUE_BYTES: Final = 256 * 1024 * 1024
+"""More than this is never on the way to one peer, or not yet read there."""
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -79,10 +86,11 @@ class SendingStream(Downstream):
 
 class Output:
     """`window`: how much of DATA the connection may carry still, `first_window` that of streams that begin. `written`:
-    bytes since it was last set to 0."""
+    bytes since it was last set to 0. `_due`: of DATA, for which the peer may still send frames in return."""
 
     __slots__ = (
         "_connection",
+        "_due",
         "_parts",
         "_queues",
         "_shrinks_table",
@@ -101,6 +109,7 @@ class Output:
         self._queues: list[deque[SendingStream] | None] = [None] * URGENCIES
         self._waiting = 0
         self._shrinks_table = False
+        self._due = 0
         self.window = self.first_window = FIRST_WINDOW
 
     # Frames without flow control.
@@ -157,6 +166,7 @@ class Output:
             and self._has_room
             and not trailers
         ):
+            self._due += PIECE_BYTES
             self._write_data(stream, body, ended)
             if ended:
                 stream.on_sent_end()
@@ -174,6 +184,7 @@ class Output:
         size = len(piece)
         self.window -= size
         stream.window -= size
+        self._due += size
         if not self._parts:
             self._connection.reactor.ready.add(self._connection)
         self._parts.append(frame_head(size, DATA, END_STREAM if ended else 0, stream.id) + piece)
@@ -248,6 +259,8 @@ class Output:
             end = stream.sent + size
             piece = stream.pending[stream.sent : end]
             stream.sent = end
+            if not left or size == FRAME_BYTES:
+                self._due += PIECE_BYTES
             self._write_data(stream, piece, ends and not stream.trailers)
         queue = self._queues[stream.urgency]
         assert queue is not None
@@ -268,6 +281,15 @@ class Output:
         stream.on_sent_end()
 
     # Windows.
+
+    def is_in_return(self) -> bool:
+        """Whether a frame of the peer, such as an update of a window, is in order for DATA that was sent. Each is
+        counted."""
+        self._due = due = min(self._due, MOST_DUE_BYTES) - UPDATE_BYTES
+        if due >= 0:
+            return True
+        self._due = 0
+        return False
 
     def grow(self, increment: int) -> bool:
         """The connection may carry more; false if that is more than a window can be."""

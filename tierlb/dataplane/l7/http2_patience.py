@@ -3,7 +3,7 @@
 Streams that are reset as soon as they were opened (CVE-2023-44487, and by errors of the client that make this node
 reset them, CVE-2025-8671), pings, settings, priorities, empty frames and tiny windows cost this node more than the
 client. Each is charged. Work that is done for the client, and time, earn credit; without credit the connection ends
-with ENHANCE_YOUR_CALM.
+with ENHANCE_YOUR_CALM. Updates of windows and pings in return for DATA cost nothing (`Output.is_in_return`).
 """
 
 from typing import Final
@@ -17,8 +17,8 @@ NEEDLESS: Final = 1.0
 """A frame that moves nothing."""
 RESPONSE: Final = 10.0
 """Credit for a response that was handed over whole: clients may cancel half of their requests for ever."""
-PIECE: Final = 2.0
-"""Credit for a frame of body in either direction: each may bring two updates of windows."""
+UPLOAD: Final = 1 / 4096
+"""Credit for a byte of the body of a request that an exchange took."""
 
 
 class Patience:

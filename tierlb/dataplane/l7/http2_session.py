@@ -10,7 +10,7 @@ Left out: server push, and priorities by dependencies (RFC 9113 §5.3 deprecates
 from typing import Final
 
 from tierlb.dataplane.l7.client_stream import ClientStream
-from tierlb.dataplane.l7.http2_patience import NEEDLESS, PIECE, RESET
+from tierlb.dataplane.l7.http2_patience import NEEDLESS, RESET, UPLOAD
 from tierlb.dataplane.l7.http2_stream import Http2Stream
 from tierlb.dataplane.l7.http2_streams import CONNECTION_WINDOW, Http2Streams
 from tierlb.dataplane.l7.http2_upload import STREAM_WINDOW
@@ -161,15 +161,16 @@ class Http2Session(Http2Streams):
         self._check_ready()
         if not self.received.take(length):
             raise BadConnection(FLOW_CONTROL_ERROR, "more DATA than the window of the connection")
-        if piece:
-            self.patience.earn(PIECE)
-        elif not ended:
+        if not piece and not ended:
             self.charge(NEEDLESS)
         stream = self.streams.get(stream_id)
         if stream is not None:
             stream.take_data(piece, length, ended=ended)
+            if stream.exchange is not None:
+                self.patience.earn(UPLOAD * len(piece))
             return
         self.give_back(length)
+        self.charge(NEEDLESS)
         if stream_id > self.last_id:
             raise BadConnection(PROTOCOL_ERROR, "DATA on a stream that was not opened")
         if stream_id not in self.resets:
@@ -238,7 +239,8 @@ class Http2Session(Http2Streams):
         if is_ack:
             self.farewell.on_pong(payload)
         else:
-            self.charge(NEEDLESS)
+            if not self.output.is_in_return():
+                self.charge(NEEDLESS)
             self.output.write(ping_ack(payload))
 
     def on_goaway(self, last_id: int, code: int, reason: bytes) -> None:
@@ -247,8 +249,9 @@ class Http2Session(Http2Streams):
 
     def on_window(self, stream_id: int, increment: int) -> None:
         self._check_ready()
-        self.charge(NEEDLESS)
         output = self.output
+        if not output.is_in_return():
+            self.charge(NEEDLESS)
         if not stream_id:
             if not output.grow(increment):
                 raise BadConnection(FLOW_CONTROL_ERROR, "a window that becomes too large")
