@@ -2,15 +2,34 @@
 
 import inspect
 
+import pytest
+import trio
+
 from tests.dataplane.conftest import Lab, l7, send
-from tests.dataplane.l7.http2 import GET, OK, connects_http2, converses_http2
+from tests.dataplane.l7.http2 import GET, OK, POST, connects_http2, connects_raw, converses_http2
 from tierlb.dataplane.l7.downstream import Downstream
 from tierlb.dataplane.l7.http2_stream import Http2Stream
+from tierlb.dataplane.l7.http2_upload import STREAM_WINDOW
 from tierlb.model.address import Address
 from tierlb.model.snapshot import Listener, Rule
-from tierlb.model.topology import Match, Respond
-from tierlb.wire.http2_frames import INTERNAL_FAILURE
+from tierlb.model.topology import Limits, Match, Respond, Timeouts
+from tierlb.wire.hpack import encode_field
+from tierlb.wire.http2_frames import (
+    CANCEL,
+    DATA,
+    FRAME_BYTES,
+    HEADERS,
+    INTERNAL_FAILURE,
+    PING,
+    RST_STREAM,
+    WINDOW_UPDATE,
+    frame,
+    settings_frame,
+    window_frame,
+)
 
+NO_WINDOW = settings_frame(((4, 0),))
+BLOCK = b"".join(encode_field(*field) for field in GET)
 HEAD = ((b":method", b"HEAD"), *GET[1:])
 
 
@@ -112,6 +131,55 @@ async def test_requests_are_counted_and_timed_like_others(lab: Lab) -> None:
     tally = lab.front.counters.tallies.outside
     assert (tally.arrivals, tally.done, tally.in_flight, tally.connections) == (3, 3, 0, 1)
     assert lab.front.latencies.count == 3
+
+
+@pytest.mark.parametrize("answer", ["own", "whole", "in pieces", "with trailers"])
+async def test_answers_that_a_client_has_no_window_for_are_reset_in_time(lab: Lab, answer: str) -> None:
+    endpoint = await lab.endpoint()
+    rule = Rule(Match(), Respond(200, "small") if answer == "own" else send(endpoint))
+    await lab.serves(l7(rules=(rule,), timeouts=Timeouts(stream=0.2, idle=0.3)))
+    raw = await connects_raw(lab, NO_WINDOW, *(frame(HEADERS, 5, number, BLOCK) for number in (1, 3)))
+    if answer != "own":
+        for _ in range(2):
+            voice = await endpoint.accepts()
+            await voice.hears_head()
+            if answer == "with trailers":
+                await voice.says(
+                    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX-Sum: 1\r\n\r\n"
+                )
+            elif answer == "whole":
+                await voice.says(OK)
+            else:
+                await voice.says(OK[:-1])
+                await voice.says(OK[-1:])
+    resets = [await raw.hears_kind(RST_STREAM) for _ in range(2)]
+    assert sorted(resets) == [(0, number, CANCEL.to_bytes(4, "big")) for number in (1, 3)]
+    assert lab.plane.reactor.bulk.backlogs == 0
+    await raw.voice.hears_rest()
+
+
+async def test_a_client_that_reads_slowly_gets_all_of_an_answer(lab: Lab) -> None:
+    await lab.serves(l7(rules=(Rule(Match(), Respond(200, "x" * 8)),), timeouts=Timeouts(stream=0.3)))
+    raw = await connects_raw(lab, NO_WINDOW, frame(HEADERS, 5, 1, BLOCK))
+    for number in range(8):
+        await trio.sleep(0.1)
+        await raw.voice.says(window_frame(1, 1))
+        assert await raw.hears_kind(DATA) == (number == 7, 1, b"x")
+
+
+async def test_behind_an_answer_that_waits_no_more_than_a_window_of_the_body_is_taken(lab: Lab) -> None:
+    endpoint = await lab.endpoint()
+    await lab.serves(l7(endpoint, limits=Limits(body=1000)))
+    block = b"".join(encode_field(*field) for field in POST)
+    raw = await connects_raw(lab, NO_WINDOW, frame(HEADERS, 4, 1, block), *[frame(DATA, 0, 1, bytes(1001))])
+    await raw.hears_kind(HEADERS)
+    left = STREAM_WINDOW - 1001
+    await raw.voice.says(*(frame(DATA, 0, 1, bytes(FRAME_BYTES)) for _ in range(left // FRAME_BYTES)))
+    await raw.voice.says(frame(PING, 0, 0, bytes(8)))
+    kind = 0
+    while kind != PING:
+        kind, _, stream_id, _ = await raw.hears_frame()
+        assert (kind, stream_id) != (WINDOW_UPDATE, 1)
 
 
 async def test_at_a_listener_that_redirects_to_https_so_is_each_stream(lab: Lab) -> None:

@@ -1,15 +1,21 @@
 """Bodies of requests over HTTP/2: lengths, trailers, backpressure, and clients that stall."""
 
 import errno
+from collections.abc import Callable
 
 import pytest
 
-from tests.dataplane.conftest import Lab, taking_nothing
-from tests.dataplane.l7.http2 import GET, OK, POST, converses_http2
+from tests.dataplane.conftest import Lab, l7, taking_nothing
+from tests.dataplane.l7.http2 import GET, OK, POST, connects_raw, converses_http2
+from tierlb.dataplane.l7.http2_connection import Http2Connection
+from tierlb.dataplane.l7.http2_streams import CONNECTION_WINDOW
 from tierlb.dataplane.l7.http2_upload import STREAM_WINDOW
 from tierlb.model.topology import Limits, Timeouts
 from tierlb.net.dial import dial
-from tierlb.wire.http2_frames import DATA, FLOW_CONTROL_ERROR, PROTOCOL_ERROR, frame
+from tierlb.wire.hpack import encode_field
+from tierlb.wire.http2_frames import DATA, FLOW_CONTROL_ERROR, FRAME_BYTES, HEADERS, PROTOCOL_ERROR, RST_STREAM, frame
+
+SIZED_BLOCK = b"".join(encode_field(*field) for field in (*POST, (b"content-length", b"10")))
 
 
 def sized(count: int) -> tuple[tuple[bytes, bytes], ...]:
@@ -50,6 +56,28 @@ async def test_data_for_a_request_that_announced_none_is_an_error(lab: Lab) -> N
     client, _ = await converses_http2(lab)
     number = await client.asks((*GET, (b"content-length", b"0")), b"x")
     assert (await client.hears(number)).reset == PROTOCOL_ERROR
+
+
+WRONG: dict[str, Callable[[int], bytes]] = {
+    "too long": lambda n: frame(HEADERS, 4, n, SIZED_BLOCK) + frame(DATA, 0, n, bytes(FRAME_BYTES)),
+    "behind the end": lambda n: (
+        frame(HEADERS, 5, n, b"".join(encode_field(*field) for field in GET)) + frame(DATA, 0, n, bytes(FRAME_BYTES))
+    ),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+async def test_data_that_breaks_a_rule_of_its_stream_takes_no_window_of_the_connection(lab: Lab, wrong: str) -> None:
+    endpoint = await lab.endpoint()
+    lab.background.start_soon(endpoint.answers_all, b"")
+    await lab.serves(l7(endpoint))
+    raw = await connects_raw(lab)
+    for number in range(1, 161, 2):
+        await raw.voice.says(WRONG[wrong](number))
+        assert (await raw.hears_kind(RST_STREAM))[1] == number
+    (connection,) = lab.front.clients
+    assert isinstance(connection, Http2Connection)
+    assert connection.session.received.left >= CONNECTION_WINDOW // 2
 
 
 async def test_what_comes_before_a_host_is_there_is_held_up_to_the_window(lab: Lab) -> None:

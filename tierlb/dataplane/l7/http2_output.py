@@ -75,6 +75,9 @@ class SendingStream(Downstream):
         """The turn after it asked for one (`StreamOwner.resume`)."""
         raise NotImplementedError
 
+    def on_sent_some(self) -> None:
+        """A part of what is pending was sent."""
+
     def on_sent_all(self) -> None:
         """Nothing is pending any more, and it has not ended."""
         raise NotImplementedError
@@ -266,6 +269,7 @@ class Output:
         assert queue is not None
         if left:
             queue.rotate(-1)
+            stream.on_sent_some()
             return
         self._unqueue(stream)
         if stream.pending:

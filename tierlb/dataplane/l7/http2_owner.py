@@ -24,6 +24,10 @@ class StreamOwner(FrameTaker):
         """So much of the body that came on this stream is passed on, or thrown away."""
         raise NotImplementedError
 
+    def give_back(self, count: int) -> None:
+        """So much of DATA was dealt with, of which the stream gets no credit."""
+        raise NotImplementedError
+
     def close(self, stream: SendingStream) -> None:
         """The stream is over, in both directions, with its exchange."""
         raise NotImplementedError

@@ -165,7 +165,11 @@ class Http2Session(Http2Streams):
             self.charge(NEEDLESS)
         stream = self.streams.get(stream_id)
         if stream is not None:
-            stream.take_data(piece, length, ended=ended)
+            try:
+                stream.take_data(piece, length, ended=ended)
+            except BadStream:
+                self.give_back(length)
+                raise
             if stream.exchange is not None:
                 self.patience.earn(UPLOAD * len(piece))
             return

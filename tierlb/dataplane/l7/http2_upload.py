@@ -106,7 +106,12 @@ class UploadingStream(SendingStream):
         request.take(piece, self._trailers, ended=ended, raw_bytes=len(piece))
 
     def _give_credit(self, count: int) -> None:
-        if count:
+        """Of a body that no exchange takes, the client may send a window of the stream at most."""
+        if not count:
+            return
+        if self.exchange is None:
+            self.owner.give_back(count)
+        else:
             self.owner.give_credit(self, count)
 
     def pause(self) -> None:
