@@ -8,10 +8,12 @@ from hypothesis import strategies as st
 
 from tierlb.wire.hpack import (
     EMPTY_TABLE,
+    KEY_BYTES,
     NO_TABLE,
     STATIC_TABLE,
     TABLE_BYTES,
     HpackError,
+    TooLargeError,
     decode_block,
     encode_field,
 )
@@ -83,9 +85,11 @@ def test_a_list_that_is_too_large_is_dropped_but_keeps_the_table_right() -> None
 
 def test_a_bomb_of_references_takes_no_more_memory_than_its_block() -> None:
     table = decode_block(EMPTY_TABLE, hpack.Encoder().encode([(b"x", b"1" * 4000)]), MUCH).table
-    decoded = decode_block(table, b"\xbe" * 30_000, 32_768)
+    decoded = decode_block(table, b"\xbe" * 30, 32_768)
     assert decoded.too_large
-    assert decoded.size == 30_000 * 4033
+    assert decoded.size == 30 * 4033
+    with pytest.raises(TooLargeError):
+        decode_block(table, b"\xbe" * 30_000, 32_768)
 
 
 def test_the_confirmation_of_a_smaller_table_clears_it() -> None:
@@ -129,3 +133,19 @@ def test_any_bytes_are_decoded_as_by_another_decoder_or_refused(block: bytes) ->
     except HpackError:
         return
     assert list(decoded.fields) == expected
+
+
+@pytest.mark.parametrize("field", [b"\x82", b"\xbe"], ids=["static", "dynamic"])
+def test_lists_that_are_far_too_large_are_not_decoded_to_their_end(field: bytes) -> None:
+    table = decode_block(EMPTY_TABLE, b"\x40\x01x\x01y", 1000).table
+    assert decode_block(table, field * 40, 1000).too_large
+    with pytest.raises(TooLargeError):
+        decode_block(table, field * 200 + b"\xff", 1000)
+
+
+def test_keys_of_tables_have_one_length_and_depend_on_all_blocks_before() -> None:
+    block = b"\x40\x01x\x01y"
+    once = decode_block(EMPTY_TABLE, block, 1000).table
+    keys = {EMPTY_TABLE.key, once.key, decode_block(once, block, 1000).table.key}
+    assert len(keys) == 3
+    assert {len(key) for key in keys} == {KEY_BYTES}

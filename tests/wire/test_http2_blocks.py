@@ -3,7 +3,7 @@
 import hpack
 import pytest
 
-from tierlb.wire.hpack import EMPTY_TABLE
+from tierlb.wire.hpack import EMPTY_TABLE, HpackError, decode_block
 from tierlb.wire.http2_blocks import BlockBook
 from tierlb.wire.http2_head import MalformedError
 
@@ -67,3 +67,19 @@ def test_blocks_that_never_come_again_fill_no_memory() -> None:
     for number in range(1000):
         book.read(EMPTY_TABLE, hpack.Encoder().encode([(b"x", b"%d" % number)]))
     assert len(book.known) < 10
+
+
+def test_a_block_that_begins_with_the_key_of_a_state_is_not_taken_for_a_later_one() -> None:
+    """The bytes of a key that happen to be a block would else be remembered for clients in that state."""
+    found = 0
+    for number in range(5000):
+        table = decode_block(EMPTY_TABLE, hpack.Encoder().encode([(b"x", b"%d" % number)]), 10_000).table
+        book = BlockBook(10_000)
+        try:
+            for _ in range(3):
+                book.read(EMPTY_TABLE, table.key + b"\xbe")
+        except HpackError:
+            continue
+        found += 1
+        assert book.read(table, b"\xbe").fields == ((b"x", b"%d" % number),)
+    assert found

@@ -72,6 +72,9 @@ class Taker(FrameTaker):
     def on_priority(self, stream_id: int, urgency: bytes) -> None:
         self.events.append(("priority", stream_id, urgency))
 
+    def on_unknown(self) -> None:
+        self.events.append(("unknown",))
+
     def on_bad_stream(self, error: BadStream) -> None:
         self.events.append(("bad", error.stream_id, error.code))
 
@@ -125,11 +128,18 @@ def test_frames_are_the_same_in_any_chunking(sizes: list[int]) -> None:
         assert rest == b""
         at, number = at + size, number + 1
     assert taker.events == [event for _, event in CONVERSATION]
-    assert reader.is_between_frames
+    assert reader.feed(window_frame(0, 7), 1) == b""
+    assert taker.events[-1] == ("window", 0, 7)
 
 
 def test_kinds_that_are_not_known_are_skipped() -> None:
-    assert read(frame(0x77, 0xFF, 3, b"what"), window_frame(0, 1)) == [("window", 0, 1)]
+    assert read(frame(0x77, 0xFF, 3, b"what"), window_frame(0, 1)) == [("unknown",), ("window", 0, 1)]
+
+
+def test_header_blocks_count_by_their_bytes() -> None:
+    reader = FrameReader(Taker(), LIMIT)
+    data = b"".join(frame(HEADERS, 4, number, bytes(2000)) for number in (1, 3, 5))
+    assert reader.feed(data, 20) == data[2 * len(data) // 3 :]
 
 
 def test_after_so_many_frames_the_rest_waits_for_the_next_call() -> None:
@@ -140,7 +150,8 @@ def test_after_so_many_frames_the_rest_waits_for_the_next_call() -> None:
     assert rest == window_frame(0, 4) + window_frame(0, 5) + b"\0\0"
     assert reader.feed(rest, 3) == b""
     assert [increment for _, _, increment in taker.events] == [1, 2, 3, 4, 5]
-    assert not reader.is_between_frames
+    assert reader.feed(window_frame(0, 6)[2:], 1) == b""
+    assert taker.events[-1] == ("window", 0, 6)
 
 
 BROKEN = {

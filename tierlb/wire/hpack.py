@@ -3,7 +3,8 @@ one. Pure.
 
 The state of a decoder is a value, a `DynamicTable`: a block decoded with one table gives one list of fields and one
 next table. So results can be remembered by table and block, and shared by all connections (`http2_blocks`). `key`
-names a table by its history.
+names a table by its history: KEY_BYTES of a hash with a secret of this process. No peer can work one out, or make two
+tables with the same key.
 
 What is encoded never uses the dynamic table. It costs some bytes on the wire, and makes the block of a response depend
 on nothing but the response.
@@ -12,6 +13,7 @@ Left out: Huffman coding of what is encoded.
 """
 
 import hashlib
+import os
 from typing import Final
 
 from tierlb.wire.http_fields import Header
@@ -24,6 +26,12 @@ ENTRY_OVERHEAD_BYTES: Final = 32
 INTEGER_LIMIT: Final = 2**28
 """Nothing that is allowed here is longer. RFC 7541 §5.1: larger integers are an error."""
 
+KEY_BYTES: Final = 16
+"""Of a fixed length, since a key is joined with a block: else bytes of the block could pass for a part of the key."""
+FAR_FACTOR: Final = 4
+"""A list that is so many times larger than wanted is not decoded to its end, which would let a peer cause much work."""
+
+_KEY_SECRET: Final = os.urandom(32)
 _STATIC: Final = """
     :authority
     :method GET
@@ -103,6 +111,10 @@ class HpackError(ValueError):
     """A block that cannot be decoded, so that the tables of both ends are no longer the same."""
 
 
+class TooLargeError(HpackError):
+    """A list of fields that is far larger than wanted."""
+
+
 class DynamicTable:
     """A decoder's state, not changed after it was made. `entries`: the oldest first. `size`: of its entries, as RFC
     7541 counts it; `limit`: how large that may be."""
@@ -116,7 +128,7 @@ class DynamicTable:
         self.key: Final = key
 
 
-EMPTY_TABLE: Final = DynamicTable((), 0, TABLE_BYTES, b"")
+EMPTY_TABLE: Final = DynamicTable((), 0, TABLE_BYTES, bytes(KEY_BYTES))
 
 
 class Decoded:
@@ -133,7 +145,7 @@ class Decoded:
 
 def decode_block(table: DynamicTable, block: bytes, most_bytes: int) -> Decoded:
     """Decode a whole block. `most_bytes`: the largest list of fields that is wanted, in the count of RFC 9113 §6.5.2.
-    Raises HpackError."""
+    Raises HpackError, and TooLargeError for a list that is FAR_FACTOR times larger."""
     return _Decoder(table, block, most_bytes).run()
 
 
@@ -174,13 +186,15 @@ class _Decoder:
     def _result(self) -> DynamicTable:
         if not self.own:
             return self.table
-        key = hashlib.blake2b(self.table.key + self.block, digest_size=16).digest()
+        key = hashlib.blake2b(self.table.key + self.block, digest_size=KEY_BYTES, key=_KEY_SECRET).digest()
         return DynamicTable(tuple(self.entries), self.size, self.limit, key)
 
     def _add(self, field: Header) -> None:
         self.total += len(field[0]) + len(field[1]) + ENTRY_OVERHEAD_BYTES
         if self.total <= self.most_bytes:
             self.fields.append(field)
+        elif self.total > FAR_FACTOR * self.most_bytes:
+            raise TooLargeError(f"more than {FAR_FACTOR} times the {self.most_bytes} bytes of fields allowed here")
 
     def _entry(self, index: int) -> Header:
         if 0 < index <= STATIC_ENTRIES:

@@ -119,7 +119,7 @@ def reset_frame(stream_id: int, code: int) -> bytes:
 
 
 def goaway_frame(last_id: int, code: int, reason: str = "") -> bytes:
-    """`reason` is for whoever debugs the peer."""
+    """`reason` helps to debug the peer."""
     return frame(GOAWAY, 0, 0, last_id.to_bytes(4, "big") + code.to_bytes(4, "big") + reason.encode())
 
 

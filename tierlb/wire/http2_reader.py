@@ -37,6 +37,9 @@ from tierlb.wire.http2_frames import (
     BadStream,
 )
 
+BLOCK_KINDS: Final = frozenset({HEADERS, CONTINUATION})
+BLOCK_BYTES_A_FRAME: Final = 128
+"""A header block counts as a further frame of a turn for so much of it. Each byte may be a field."""
 MOST_CONTINUATIONS: Final = 64
 """In one header block. Each is 16 KiB where a peer has much to say, so that the limit of bytes comes first."""
 
@@ -79,6 +82,10 @@ class FrameTaker:
         """`urgency`: the value of a PRIORITY_UPDATE; empty for the deprecated PRIORITY."""
         raise NotImplementedError
 
+    def on_unknown(self) -> None:
+        """A frame of a kind that is not known, which is to be ignored (RFC 9113 §5.5)."""
+        raise NotImplementedError
+
     def on_bad_stream(self, error: BadStream) -> None:
         """A frame broke a rule of its stream only."""
         raise NotImplementedError
@@ -100,19 +107,14 @@ class FrameReader:
         self.in_block = 0
         self.frames = 0
 
-    @property
-    def is_between_frames(self) -> bool:
-        """Whether nothing unfinished is kept."""
-        return not self._kept and not self.in_block
-
     def feed(self, data: bytes, most_frames: int) -> bytes:
-        """Hand on the frames in these bytes, so many at most; returns the bytes behind them, which come first in the
-        next call. Raises BadConnection."""
+        """Hand on the frames in these bytes, about so many at most; returns the bytes behind them, which come first in
+        the next call. Raises BadConnection."""
         if self._kept:
             data, self._kept = self._kept + data, b""
         at, end, count = 0, len(data), 0
         while end - at >= FRAME_HEAD_BYTES:
-            if count == most_frames:
+            if count >= most_frames:
                 return data[at:]
             length = data[at] << 16 | data[at + 1] << 8 | data[at + 2]
             if length > FRAME_BYTES:
@@ -124,8 +126,11 @@ class FrameReader:
             count += 1
             self.frames += 1
             stream_id = int.from_bytes(data[start - 4 : start], "big") & LAST_ID
+            kind = data[start - 6]
+            if kind in BLOCK_KINDS:
+                count += length // BLOCK_BYTES_A_FRAME
             try:
-                self._take(data[start - 6], data[start - 5], stream_id, data[start:at])
+                self._take(kind, data[start - 5], stream_id, data[start:at])
             except BadStream as error:
                 self._taker.on_bad_stream(error)
         self._kept = data[at:]
@@ -154,6 +159,8 @@ class FrameReader:
             self._take_priority(stream_id, payload)
         elif kind <= GOAWAY or kind == PRIORITY_UPDATE:
             self._take_of_connection(kind, flags, stream_id, payload)
+        else:
+            taker.on_unknown()
 
     def _begin(self, flags: int, stream_id: int, payload: bytes) -> None:
         if not stream_id:

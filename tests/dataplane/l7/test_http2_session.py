@@ -188,6 +188,11 @@ FLOODS = {
         malformed(2 * n + 1) + frame(DATA, 0, 1, b"x") * 6
     ),
     "DATA on a stream that was reset": lambda n: malformed(1) if n == 0 else frame(DATA, 0, 1, b"x"),
+    "HEADERS on a stream that was reset": lambda _: malformed(1),
+    "acknowledgements of settings": lambda _: SETTINGS_ACK,
+    "acknowledgements of pings": lambda _: frame(PING, 1, 0, bytes(8)),
+    "unknown frames": lambda _: frame(0x77, 0, 0),
+    "heads that are too large": lambda n: frame(HEADERS, 5, 2 * n + 1, BLOCK + b"\x82" * 1000 + b"%c" % (0x82 + n % 6)),
     "empty DATA": lambda n: (post(1) if n == 0 else b"") + frame(DATA, 0, 1),
     "padding": lambda n: (post(1) if n == 0 else b"") + frame(DATA, 8, 1, b"\x05" + bytes(5)),
 }
@@ -248,9 +253,17 @@ async def test_a_bomb_of_references_is_answered_with_431(lab: Lab) -> None:
     await lab.serves(l7(rules=(HERE, *HELLO)))
     client = await connects_http2(lab)
     assert (await client.hears(await client.asks((*GET, (b"x", b"1" * 3900))))).status == 200
-    number = await client.asks((*GET, *((b"x", b"1" * 3900) for _ in range(90))))
+    number = await client.asks((*GET, *((b"x", b"1" * 3900) for _ in range(30))))
     assert (await client.hears(number)).status == 431
     assert (await client.hears(await client.asks())).status == 200, "the tables of both ends are the same"
+
+
+async def test_a_bomb_of_indices_ends_the_connection(lab: Lab) -> None:
+    await lab.serves(l7(rules=(HERE, *HELLO)))
+    raw = await connects_raw(lab, frame(HEADERS, 5, 1, b"\x82" * FRAME_BYTES))
+    _, _, payload = await raw.hears_kind(GOAWAY)
+    assert int.from_bytes(payload[4:8]) == ENHANCE_YOUR_CALM
+    await still_answers(lab)
 
 
 async def test_more_data_than_the_window_ends_the_connection(lab: Lab) -> None:

@@ -3,10 +3,12 @@
 import attrs
 import pytest
 
-from tests.dataplane.conftest import Lab, Voice, l7
+from tests.dataplane.conftest import Lab, Voice, l7, taking_nothing
 from tests.dataplane.l7.http2 import GET, accepts_http2, connects_http2
 from tierlb.dataplane.l7 import shared_connection
 from tierlb.model.topology import PoolProtocol, Timeouts
+from tierlb.net.wheel import NEVER
+from tierlb.wire.http2_frames import settings_frame
 
 H2C = {"protocol": PoolProtocol.H2C}
 ASK = b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -125,3 +127,34 @@ async def test_a_pool_that_changes_its_protocol_closes_what_speaks_the_other(lab
     await client.says(ASK % 1)
     voice = await endpoint.accepts()
     assert (await voice.hears_head()).first == "GET /1 HTTP/1.1"
+
+
+async def test_a_connection_that_the_host_does_not_read_ends_in_time(lab: Lab) -> None:
+    endpoint = await lab.endpoint(**H2C)
+    await lab.serves(l7(endpoint))
+    client = await asks(lab, 0)
+    host = await accepts_http2(endpoint)
+    await host.answers(await host.hears_request())
+    await client.hears_message()
+    (connection,) = lab.host(endpoint).idle
+    with taking_nothing(connection.fd):
+        await asks(lab, 1)
+        await lab.until(lambda: connection.backlog is not None and len(connection.session.streams) == 1)
+        await asks(lab, 2)
+        await lab.until(lambda: len(connection.session.streams) == 2)
+        assert connection.deadline < NEVER
+        connection.on_deadline()
+    assert connection.closed
+    await accepts_http2(endpoint)
+
+
+async def test_a_connection_that_allows_no_requests_is_not_kept(lab: Lab) -> None:
+    endpoint = await lab.endpoint(**H2C)
+    await lab.serves(l7(endpoint))
+    client = await asks(lab, 0)
+    host = await accepts_http2(endpoint)
+    await host.hears_request()
+    await host.voice.says(settings_frame(((3, 0),)))
+    await host.answers(1)
+    await client.hears_message()
+    await lab.until(lambda: not lab.host(endpoint).idle)

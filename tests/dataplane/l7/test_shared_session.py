@@ -1,6 +1,9 @@
 """The rules of HTTP/2 towards hosts: refusals, resets, GOAWAY, and hosts that break them."""
 
+import contextlib
+
 import pytest
+import trio
 
 from tests.dataplane.conftest import FakeEndpoint, Lab, Voice, l7
 from tests.dataplane.l7.http2 import Http2Host, accepts_http2
@@ -8,6 +11,7 @@ from tierlb.model.topology import PoolProtocol
 from tierlb.wire.http2_frames import (
     PREFACE,
     REFUSED_STREAM,
+    SETTINGS_ACK,
     frame,
     goaway_frame,
     reset_frame,
@@ -81,6 +85,48 @@ BROKEN = {
     "a window that is too large": window_frame(0, 2**31 - 1),
     "too large a frame": b"\xff\xff\xff\0\0\0\0\0\x01",
 }
+
+
+FLOODS = {
+    "pings": frame(6, 0, 0, bytes(8)),
+    "settings": settings_frame(()),
+    "acknowledgements": SETTINGS_ACK,
+    "windows": window_frame(0, 1),
+    "empty DATA": frame(0, 0, 1),
+    "unknown frames": frame(0x77, 0, 0),
+    "priorities": frame(2, 0, 1, bytes(5)),
+    "GOAWAY": goaway_frame(1, 0),
+    "a bomb of indices": frame(1, 5, 1, b"\x88" * 16384),
+}
+
+
+@pytest.mark.parametrize("name", FLOODS)
+async def test_a_host_that_floods_loses_its_connection(lab: Lab, name: str) -> None:
+    client, host, endpoint = await asked(lab)
+    count = 1 if name == "a bomb of indices" else 3000
+
+    async def says() -> None:
+        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            await host.voice.stream.send_all(FLOODS[name] * count)
+
+    lab.background.start_soon(says)
+    other = await accepts_http2(endpoint)
+    await other.answers(await other.hears_request())
+    assert (await client.hears_message()).body == b"ok", "a GET is repeated"
+
+
+async def test_interim_responses_without_end_are_not_kept_for_a_client_that_reads_none(lab: Lab) -> None:
+    endpoint = await lab.endpoint(**H2C)
+    await lab.serves(l7(endpoint))
+    client = await lab.connects()
+    await client.says(GET)
+    host = await accepts_http2(endpoint)
+    await host.hears_request()
+    (connection,) = lab.host(endpoint).idle
+    connection.session.streams[1].pause()
+    await host.voice.says(frame(1, 4, 1, b"\x08\x03103") * 30)
+    await lab.until(lambda: 1 not in connection.session.streams)
+    assert not connection.closed
 
 
 @pytest.mark.parametrize("name", BROKEN)

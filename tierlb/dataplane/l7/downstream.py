@@ -1,8 +1,8 @@
-"""What an exchange needs of whatever framed its request: today one connection of HTTP/1 (`http1`).
+"""What an exchange needs of whatever framed its request: a connection of HTTP/1 (`http1`) or a stream of
+HTTP/2 (`http2_stream`).
 
 The exchange hands over a response as values, a head, pieces of the body and the end, without any framing. In the other
-direction the downstream takes the request's body apart and hands on plain pieces (`RequestHalf.take`). So a stream of
-HTTP/2 can be a downstream as well.
+direction the downstream takes the request's body apart and hands on plain pieces (`RequestHalf.take`).
 
 Backpressure goes both ways. `pause` and `resume` stop and continue the reading of the request's body. A downstream that
 `is_behind` could not write what it was given, and calls `Exchange.on_downstream_drained` when it has.

@@ -13,6 +13,8 @@ MOST_CREDIT: Final = 2000.0
 CREDIT_PER_S: Final = 100.0
 RESET: Final = 10.0
 """A stream that ended unanswered by the client's doing."""
+TOO_LARGE: Final = 50.0
+"""A request head over the limits, which took as long to decode as many that are not."""
 NEEDLESS: Final = 1.0
 """A frame that moves nothing."""
 RESPONSE: Final = 10.0

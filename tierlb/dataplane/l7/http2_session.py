@@ -10,11 +10,11 @@ Left out: server push, and priorities by dependencies (RFC 9113 §5.3 deprecates
 from typing import Final
 
 from tierlb.dataplane.l7.client_stream import ClientStream
-from tierlb.dataplane.l7.http2_patience import NEEDLESS, RESET, UPLOAD
+from tierlb.dataplane.l7.http2_patience import NEEDLESS, RESET, TOO_LARGE, UPLOAD
 from tierlb.dataplane.l7.http2_stream import Http2Stream
 from tierlb.dataplane.l7.http2_streams import CONNECTION_WINDOW, Http2Streams
 from tierlb.dataplane.l7.http2_upload import STREAM_WINDOW
-from tierlb.wire.hpack import EMPTY_TABLE, TABLE_BYTES, DynamicTable, HpackError
+from tierlb.wire.hpack import EMPTY_TABLE, TABLE_BYTES, DynamicTable, HpackError, TooLargeError
 from tierlb.wire.http2_blocks import HeaderBlock
 from tierlb.wire.http2_frames import (
     COMPRESSION_ERROR,
@@ -96,6 +96,7 @@ class Http2Session(Http2Streams):
         elif stream_id <= self.last_id:
             if stream_id not in self.resets:
                 raise BadConnection(STREAM_CLOSED, "HEADERS on a stream that is over")
+            self.charge(RESET)
         elif not stream_id & 1:
             raise BadConnection(PROTOCOL_ERROR, "a client opens a stream with an even number")
         else:
@@ -104,6 +105,8 @@ class Http2Session(Http2Streams):
     def _read_block(self, block: bytes) -> HeaderBlock:
         try:
             found = self.connection.front.exchanges.blocks.read(self._table, block)
+        except TooLargeError as error:
+            raise BadConnection(ENHANCE_YOUR_CALM, str(error)) from None
         except HpackError as error:
             raise BadConnection(COMPRESSION_ERROR, str(error)) from None
         self._table = found.table
@@ -134,6 +137,8 @@ class Http2Session(Http2Streams):
             raise BadStream(stream_id, PROTOCOL_ERROR, str(error)) from None
         except BadHead as error:
             front.counters.rejected += 1
+            if error.status == 431:
+                self.charge(TOO_LARGE)
             stream.body_left = None
             stream.refuse(error.status, error.reason)
             return
@@ -237,10 +242,12 @@ class Http2Session(Http2Streams):
 
     def on_settings_ack(self) -> None:
         self._check_ready()
+        self.charge(NEEDLESS)
 
     def on_ping(self, payload: bytes, is_ack: bool) -> None:
         self._check_ready()
         if is_ack:
+            self.charge(NEEDLESS)
             self.farewell.on_pong(payload)
         else:
             if not self.output.is_in_return():
@@ -249,6 +256,7 @@ class Http2Session(Http2Streams):
 
     def on_goaway(self, last_id: int, code: int, reason: bytes) -> None:
         """The client opens no more streams; those that there are go on."""
+        self.charge(NEEDLESS)
         self.part()
 
     def on_window(self, stream_id: int, increment: int) -> None:
@@ -275,6 +283,9 @@ class Http2Session(Http2Streams):
         stream = self.streams.get(stream_id)
         if stream is not None and urgency:
             self.output.prioritise(stream, urgency_of(urgency))
+
+    def on_unknown(self) -> None:
+        self.charge(NEEDLESS)
 
     @property
     def in_head(self) -> bool:

@@ -19,7 +19,7 @@ from tierlb.wire.http2_states import CLOSED, StreamEvent
 from tierlb.wire.http2_windows import ReceiveWindow
 
 CONNECTION_WINDOW: Final = 1024 * 1024
-"""What all streams together may send ahead: four that nobody reads do not stop the others."""
+"""What all streams together may send ahead: four of which no host reads the bodies do not stop the others."""
 RESETS_KEPT: Final = 200
 """Streams that were reset here lately, of which frames may still be under way."""
 

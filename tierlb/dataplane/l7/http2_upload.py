@@ -91,7 +91,7 @@ class UploadingStream(SendingStream):
 
     def _take(self, piece: bytes) -> None:
         exchange = self.exchange
-        if exchange is None or exchange.request is None:  # nobody wants it
+        if exchange is None or exchange.request is None:  # it is thrown away
             self._give_credit(len(piece))
         elif self.is_paused or self._held:
             if piece:
@@ -134,7 +134,7 @@ class UploadingStream(SendingStream):
             self._pass_on(exchange.request, piece)
 
     def release(self) -> None:
-        """What was held is passed on, or nobody wants it any more."""
+        """What was held is passed on, or there is no exchange any more."""
         count, self._held_bytes = self._held_bytes, 0
         self._held = []
         self._give_credit(count)

@@ -19,6 +19,8 @@ from tierlb.net.wheel import NEVER
 from tierlb.wire.http2_frames import NO_ERROR, BadConnection, goaway_frame
 
 HOST_FRAMES_A_TURN: Final = 64
+STALL_S: Final = 30.0
+"""A host that reads nothing for so long gets no further requests on the connection: each would add to the backlog."""
 
 
 class SharedConnection(Stream):
@@ -48,7 +50,7 @@ class SharedConnection(Stream):
         stream.connecting = self.connecting
         if self.connecting:
             self.waiting.append(stream)
-        else:
+        elif self.backlog is None:
             self.disarm()
         return stream
 
@@ -103,12 +105,15 @@ class SharedConnection(Stream):
         if self.closed or self.connecting:
             return
         self.session.output.flush()
+        if self.backlog is not None and self.deadline == NEVER:
+            self.arm(STALL_S)
         if not self.session.streams and not self.waiting:
             self._rest()
 
     def _rest(self) -> None:
         """No request is under way."""
-        if self.session.is_leaving or self.host.closes or self.eof:
+        session = self.session
+        if session.is_leaving or session.most < 1 or self.host.closes or self.eof:
             self._end()
         elif self.deadline == NEVER:
             self.arm(IDLE_S)
@@ -124,13 +129,19 @@ class SharedConnection(Stream):
         self.session.lose_all(error)
         self._end()
 
+    def on_progress(self) -> None:
+        self.arm(STALL_S)
+
     def on_drained(self) -> None:
+        self.disarm()
         self.session.output.pump()
         self.reactor.ready.add(self)
 
     def on_deadline(self) -> None:
         if self.connecting:
             self._connect_failed(errno.ETIMEDOUT)
+        elif self.backlog is not None:
+            self.on_broken(OSError(errno.EPROTO, "the host does not read"))
         elif not self.session.streams:
             self._end()
 

@@ -1,21 +1,25 @@
 """A connection over HTTP/2 to a host: its streams, and the rules that tie them together (RFC 9113), as a client.
 
-Hosts are not trusted to keep to the protocol either: what breaks it ends the connection, and the requests on it as if
-the host had reset them. Left out: server push, which is switched off.
+Hosts are not trusted to keep to the protocol either: what breaks it, or is a flood of frames for nothing
+(`http2_patience`), ends the connection, and the requests on it as if the host had reset them. Left out: server push,
+which is switched off.
 """
 
 import errno
 from typing import Final
 
 from tierlb.dataplane.l7.http2_output import Output
+from tierlb.dataplane.l7.http2_patience import NEEDLESS, RESPONSE, Patience
+from tierlb.dataplane.l7.response_half import MOST_INTERIMS
 from tierlb.dataplane.l7.shared_stream import HOST_STREAM_WINDOW, RequestSide, SharedSource, SharedStream
 from tierlb.dataplane.l7.states import DONE
 from tierlb.net.stream import Stream
-from tierlb.wire.hpack import EMPTY_TABLE, TABLE_BYTES, DynamicTable, HpackError
+from tierlb.wire.hpack import EMPTY_TABLE, TABLE_BYTES, DynamicTable, HpackError, TooLargeError
 from tierlb.wire.http2_blocks import BlockBook
 from tierlb.wire.http2_frames import (
     COMPRESSION_ERROR,
     ENABLE_PUSH,
+    ENHANCE_YOUR_CALM,
     FIRST_WINDOW,
     FLOW_CONTROL_ERROR,
     HEADER_TABLE_SIZE,
@@ -56,7 +60,7 @@ class SharedSession(SharedSource):
     """`streams`: those that are not over. `most`: how many there may be. `is_leaving`: it takes no more. `_touched`: to
     which something came, to be delivered when all was read."""
 
-    __slots__ = ("_next_id", "_reader", "_received", "_table", "_touched", "is_leaving", "most", "streams")
+    __slots__ = ("_next_id", "_patience", "_reader", "_received", "_table", "_touched", "is_leaving", "most", "streams")
 
     def __init__(self, socket: Stream) -> None:
         self.socket = socket
@@ -66,6 +70,7 @@ class SharedSession(SharedSource):
         self.is_leaving = False
         self._next_id = 1
         self._reader = FrameReader(self, RESPONSE_BLOCK_BYTES)
+        self._patience = Patience(socket.reactor.now)
         self._received = ReceiveWindow(HOST_CONNECTION_WINDOW)
         self._table: DynamicTable = EMPTY_TABLE
         self._touched: list[SharedStream] = []
@@ -120,7 +125,13 @@ class SharedSession(SharedSource):
             self.output.write(reset_frame(side.id, code))
         self._forget(side.id)
 
+    def _charge(self, cost: float) -> None:
+        """The host causes work for nothing. Raises BadConnection."""
+        if not self._patience.charge(self.socket.reactor.now, cost):
+            raise BadConnection(ENHANCE_YOUR_CALM, "too many frames that cause work for nothing")
+
     def _forget(self, stream_id: int) -> None:
+        self._patience.earn(RESPONSE)
         self.streams.pop(stream_id, None)
         if not self.streams:
             self.socket.reactor.ready.add(self.socket)
@@ -130,11 +141,14 @@ class SharedSession(SharedSource):
     def on_headers(self, stream_id: int, block: bytes, ended: bool) -> None:
         try:
             found = _responses.read(self._table, block)
+        except TooLargeError as error:
+            raise BadConnection(ENHANCE_YOUR_CALM, str(error)) from None
         except HpackError as error:
             raise BadConnection(COMPRESSION_ERROR, str(error)) from None
         self._table = found.table
         stream = self._stream(stream_id)
         if stream is None:
+            self._charge(NEEDLESS)
             return
         try:
             if found.too_large:
@@ -144,6 +158,9 @@ class SharedSession(SharedSource):
             else:
                 head = found.head(ended=ended)
                 stream.has_head = head[9:10] != b"1"
+                stream.interims += 1
+                if stream.interims > MOST_INTERIMS + 1:
+                    raise MalformedError("too many interim responses")
                 stream.unread += head
                 if ended and not stream.has_head:
                     raise MalformedError("an interim response that ends the stream")
@@ -159,6 +176,8 @@ class SharedSession(SharedSource):
     def on_data(self, stream_id: int, piece: bytes, length: int, ended: bool) -> None:
         if not self._received.take(length):
             raise BadConnection(FLOW_CONTROL_ERROR, "more DATA than the window of the connection")
+        if not piece and not ended:
+            self._charge(NEEDLESS)
         increment = self._received.give(length)
         if increment:
             self.output.write(window_frame(0, increment))
@@ -190,6 +209,7 @@ class SharedSession(SharedSource):
     def on_reset(self, stream_id: int, code: int) -> None:
         stream = self._stream(stream_id)
         if stream is None:
+            self._charge(NEEDLESS)
             return
         self._settle(stream)
         self.streams.pop(stream_id, None)
@@ -217,6 +237,7 @@ class SharedSession(SharedSource):
 
     def on_settings(self, settings: list[tuple[int, int]]) -> None:
         output = self.output
+        self._charge(NEEDLESS * (1 + len(settings)))
         for name, value in settings:
             if name == MAX_CONCURRENT_STREAMS:
                 self.most = min(value, MOST_SHARED)
@@ -234,13 +255,17 @@ class SharedSession(SharedSource):
 
     def on_settings_ack(self) -> None:
         """Nothing waits for it."""
+        self._charge(NEEDLESS)
 
     def on_ping(self, payload: bytes, is_ack: bool) -> None:
+        if not self.output.is_in_return():
+            self._charge(NEEDLESS)
         if not is_ack:
             self.output.write(ping_ack(payload))
 
     def on_goaway(self, last_id: int, code: int, reason: bytes) -> None:
         """Streams behind the last one were not looked at."""
+        self._charge(NEEDLESS)
         self.is_leaving = True
         for stream_id, stream in list(self.streams.items()):
             if stream_id > last_id:
@@ -251,6 +276,8 @@ class SharedSession(SharedSource):
             self.socket.reactor.ready.add(self.socket)
 
     def on_window(self, stream_id: int, increment: int) -> None:
+        if not self.output.is_in_return():
+            self._charge(NEEDLESS)
         if not stream_id:
             if not self.output.grow(increment):
                 raise BadConnection(FLOW_CONTROL_ERROR, "a window that becomes too large")
@@ -263,6 +290,10 @@ class SharedSession(SharedSource):
 
     def on_priority(self, stream_id: int, urgency: bytes) -> None:
         """A server has none to say."""
+        self._charge(NEEDLESS)
+
+    def on_unknown(self) -> None:
+        self._charge(NEEDLESS)
 
 
 def unprocessed() -> OSError:

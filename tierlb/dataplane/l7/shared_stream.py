@@ -84,10 +84,21 @@ class RequestSide(SendingStream):
 
 class SharedStream(PooledConnection):
     """`side`: its sending side, None before it has a number. `received`: its window, of which `owed` is held.
-    `has_ended`: the host ended the stream, and what is held is the rest. `has_head`: the head of the response came.
-    `_left`: of the request's body, -1 while it comes in chunks."""
+    `has_ended`: the host ended the stream, and what is held is the rest. `has_head`: the head of the response came,
+    the last of `interims` heads. `_left`: of the request's body, -1 while it comes in chunks."""
 
-    __slots__ = ("_drained", "_host_response", "_left", "has_ended", "has_head", "owed", "received", "side", "source")
+    __slots__ = (
+        "_drained",
+        "_host_response",
+        "_left",
+        "has_ended",
+        "has_head",
+        "interims",
+        "owed",
+        "received",
+        "side",
+        "source",
+    )
 
     def __init__(self, reactor: Reactor, source: SharedSource, host: Host) -> None:
         super().__init__(reactor, source.socket.fd, host)
@@ -95,7 +106,7 @@ class SharedStream(PooledConnection):
         self.side: RequestSide | None = None
         self.received = ReceiveWindow(HOST_STREAM_WINDOW)
         self.has_ended = self.has_head = False
-        self.owed = 0
+        self.owed = self.interims = 0
         self._left = 0
         self._drained = False
         self._host_response = Http2Response()
