@@ -19,7 +19,7 @@ NEEDLESS: Final = 1.0
 """A frame that moves nothing."""
 RESPONSE: Final = 10.0
 """Credit for a response that was handed over whole: clients may cancel half of their requests for ever."""
-UPLOAD: Final = 1 / 4096
+UPLOADED_BYTE: Final = 1 / 4096
 """Credit for a byte of the body of a request that an exchange took."""
 
 

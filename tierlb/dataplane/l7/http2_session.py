@@ -10,7 +10,7 @@ Left out: server push, and priorities by dependencies (RFC 9113 §5.3 deprecates
 from typing import Final
 
 from tierlb.dataplane.l7.client_stream import ClientStream
-from tierlb.dataplane.l7.http2_patience import NEEDLESS, RESET, TOO_LARGE, UPLOAD
+from tierlb.dataplane.l7.http2_patience import NEEDLESS, RESET, TOO_LARGE, UPLOADED_BYTE
 from tierlb.dataplane.l7.http2_stream import Http2Stream
 from tierlb.dataplane.l7.http2_streams import CONNECTION_WINDOW, Http2Streams
 from tierlb.dataplane.l7.http2_upload import STREAM_WINDOW
@@ -176,7 +176,7 @@ class Http2Session(Http2Streams):
                 self.give_back(length)
                 raise
             if stream.exchange is not None:
-                self.patience.earn(UPLOAD * len(piece))
+                self.patience.earn(UPLOADED_BYTE * len(piece))
             return
         self.give_back(length)
         self.charge(NEEDLESS)

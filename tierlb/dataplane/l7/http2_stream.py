@@ -73,7 +73,7 @@ class Http2Stream(UploadingStream):
             self._end()
             if self.state is not CLOSED:
                 owner.output.respond(self, _block_of(reply), body, trailers_block(trailers))
-                self._await_reading()
+                self.await_reading()
         else:
             self.reply = reply
             if self.state is not CLOSED:
@@ -89,7 +89,7 @@ class Http2Stream(UploadingStream):
         self._end()
         if self.state is not CLOSED:
             self.owner.output.send(self, piece, ended=True, trailers=trailers_block(trailers))
-            self._await_reading()
+            self.await_reading()
 
     def _end(self) -> None:
         """The response was handed over whole."""
@@ -102,15 +102,6 @@ class Http2Stream(UploadingStream):
             self.release()
         if self.state is CLOSED:
             self.owner.close(self)
-
-    def _await_reading(self) -> None:
-        """The exchange is over. What the windows do not take is kept for so long as the client goes on to read."""
-        if self.ending:
-            self.expect(self.owner.connection.front.config.timeouts.stream)
-
-    def on_sent_some(self) -> None:
-        if self.exchange is None or self.reply is not None:
-            self.expect(self.owner.connection.front.config.timeouts.stream)
 
     def on_sent_all(self) -> None:
         self.owner.resume(self)
@@ -164,7 +155,7 @@ class Http2Stream(UploadingStream):
         if self.state is not CLOSED:
             head, _, body = message.partition(b"\r\n\r\n")
             self.owner.output.respond(self, response_block(head), body, b"")
-            self._await_reading()
+            self.await_reading()
         else:
             self.owner.close(self)
 

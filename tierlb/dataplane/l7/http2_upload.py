@@ -148,6 +148,15 @@ class UploadingStream(SendingStream):
         elif alarm is not None:
             alarm.disarm()
 
+    def await_reading(self) -> None:
+        """The exchange is over. What the windows do not take is kept for so long as the client goes on to read."""
+        if self.ending:
+            self.expect(self.owner.connection.front.config.timeouts.stream)
+
+    def on_sent_some(self) -> None:
+        if self.exchange is None or self.reply is not None:
+            self.expect(self.owner.connection.front.config.timeouts.stream)
+
     def _on_deadline(self) -> None:
         """The client owed more of the body, or was to read on."""
         exchange = self.exchange
