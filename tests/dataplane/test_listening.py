@@ -106,6 +106,17 @@ def test_if_one_cannot_be_opened_none_is(bench: Bench) -> None:
     assert bench.listening.addresses((ONE, new)) == (address, new.address)
 
 
+def test_two_with_different_settings_at_one_place_are_refused(bench: Bench) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        place = Address(*free.getsockname())
+    plain, redirecting = Listener(place, shared=True), Listener(place, shared=True, redirect_https=True)
+    with pytest.raises(OSError, match=f"different settings are both at {place}"):
+        bench.listening.open((plain, redirecting), {})
+    assert not listens(place)
+    bench.names(plain, Listener(place, shared=True, spare=True))  # `*` where the node is to listen at ::
+    assert listens(place)
+
+
 def test_what_waits_in_the_queue_when_the_node_drains_is_taken(bench: Bench) -> None:
     (address,) = bench.names(ONE)
     with socket.create_connection(address.sockaddr):

@@ -16,6 +16,7 @@ from tierlb.deploy.container import (
     tls_options,
 )
 from tierlb.model.address import Address
+from tierlb.model.listener import TierListener
 from tierlb.model.tls import AdminTls
 from tierlb.model.topology import Kind, Run, Tier, Topology
 
@@ -78,6 +79,20 @@ def test_a_controller_is_joined_from_everywhere_and_finds_pools_by_name(tmp_path
 )
 def test_endpoints_are_told_where_to_listen(command, words):
     assert pool_command(Run(command)) == words
+
+
+def test_listeners_that_become_one_in_a_container_have_the_same_settings():
+    """By their order in `listen`: a plain one and one that redirects."""
+    plain, other = Address("127.0.0.1", 8080), Address("192.0.2.7", 8080)
+    for redirects, found in (((False, True), 1), ((True, False), 1), ((True, True), 0), ((False, False), 0)):
+        listen = tuple(
+            TierListener(at, redirect_https=each) for at, each in zip((plain, other), redirects, strict=True)
+        )
+        problems = list(port_problems(Topology("shop", {"edge": Tier("edge", Kind.L7, (), listen=listen)}, {})))
+        assert len(problems) == found
+        assert all("127.0.0.1:8080 and 192.0.2.7:8080 are one port" in problem for problem in problems)
+    apart = (TierListener(plain), TierListener(Address("192.0.2.7", 8081), redirect_https=True))
+    assert list(port_problems(Topology("shop", {"edge": Tier("edge", Kind.L7, (), listen=apart)}, {}))) == []
 
 
 @pytest.mark.parametrize(

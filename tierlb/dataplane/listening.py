@@ -7,6 +7,7 @@ is a port for parents, parents on the same machine also find the node in the mee
 """
 
 import contextlib
+import errno
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -47,6 +48,16 @@ def _is_same_place(one: Listener, other: Listener) -> bool:
     return is_public and listens_at(one) == listens_at(other) and one.address.is_fixed
 
 
+def _check_apart(wanted: tuple[Listener, ...]) -> None:
+    """Raises OSError for two listeners that are one place on this machine, where each connection would find the
+    settings of either. `--host` can make one place of two addresses."""
+    for index, one in enumerate(wanted):
+        for other in wanted[:index]:
+            if _is_same_place(one, other) and attrs.evolve(one, spare=other.spare) != other:
+                text = f"two listeners with different settings are both at {one.address} on this machine: give them"
+                raise OSError(errno.EADDRINUSE, f"{text} different ports, or start the node without --host")
+
+
 class Listening:
     """`counters` are those of the front that there is then: connections that a listener refused by their addresses
     are added to them as it ends."""
@@ -85,6 +96,8 @@ class Listening:
         self._finishing = {listener: port for listener, port in self._finishing.items() if port.watching}
         is_open = {*self._acceptors, *self._lingering, *self._finishing}
         opened: dict[Listener, Any] = {}
+        wanted = tuple(wanted)
+        _check_apart(wanted)
         try:
             for listener in wanted:
                 if listener.spare and not has_ipv6():

@@ -10,9 +10,12 @@ import shlex
 from collections.abc import Iterator
 from typing import Any
 
+import attrs
+
 import tierlb
 from tierlb.model.address import Transport
-from tierlb.model.topology import Forwarding, Run, Topology
+from tierlb.model.listener import TierListener
+from tierlb.model.topology import Forwarding, Run, Tier, Topology
 from tierlb.topology.allot import transports_to
 from tierlb.topology.source import read_source
 from tierlb.topology.typed import Scalar
@@ -164,6 +167,7 @@ def port_problems(topology: Topology) -> Iterator[str]:
                 f"tiers.{tier.name}.forward: nftables is for nodes through which hosts route their answers, and those "
                 "of other containers take another way: write auto"
             )
+        yield from _merged_problems(tier)
         listening = [("listen", each.address) for each in tier.listen]
         if tier.agent_check is not None:
             listening.append(("agent_check", tier.agent_check))
@@ -177,3 +181,15 @@ def port_problems(topology: Topology) -> Iterator[str]:
                 yield f"tiers.{tier.name}.{key}: port {address.port} is a node's own in a container: choose another"
             if address.port == 0:
                 yield f"tiers.{tier.name}.{key}: a container needs the port named that is to be reached: choose one"
+
+
+def _merged_problems(tier: Tier) -> Iterator[str]:
+    """A container listens at all of its addresses, so listeners that share a port are one there."""
+    settings: dict[int, TierListener] = {}
+    for each in (each for each in tier.listen if not each.address.is_unix):
+        first = settings.setdefault(each.address.port, each)
+        if attrs.evolve(each, address=first.address) != first:
+            yield (
+                f"tiers.{tier.name}.listen: {first.address} and {each.address} are one port in a container and have "
+                "different settings: give them different ports, or the same settings"
+            )
