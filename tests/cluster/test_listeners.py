@@ -165,10 +165,10 @@ def test_one_listener_of_a_tier_sends_all_to_https(tmp_path: Path) -> None:
         tiers:
           web:
             kind: l7
-            listen: ["{other}", {{address: "{plain}", redirect_https: true}}]
+            listen: ["{other}", {{address: "{plain}", redirect_https: {other.rpartition(":")[2]}}}]
             routes: [{{respond: {{status: 200, body: here}}}}]
     """
     with running_cluster(text, admin, tmp_path):
         sent, served = get(plain), get(other)
-    assert (sent.status_code, sent.headers["location"]) == (308, "https://127.0.0.1/")
+    assert (sent.status_code, sent.headers["location"]) == (308, f"https://{other}/")
     assert (served.status_code, served.text) == (200, "here")

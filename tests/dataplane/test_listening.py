@@ -109,7 +109,7 @@ def test_if_one_cannot_be_opened_none_is(bench: Bench) -> None:
 def test_two_with_different_settings_at_one_place_are_refused(bench: Bench) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         place = Address(*free.getsockname())
-    plain, redirecting = Listener(place, shared=True), Listener(place, shared=True, redirect_https=True)
+    plain, redirecting = Listener(place, shared=True), Listener(place, shared=True, redirect_https=443)
     with pytest.raises(OSError, match=f"different settings are both at {place}"):
         bench.listening.open((plain, redirecting), {})
     assert not listens(place)

@@ -84,14 +84,14 @@ def test_endpoints_are_told_where_to_listen(command, words):
 def test_listeners_that_become_one_in_a_container_have_the_same_settings():
     """By their order in `listen`: a plain one and one that redirects."""
     plain, other = Address("127.0.0.1", 8080), Address("192.0.2.7", 8080)
-    for redirects, found in (((False, True), 1), ((True, False), 1), ((True, True), 0), ((False, False), 0)):
+    for redirects, found in (((0, 443), 1), ((443, 0), 1), ((443, 443), 0), ((443, 8443), 1)):
         listen = tuple(
             TierListener(at, redirect_https=each) for at, each in zip((plain, other), redirects, strict=True)
         )
         problems = list(port_problems(Topology("shop", {"edge": Tier("edge", Kind.L7, (), listen=listen)}, {})))
         assert len(problems) == found
         assert all("127.0.0.1:8080 and 192.0.2.7:8080 are one port" in problem for problem in problems)
-    apart = (TierListener(plain), TierListener(Address("192.0.2.7", 8081), redirect_https=True))
+    apart = (TierListener(plain), TierListener(Address("192.0.2.7", 8081), redirect_https=443))
     assert list(port_problems(Topology("shop", {"edge": Tier("edge", Kind.L7, (), listen=apart)}, {}))) == []
 
 

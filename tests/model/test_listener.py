@@ -16,7 +16,7 @@ def test_one_address_stands_for_a_listener(given: object, listeners: tuple[TierL
 
 
 def test_every_address_is_one_listener_and_a_socket_for_each_family() -> None:
-    tier = Tier("web", Kind.L7, (), listen=(TierListener(Address("*", 80), redirect_https=True), OTHER))
+    tier = Tier("web", Kind.L7, (), listen=(TierListener(Address("*", 80), redirect_https=443), OTHER))
     assert listed_addresses(tier) == "*:80, unix:/run/a.sock"
     assert {str(place): each for place, each in bound_listeners(tier).items()} == {
         "0.0.0.0:80": tier.listen[0],

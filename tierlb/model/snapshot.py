@@ -137,8 +137,8 @@ class Listener:
     """The permissions of a unix socket; None: what the umask leaves."""
     spare: bool = False
     """It is left out where the machine has no IPv6: the tier listens at all addresses of both families."""
-    redirect_https: bool = False
-    """Each request is answered with a redirect to the same URL by https."""
+    redirect_https: int = 0
+    """Each request is answered with a redirect to the same URL by https at this port; 0: none is."""
 
 
 @attrs.frozen

@@ -15,6 +15,7 @@ import attrs
 from tierlb.model.address import Address, ListenAddress, Transport
 from tierlb.model.topology import Forwarding, Kind, Policy, Topology
 from tierlb.topology.connection_rules import stacked_faults
+from tierlb.topology.listener_rules import redirect_faults
 from tierlb.topology.pool_protocols import protocol_faults
 from tierlb.topology.problems import Fault, Path, nearest, path_text
 from tierlb.topology.reading import TypedReading
@@ -65,7 +66,9 @@ def graph_faults(
     yield from _unix_endpoint_faults(file, edges)
     yield from protocol_faults(file, edges)
     if all(_cannot_connect(path) for path in reading.damaged):
-        yield from stacked_faults(file, {name: {edge.target for edge in each} for name, each in edges.items()})
+        targets = {name: {edge.target for edge in each} for name, each in edges.items()}
+        yield from stacked_faults(file, targets)
+        yield from redirect_faults(file, targets)
     if all(_cannot_connect(path) for path in reading.damaged):
         yield from _unreached_faults(file, _as_meant(edges, guesses))
         yield from _weight_faults(file, reading, _as_meant(edges, guesses))

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import Annotated
 
 from tierlb.model.address import EVERY_HOST, UNIX, Address, parse_address, read_address
-from tierlb.topology.forms import matching, text_schema, whole
+from tierlb.model.listener import HTTPS_PORT
+from tierlb.topology.forms import matching, range_schema, text_schema, whole
 from tierlb.topology.typed import Form, Scalar, Schema
 from tierlb.topology.units import shown
 
@@ -172,6 +173,16 @@ def read_store_url(scalar: Scalar) -> str:
     return scalar.text.removesuffix("/")
 
 
+def _https_port(scalar: Scalar) -> int:
+    if not scalar.quoted and scalar.text in ("true", "false"):
+        return HTTPS_PORT if scalar.text == "true" else 0
+    if scalar.quoted or not scalar.text.isascii() or not scalar.text.isdigit() or not 1 <= int(scalar.text) <= 65_535:
+        raise ValueError(
+            f"{shown(scalar.text)} is no port: write true for port {HTTPS_PORT}, or the port where clients speak TLS"
+        )
+    return int(scalar.text)
+
+
 IMAGE_ADVICE = "a container image: write one such as api:1.2 or registry.example.com/team/api"
 
 
@@ -187,6 +198,15 @@ FixedListen = Annotated[Address, Form(_fixed_listen, ADDRESS_SCHEMA)]
 Endpoint = Annotated[Address, Form(_endpoint_address, ANY_ADDRESS_SCHEMA)]
 CidrNetwork = Annotated[str, Form(_ip_network, {"type": "string", "pattern": r"^[0-9a-fA-F:.]+(/[0-9]{1,3})?$"})]
 Port = Annotated[int, whole(1, 65_535)]
+HttpsPort = Annotated[
+    int,
+    Form(
+        _https_port,
+        {"anyOf": [{"type": "boolean"}, range_schema(1, 65_535)]},
+        write=lambda port: {0: "false", HTTPS_PORT: "true"}.get(port, str(port)),
+    ),
+]
+"""true is the usual port; false, for which 0 stands, none."""
 HostName = Annotated[str, Form(_host_name, _any_case_schema(HOST_PATTERN))]
 ServerName = Annotated[str, Form(_server_name, _any_case_schema(SERVER_NAME_PATTERN))]
 """A name in a TLS ClientHello, which RFC 6066 §3 allows no address to be."""

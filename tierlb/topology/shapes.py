@@ -112,8 +112,10 @@ class ListenerShape:
     MODEL: ClassVar = TierListener
     address: net.PublicListen = required("HOST:PORT, *:PORT or unix:/PATH")
     mode: net.SocketMode | None = optional('the permissions of a unix socket, such as "0660" (default by the umask)')
-    redirect_https: forms.Switch | None = optional(
-        "true: answer each request with 308 to the same URL by https, as at port 80", l7_only=True
+    redirect_https: net.HttpsPort | None = optional(
+        "answer each request with 308 to the same URL by https, as at port 80: true, or the port of https if it is not "
+        "443",
+        l7_only=True,
     )
 
 

@@ -183,7 +183,7 @@ async def test_behind_an_answer_that_waits_no_more_than_a_window_of_the_body_is_
 
 
 async def test_at_a_listener_that_redirects_to_https_so_is_each_stream(lab: Lab) -> None:
-    listener = Listener(Address("127.0.0.1", 0), redirect_https=True)
+    listener = Listener(Address("127.0.0.1", 0), redirect_https=443)
     await lab.serves(l7(rules=(Rule(Match(), Respond(200, "here")),), listener=listener))
     client = await connects_http2(lab)
     answer = await client.hears(await client.asks())

@@ -1,5 +1,7 @@
 """Answers of the node itself."""
 
+import pytest
+
 from tests.dataplane.conftest import Lab, l7
 from tierlb.model.address import Address
 from tierlb.model.snapshot import Listener, Rule
@@ -58,11 +60,12 @@ async def test_what_a_request_holds_is_not_filled_in_twice(lab: Lab) -> None:
     assert answer["location"] == "https://other/{query}?secret"
 
 
-async def test_a_listener_sends_all_to_https_whatever_the_routes(lab: Lab) -> None:
-    listener = Listener(Address("127.0.0.1", 0), redirect_https=True)
+@pytest.mark.parametrize(("port", "shown"), [(443, ""), (8443, ":8443")])
+async def test_a_listener_sends_all_to_https_whatever_the_routes(lab: Lab, port: int, shown: str) -> None:
+    listener = Listener(Address("127.0.0.1", 0), redirect_https=port)
     await lab.serves(l7(rules=(Rule(Match(path="/here"), Respond()),), listener=listener))
     client = await lab.connects()
-    for target, location in [(b"/here", "https://a.example/here"), (b"/x/y?a=b", "https://a.example/x/y?a=b")]:
+    for target, location in [(b"/here", "/here"), (b"/x/y?a=b", "/x/y?a=b")]:
         answer = await client.asks(b"GET %b HTTP/1.1\r\nHost: a.example:8080\r\n\r\n" % target)
-        assert (answer.status, answer["location"]) == (308, location)
+        assert (answer.status, answer["location"]) == (308, f"https://a.example{shown}{location}")
     assert (await (await lab.connects()).asks(b"GET / HTTP/1.0\r\n\r\n")).status == 400

@@ -30,7 +30,8 @@ class ClientIdentity:
     items are counted. `processes` are those of the cluster through which the connection came, the nearest first, and
     `explained` are their lines on how they chose (`dataplane.explanation`). `handed`: a parent handed it over, and is
     to learn when it is over. `shown`: what it was shown over TLS, where that depends on the name that it asked for.
-    `redirected`: it came to a listener that sends all to https. `is_usual`: rules alone decide about its requests."""
+    `redirected`: it came to a listener that sends all to https, at this port; else 0. `is_usual`: rules alone
+    decide about its requests."""
 
     __slots__ = (
         "address",
@@ -59,7 +60,7 @@ class ClientIdentity:
         processes: tuple[str, ...] = (),
         explained: tuple[bytes, ...] = (),
         handed: Handed | None = None,
-        redirected: bool = False,
+        redirected: int = 0,
         certificate: bytes = b"",
         shown: ShownCertificate | None = None,
     ) -> None:
@@ -75,7 +76,7 @@ class ClientIdentity:
         self.explained = explained
         self.handed = handed
         self.redirected = redirected
-        self.is_usual = not redirected and shown is None
+        self.is_usual = redirected == 0 and shown is None
 
 
 def after_handshake(

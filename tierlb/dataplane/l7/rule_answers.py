@@ -10,11 +10,10 @@ from tierlb.dataplane.l7.plan import RequestPlan
 from tierlb.dataplane.l7.redirect import location
 from tierlb.dataplane.l7.reply import own_answer
 from tierlb.dataplane.upstream.host_set import HostSet
+from tierlb.model.listener import HTTPS_PORT
 from tierlb.model.topology import Redirect, Respond
 
 RuleChoice = HostSet | Respond | Redirect | FinalRecipient | None
-TO_HTTPS: Final = Redirect("https://{hostname}{path}")
-"""What a listener with `redirect_https` does with each request."""
 MISDIRECTED: Final = Respond(421, "This connection is for another host, by its TLS certificate: open a new one.\n")
 """RFC 9110 §15.5.20."""
 TEXT: Final = "text/plain; charset=utf-8"
@@ -23,11 +22,16 @@ TEXT: Final = "text/plain; charset=utf-8"
 def special_action(front: FrontState, identity: ClientIdentity, plan: RequestPlan) -> RuleChoice:
     """What to do with a request where its rule may not decide that."""
     if identity.redirected:
-        return TO_HTTPS
+        return to_https(identity.redirected)
     if identity.shown is not None and not identity.shown.serves(plan.head.host_name):
         front.counters.rejected += 1
         return MISDIRECTED
     return front.config.action(plan)
+
+
+def to_https(port: int) -> Redirect:
+    """What a listener with `redirect_https` does with each request."""
+    return Redirect("https://{hostname}{path}" if port == HTTPS_PORT else f"https://{{hostname}}:{port}{{path}}")
 
 
 def rule_answer(
@@ -44,7 +48,7 @@ def rule_answer(
         action = action.answer(plan.head)
     if action is None:
         status, body, kind = 404, f"{front.name}: no route matches this request\n", None
-    elif action is TO_HTTPS and not plan.head.host:
+    elif identity.redirected and not plan.head.host:
         status, body, kind = 400, f"{front.name}: a request without a host cannot be sent to https\n", None
     elif isinstance(action, Redirect):
         status, body, kind = action.status, "", None
