@@ -68,6 +68,15 @@ def test_a_lock_that_another_program_holds_prevents_no_start(tmp_path: Path) -> 
         bound(tmp_path / "none" / "a.sock")
 
 
+def test_a_second_node_without_a_supervisor_is_told_that_a_unix_socket_serves_one(tmp_path: Path) -> None:
+    listener = Listener(Address(str(tmp_path / "a.sock"), 0), shared=True)
+    with (
+        open_socket(listener),
+        pytest.raises(OSError, match=r"in use\. Without `tierlb up`"),
+    ):
+        open_socket(listener)
+
+
 def test_a_file_is_removed_by_its_maker_alone(tmp_path: Path) -> None:
     path = tmp_path / "a.sock"
     bound(path).close()

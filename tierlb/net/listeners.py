@@ -1,5 +1,6 @@
 """Listening sockets in the reactor: accept in batches, refuse strangers, stand back at the connection cap."""
 
+import errno
 import os
 import socket
 from collections.abc import Callable
@@ -23,6 +24,10 @@ ACCEPTS_PER_EVENT: Final = 64
 16 a connection cost 8 % more where 64 came at once."""
 BACKLOG: Final = 4096
 OUT_OF_DESCRIPTORS_S: Final = 0.1
+
+ONE_NODE: Final = (
+    ". Without `tierlb up` a unix socket serves one node of a machine: write replicas: 1, or run others elsewhere"
+)
 
 Accepted = Callable[[int, tuple[str, int], Listener], None]
 """Gets the descriptor of a connection, which is its own unless it raises."""
@@ -53,7 +58,8 @@ def open_socket(listener: Listener, broker: Broker | None = None) -> socket.sock
         sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
-        raise OSError(error.errno, f"cannot listen on {address}: {error.strerror}") from None
+        advice = ONE_NODE if address.is_unix and error.errno == errno.EADDRINUSE else ""
+        raise OSError(error.errno, f"cannot listen on {address}: {error.strerror}{advice}") from None
     return sock
 
 
