@@ -131,6 +131,18 @@ def test_right_clusters_have_no_problem(tiers: str, pools: str) -> None:
             P,
             "tiers.b.routes[0].match.sni: no ClientHello comes here, as tier 'a' above ends TLS: match it in routes",
         ),
+        (
+            "a: {kind: l7, listen: ':80', to: b}\nb: {kind: l4, to: c}\n"
+            "c: {kind: l4, routes: [{match: {port: 80}, to: p}, {to: p}]}",
+            P,
+            "tiers.c.routes[0].match.port: is that of the l7 node above",
+        ),
+        (
+            "a: {kind: l7, listen: ':80', to: b}\n"
+            "b: {kind: l4, routes: [{match: {source: 10.0.0.0/8}, to: p}, {to: p}]}",
+            P,
+            "tiers.b.routes[0].match.source: is that of the l7 node above",
+        ),
         ("a: {kind: l7, listen: ':80', to: a}", "", "tiers.a.to: a cycle: a → a"),
         (
             "a: {kind: l7, listen: ':80', to: b}\nb: {kind: l7, to: c}\nc: {kind: l7, to: [p, b]}",

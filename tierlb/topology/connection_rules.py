@@ -1,7 +1,7 @@
 """What a file may say of routes at l4 tiers: conditions that cannot be known where they stand, and dead routes."""
 
 import ipaddress
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 
 from tierlb.model.address import Transport
 from tierlb.model.topology import Forwarding, Kind, Match
@@ -80,10 +80,10 @@ def _is_subnet(inner: str, outer: str) -> bool:
     return one.version == other.version and one.subnet_of(other)  # type: ignore[arg-type]
 
 
-def stacked_faults(file: FileShape, targets: Mapping[str, Collection[str]]) -> Iterator[Fault]:
+def stacked_faults(file: FileShape, targets: Mapping[str, Set[str]]) -> Iterator[Fault]:
     """Conditions of routes at l4 tiers that cannot hold because of where clients come from: ports to which none
-    connects (below an l4 tier they are those of that tier), and ClientHellos that a tier above has read. `targets`:
-    what each tier sends to."""
+    connects (below an l4 tier they are those of that tier), ClientHellos that a tier above has read, and what only l7
+    nodes could meet. `targets`: what each tier sends to."""
     for name, tier in file.tiers.items():
         if tier.kind is not Kind.L4:
             continue
@@ -92,6 +92,9 @@ def stacked_faults(file: FileShape, targets: Mapping[str, Collection[str]]) -> I
         forwarding = (each for each in entries if file.tiers[each].forward is Forwarding.NFTABLES)
         kernel = next((each for each in forwarding if each != name), None)
         ending = next((each for each in entries if each != name and file.tiers[each].tls is not None), None)
+        senders = {upper for upper, each in targets.items() if not each.isdisjoint(entries)}
+        if not known and any(file.tiers[upper].kind is Kind.L7 for upper in senders):
+            yield from _l7_parent_faults(("tiers", name), tier.routes or ())
         for index, route in enumerate(tier.routes or ()):
             for key in HELLO_KEYS if ending is not None and route.match is not None else ():
                 if getattr(route.match, key) is not None:
@@ -111,7 +114,19 @@ def stacked_faults(file: FileShape, targets: Mapping[str, Collection[str]]) -> I
                 yield Fault(path, f"no client connects to port {missing}: the tier gets those of {there}")
 
 
-def _entries(name: str, file: FileShape, targets: Mapping[str, Collection[str]]) -> list[str]:
+def _l7_parent_faults(path: Path, routes: tuple[RouteShape, ...]) -> Iterator[Fault]:
+    """What would be that of a client, and no client's connection comes to the tier."""
+    for index, route in enumerate(routes):
+        for key in ("source", "port"):
+            if route.match is not None and getattr(route.match, key) is not None:
+                message = (
+                    f"is that of the l7 node above, whose connections are all that come here: match the {key} at a "
+                    "tier that clients connect to"
+                )
+                yield Fault((*path, "routes", index, "match", key), message, at_key=True)
+
+
+def _entries(name: str, file: FileShape, targets: Mapping[str, Set[str]]) -> list[str]:
     """The tier, and those above it over l4 tiers only: a connection has the same port at all of them."""
     found, waiting = [name], [name]
     while waiting:
