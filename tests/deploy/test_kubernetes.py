@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from tests.deploy.manifests import (
+    EVERYTHING,
     EXAMPLES,
     ON_EACH_MACHINE,
     ROOT,
@@ -156,6 +157,14 @@ def test_tiers_that_listen_are_served_outside_and_see_their_clients():
     ports = {name: [port["port"] for port in spec["ports"]] for name, spec in public.items()}
     assert ports == {"shop-edge-public": [443], "shop-direct-public": [8081, 9777]}
     assert all(spec["externalTrafficPolicy"] == "Local" for spec in public.values())
+    assert not any("ipFamilyPolicy" in spec for spec in public.values())
+
+
+@pytest.mark.parametrize("listen", ["*:443", "[::]:443"])
+def test_a_tier_that_listens_for_ipv6_is_served_in_both_families_where_the_cluster_has_them(listen):
+    plan = plan_of(EVERYTHING.replace('"127.0.0.1:443"', f'"{listen}"'))
+    spec = of_kind(rendered(plan), "Service")["shop-edge-public"]["spec"]
+    assert (spec["ipFamilyPolicy"], [port["port"] for port in spec["ports"]]) == ("PreferDualStack", [443])
 
 
 def test_on_each_machine_they_have_a_port_of_the_machine_instead():

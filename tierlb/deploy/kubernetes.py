@@ -218,6 +218,8 @@ def _public_service(plan: ManifestPlan, tier: Tier, labels: Labels, selector: La
         "selector": selector,
         "ports": ports,
     }
+    if any(":" in host for each in tier.listen for host in (at.host for at in each.address.bound)):
+        spec["ipFamilyPolicy"] = "PreferDualStack"  # clients of IPv6 too, where the cluster has it
     return _object(plan, "v1", "Service", plan.name(tier.name, PUBLIC), labels, spec)
 
 
