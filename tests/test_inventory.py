@@ -124,6 +124,10 @@ KEYS = {
     "listener.address": "cluster/test_listeners.py::test_a_tier_serves_wherever_it_listens",
     "listener.mode": "cluster/test_listeners.py::test_listeners_come_go_and_change_beside_others",
     "listener.redirect_https": "cluster/test_listeners.py::test_one_listener_of_a_tier_sends_all_to_https",
+    "acceptproxy.accept_from": "clients/test_proxy_protocol.py::test_clients_are_announced_from_end_to_end",
+    "listener.proxy_protocol": "topology/test_build.py::test_a_listener_may_have_balancers_of_its_own_above",
+    "tier.proxy_protocol": "clients/test_proxy_protocol.py::test_clients_are_announced_from_end_to_end",
+    "pool.proxy_protocol": "clients/test_proxy_protocol.py::test_clients_are_announced_from_end_to_end",
     "tier.listen": "cluster/test_examples.py::test_several_edges_share_one_port",
     "tier.orca": "dataplane/test_upkeep.py::test_its_load_is_said_in_the_form_that_the_snapshot_names",
     "tier.paths": "dataplane/l7/test_routes.py::"

@@ -26,7 +26,8 @@ from tierlb.controller.progress import Progress
 from tierlb.controller.startup import start_anew
 from tierlb.controller.store import FileStore
 from tierlb.local.supervisor import Supervisor
-from tierlb.model.topology import Topology, bound_listeners
+from tierlb.model.places import bound_listeners
+from tierlb.model.topology import Topology
 from tierlb.topology.allot import node_names
 from tierlb.topology.load import load_text
 

@@ -16,7 +16,7 @@ from scripts.benchmarks.contenders import (
     traefik_routing,
     traefik_static,
 )
-from tierlb.model.topology import listed_addresses
+from tierlb.model.places import listed_addresses
 from tierlb.topology.load import load_text
 
 GROUPS = (("127.0.0.1:9001", "127.0.0.1:9002"), ("127.0.0.1:9003",))

@@ -24,7 +24,7 @@ from scripts.benchmarks.cores import (
     with_efficiencies,
 )
 from scripts.benchmarks.table import SUBJECT, Sample, rows
-from tierlb.model.topology import listed_addresses
+from tierlb.model.places import listed_addresses
 from tierlb.topology.load import load_text
 
 

@@ -301,3 +301,12 @@ def test_what_is_no_host_of_the_api_is_refused(name):
     with pytest.raises(TopologyError) as faulty:
         load_text(API.replace("LB.Internal", f"'{name}'") % "", "shop.yaml")
     assert [problem.path for problem in faulty.value.problems] == ["admin.hosts[0]"]
+
+
+def test_a_listener_may_have_balancers_of_its_own_above() -> None:
+    listen = "[':80', {address: ':81', proxy_protocol: {accept_from: [192.0.2.0/24]}}]"
+    above = "proxy_protocol: {accept_from: [10.0.0.0/8]}"
+    text = f"cluster: x\ntiers: {{a: {{kind: l4, listen: {listen}, {above}, to: p}}}}"
+    (tier,) = load_text(f"{text}\npools: {{p: {{endpoints: [10.0.0.1:1]}}}}", "f").tiers.values()
+    found = [each.proxy_protocol and each.proxy_protocol.accept_from for each in tier.listen]
+    assert found == [("10.0.0.0/8",), ("192.0.2.0/24",)]

@@ -302,17 +302,6 @@ def test_the_kernel_forwards_only_what_clients_send(tiers: str, problems: list[s
         ("{kind: l7, listen: ['unix:/a', 'unix:/a'], to: p}", "", "tiers.a.listen[1]: unix:/a is already used by"),
         ("{kind: l7, listen: 'unix:/a', to: p}", "{endpoints: ['unix:/a']}", "tier 'a' listens here and sends to"),
         ("{kind: l7, listen: '*:80', to: p}", "{endpoints: ['[::1]:80']}", "tier 'a' listens here and sends to"),
-        (
-            "{kind: l4, listen: ':80', forward: nftables, to: p}",
-            "{endpoints: ['unix:/b']}",
-            "pools.p.endpoints[0]: what the kernel forwards from 'a' cannot go to a unix socket",
-        ),
-        (
-            "{kind: l4, listen: ':80', protocol: udp, to: p}",
-            "{endpoints: {'unix:/b': 1}}",
-            "datagrams from 'a' cannot go to a unix socket",
-        ),
-        ("{kind: l7, listen: ':80', to: p}", "{endpoints: ['unix:/b'], agent_check: 9}", "has no host that answers"),
     ],
 )
 def test_listeners_and_unix_sockets_that_cannot_be(tier: str, pool: str, problem: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tierlb.model.topology import listed_addresses
+from tierlb.model.places import listed_addresses
 from tierlb.topology.load import load_file, load_text
 from tierlb.topology.problems import TopologyError
 from tierlb.topology.tree import draw

@@ -72,6 +72,18 @@ def test_what_is_right_has_no_fault(tier: str) -> None:
         ),
         ("{kind: l4, to: a, listen: [{address: ':1', mode: \"0600\"}]}", "listen[0].mode: only unix sockets have"),
         ("{kind: l4, to: a, listen: {address: ':1', redirect_https: true}}", "listen.redirect_https: is for l7 tiers"),
+        (
+            "{kind: l7, to: a, proxy_protocol: {accept_from: [::1]}}",
+            "tiers.web.proxy_protocol: has no effect: this tier",
+        ),
+        (
+            "{kind: l4, protocol: udp, to: a, listen: ':1', proxy_protocol: {accept_from: [::1]}}",
+            "tiers.web.proxy_protocol: is for connections, and this tier takes datagrams",
+        ),
+        (
+            "{kind: l4, forward: nftables, to: a, listen: {address: ':1', proxy_protocol: {accept_from: [::1]}}}",
+            "tiers.web.listen.proxy_protocol: the kernel does not read PROXY headers",
+        ),
         ("{kind: l4, protocol: udp, to: a, listen: 'unix:/a'}", "listen: datagrams come to HOST:PORT only"),
         (
             "{kind: l4, forward: nftables, to: a, listen: 'unix:/a'}",

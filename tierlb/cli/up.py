@@ -27,7 +27,8 @@ from tierlb.controller.store import FileStore
 from tierlb.local.ports import PortTaken, check_free, listen
 from tierlb.local.supervisor import Supervisor
 from tierlb.model.address import EVERY_HOST, Address, ListenAddress
-from tierlb.model.topology import Kind, Topology, listed_addresses
+from tierlb.model.places import listed_addresses
+from tierlb.model.topology import Kind, Topology
 from tierlb.net.descriptors import limit, raise_limit
 from tierlb.net.tls import TlsProblem, admin_context
 from tierlb.topology.tree import draw

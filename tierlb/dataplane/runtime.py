@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import attrs
 
 from tierlb.balance.drain import BELOW_S, DrainState, Remainder
+from tierlb.dataplane.announced import Announcements
 from tierlb.dataplane.connection_cap import CappedFront, ConnectionCap
 from tierlb.dataplane.counters import Counters
 from tierlb.dataplane.handoff.taker import Introduced
@@ -31,6 +32,7 @@ from tierlb.net.wheel import NEVER
 from tierlb.telemetry.exposition import Exposed
 from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.telemetry.sketch import Sketch
+from tierlb.wire.announcement import Origin
 
 
 class Front(Served, CappedFront, Protocol):
@@ -48,7 +50,7 @@ class Front(Served, CappedFront, Protocol):
     def cut(self) -> None: ...
     def cut_from(self, host: Host) -> Remainder: ...
     def close(self) -> None: ...
-    def accept(self, fd: int, peer: tuple[str, int], listener: Listener) -> None: ...
+    def accept(self, fd: int, peer: tuple[str, int], listener: Listener, origin: Origin | None = None) -> None: ...
     def take(self, fd: int, introduced: Introduced) -> None: ...
     def listen(self, addresses: tuple[Address, ...]) -> None: ...
     @property
@@ -180,6 +182,7 @@ class Runtime(Serving):
         self._reactor = reactor
         self._log = log
         self._maintenance = Maintenance()
+        self._announcements = Announcements(reactor, log, self.front.counters, self.front.accept)
 
     def apply(self, found: Snapshot, *, ends: bool) -> None:
         """Serve the current snapshot, with the endpoints that are found by now. The drain time runs from the first
@@ -196,10 +199,13 @@ class Runtime(Serving):
 
     def accept(self, fd: int, peer: tuple[str, int], listener: Listener) -> None:
         now = self._reactor.now
-        if self.cap.admit(now):
-            self.front.accept(fd, peer, listener)
-        else:
+        if not self.cap.admit(now):
             self.cap.turn_away(fd, now)
+        elif not listener.announced_from or not self._awaits_announcement(fd, peer, listener):
+            self.front.accept(fd, peer, listener)
+
+    def _awaits_announcement(self, fd: int, peer: tuple[str, int], listener: Listener) -> bool:
+        return self._announcements.begin(fd, peer, listener, self.snapshot.timeouts.head)
 
     def take(self, fd: int, introduced: Introduced, *, is_last: bool) -> bool:
         now = self._reactor.now
@@ -221,7 +227,7 @@ class Runtime(Serving):
 
     @property
     def drained(self) -> bool:
-        return self.front.drained
+        return self.front.drained and not self._announcements.pending
 
     def tick(self, now: float, *, ends: bool) -> float:
         """What stayed too long ends: at a node that stays drained, and at hosts in maintenance."""
@@ -237,12 +243,14 @@ class Runtime(Serving):
         return min(latest, cut_at, self._maintenance.deadline(self.snapshot.drain_s))
 
     def cut(self) -> None:
+        self._announcements.cut()
         left = self.front.remainder()
         if left:
             self._log.warning("drain_deadline_reached", **attrs.asdict(left))
             self.front.cut()
 
     def close(self) -> None:
+        self._announcements.cut()
         self.front.close()
         self.cap.close()
 

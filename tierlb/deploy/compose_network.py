@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 from tierlb.model.address import ListenAddress
-from tierlb.model.topology import Tier, Topology, bound_listeners
+from tierlb.model.places import bound_listeners
+from tierlb.model.topology import Tier, Topology
 
 CONTROLLER_SERVICE = "controller"
 """The service, and thereby its host name in every network that it shares."""

@@ -15,7 +15,8 @@ import attrs
 
 from tierlb.model.address import Address, ListenAddress, Transport
 from tierlb.model.listener import TierListener
-from tierlb.model.topology import Tier, Topology, bound_listeners
+from tierlb.model.places import bound_listeners
+from tierlb.model.topology import Tier, Topology
 from tierlb.net.datagrams import open_datagram_socket
 from tierlb.net.listeners import BACKLOG
 from tierlb.net.sockaddr import has_ipv6, socket_family

@@ -1,10 +1,27 @@
-"""Where a tier listens for clients: an address, and what is particular to it."""
+"""Where a tier listens for clients: an address, and what is particular to it; the versions of the PROXY protocol."""
+
+import enum
 
 import attrs
 
 from tierlb.model.address import Address
 
 HTTPS_PORT = 443
+
+
+class ProxyVersion(enum.Enum):
+    """A version of the PROXY protocol, with which a balancer announces the client of a connection."""
+
+    V1 = "v1"
+    V2 = "v2"
+
+
+@attrs.frozen
+class AcceptProxy:
+    """Balancers above that are not of this cluster, by networks in CIDR form: their connections begin with a PROXY
+    header, of either version."""
+
+    accept_from: tuple[str, ...]
 
 
 @attrs.frozen
@@ -16,6 +33,7 @@ class TierListener:
     address: Address
     mode: int | None = None
     redirect_https: int = 0
+    proxy_protocol: AcceptProxy | None = None
 
 
 def as_listeners(given: Address | tuple[TierListener, ...] | None) -> tuple[TierListener, ...]:

@@ -10,6 +10,7 @@ controller.
 import attrs
 
 from tierlb.model.address import Address, Transport
+from tierlb.model.listener import ProxyVersion
 from tierlb.model.load import JSON_KEY
 from tierlb.model.tls import ListenerTls, PoolTls
 from tierlb.model.topology import (
@@ -57,6 +58,8 @@ class HostSpec:
     level: int = 0
     direct: bool = False
     protocol: PoolProtocol = PoolProtocol.HTTP1
+    announces: ProxyVersion | None = None
+    """The version of the PROXY header with which an endpoint's connections begin."""
 
 
 @attrs.frozen
@@ -76,6 +79,7 @@ class PoolSettings:
     overrides: tuple[Override, ...] = ()
     tls: PoolTls | None = None
     protocol: PoolProtocol = PoolProtocol.HTTP1
+    announces: ProxyVersion | None = None
 
 
 @attrs.frozen(order=True)
@@ -139,6 +143,8 @@ class Listener:
     """It is left out where the machine has no IPv6: the tier listens at all addresses of both families."""
     redirect_https: int = 0
     """Each request is answered with a redirect to the same URL by https at this port; 0: none is."""
+    announced_from: tuple[str, ...] = ()
+    """From these networks (CIDR) each connection has to begin with a PROXY header, which is believed."""
 
 
 @attrs.frozen

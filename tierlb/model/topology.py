@@ -9,8 +9,8 @@ import enum
 
 import attrs
 
-from tierlb.model.address import Address, ListenAddress, Transport
-from tierlb.model.listener import TierListener, as_listeners
+from tierlb.model.address import Address, Transport
+from tierlb.model.listener import ProxyVersion, TierListener, as_listeners
 from tierlb.model.tls import AdminTls, ListenerTls, PoolTls, Tls
 
 AUTO = "auto"
@@ -105,6 +105,8 @@ class HealthCheck:
     healthy: int = 2
     unhealthy: int = 3
     statuses: tuple[tuple[int, int], ...] = ((200, 399),)
+    announces: ProxyVersion | None = None
+    """As in `Pool`, for the nodes that check."""
 
 
 @attrs.frozen
@@ -309,21 +311,6 @@ class Tier:
         return tuple(names)
 
 
-def public_addresses(tier: Tier) -> tuple[ListenAddress, ...]:
-    """Where the tier listens, and for what."""
-    return tuple(ListenAddress(each.address, tier.protocol) for each in tier.listen)
-
-
-def listed_addresses(tier: Tier) -> str:
-    """The same in words."""
-    return ", ".join(map(str, public_addresses(tier)))
-
-
-def bound_listeners(tier: Tier) -> dict[ListenAddress, TierListener]:
-    """The sockets that listen for the tier: of a listener at `*` one for each family."""
-    return {ListenAddress(address, tier.protocol): each for each in tier.listen for address in each.address.bound}
-
-
 @attrs.frozen
 class Run:
     """Start the pool's endpoints: `{port}` in `command` becomes each replica's port, `{host}` where it is to listen
@@ -352,7 +339,8 @@ class Pool:
     `weights` are parallel to `endpoints` (empty: all equal) and apply to every policy; 0: nothing is sent there.
     `overrides`: the settings of operators for endpoints that are listed or found in DNS. `agent_check_port`: each
     endpoint's machine answers HAProxy's agent-check there. `networks` (CIDR): where applications of agents may be,
-    besides the address that the agent joins from. `outlier`: None where it is off.
+    besides the address that the agent joins from. `outlier`: None where it is off. `proxy_protocol`: the version of
+    the header with which connections to its endpoints begin.
     """
 
     name: str
@@ -368,6 +356,7 @@ class Pool:
     overrides: tuple[Override, ...] = ()
     tls: PoolTls | None = None
     protocol: PoolProtocol = PoolProtocol.HTTP1
+    proxy_protocol: ProxyVersion | None = None
 
 
 @attrs.frozen

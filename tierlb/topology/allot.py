@@ -12,7 +12,8 @@ from typing import Any
 import attrs
 
 from tierlb.model.address import Address, Transport
-from tierlb.model.listener import TierListener
+from tierlb.model.listener import ProxyVersion, TierListener
+from tierlb.model.places import bound_listeners
 from tierlb.model.snapshot import Destination, FoundEndpoint, HostSpec, Listener, PoolSettings, Rule, Send, Snapshot
 from tierlb.model.topology import (
     Action,
@@ -28,7 +29,6 @@ from tierlb.model.topology import (
     Share,
     Tier,
     Topology,
-    bound_listeners,
 )
 
 Announced = Mapping[str, Mapping[str, Address]]
@@ -111,6 +111,7 @@ def _public_listener(tier: Tier, address: Address, given: TierListener) -> Liste
         mode=given.mode,
         spare=address != given.address and ":" in address.host,
         redirect_https=given.redirect_https,
+        announced_from=() if given.proxy_protocol is None else given.proxy_protocol.accept_from,
     )
 
 
@@ -181,11 +182,11 @@ def discovered(snapshot: Snapshot, found: Discovered) -> Snapshot:
 def _found_hosts(pool: PoolSettings, found: Discovered) -> list[HostSpec]:
     found_here = found.get(pool.name, ())
     leaves = (_leaf(pool.name, each.address, each.weight, pool.parents, each.level) for each in found_here)
-    return _speaking(pool.protocol, _overridden(leaves, pool.overrides))
+    return _speaking(pool.protocol, pool.announces, _overridden(leaves, pool.overrides))
 
 
-def _speaking(protocol: PoolProtocol, hosts: list[HostSpec]) -> list[HostSpec]:
-    return [attrs.evolve(host, protocol=protocol) for host in hosts]
+def _speaking(protocol: PoolProtocol, announces: ProxyVersion | None, hosts: list[HostSpec]) -> list[HostSpec]:
+    return [attrs.evolve(host, protocol=protocol, announces=announces) for host in hosts]
 
 
 def _with_found(action: Send | Respond | Redirect, pools: Mapping[str, list[HostSpec]]) -> Send | Respond | Redirect:
@@ -216,7 +217,7 @@ def _members(topology: Topology, target: str, present: Present) -> list[HostSpec
     parents = _count_parents(topology, target)
     if target in topology.pools:
         pool = topology.pools[target]
-        hosts = _speaking(pool.protocol, _leaves(pool, present))
+        hosts = _speaking(pool.protocol, pool.proxy_protocol, _leaves(pool, present))
     else:
         hosts = _child_hosts(topology, topology.tiers[target], present)
     return [attrs.evolve(host, parents=parents, admin=present.admin.get(host.name, host.admin)) for host in hosts]
@@ -285,8 +286,9 @@ def _pool_settings(topology: Topology, tier: Tier) -> tuple[PoolSettings, ...]:
 def _settings(topology: Topology, pool: Pool) -> PoolSettings:
     parents = 1 if pool.dns is None else _count_parents(topology, pool.name)
     overrides = pool.overrides if pool.dns is not None else ()
-    given = pool.name, pool.health, pool.agent_check_port, pool.dns, parents, pool.outlier, overrides
-    return PoolSettings(*given, pool.tls, pool.protocol)
+    health = pool.health and attrs.evolve(pool.health, announces=pool.proxy_protocol)
+    given = pool.name, health, pool.agent_check_port, pool.dns, parents, pool.outlier, overrides
+    return PoolSettings(*given, pool.tls, pool.protocol, pool.proxy_protocol)
 
 
 def _by_number(name: str) -> tuple[int, str]:

@@ -113,7 +113,8 @@ def _built_tier(name: str, shape: TierShape, cores: Callable[[], int], folder: s
     if shape.cpus is not None:
         given["cpus"] = cpus_of(shape.cpus)
     if shape.listen is not None:
-        given["listen"] = tuple(map(_listener, listed_listeners(shape)))
+        given["listen"] = tuple(_listener(each, shape) for each in listed_listeners(shape))
+    given.pop("proxy_protocol", None)
     given.pop("to", None)
     defaults = default_timeouts(shape.kind, shape.protocol)
     given |= {"routes": _routes(shape), "timeouts": attrs.evolve(defaults, **_given_fields(shape.timeouts))}
@@ -123,8 +124,11 @@ def _built_tier(name: str, shape: TierShape, cores: Callable[[], int], folder: s
     return Tier(name=name, **given)
 
 
-def _listener(shape: Address | ListenerShape) -> TierListener:
-    return TierListener(shape) if isinstance(shape, Address) else _built_value(shape)
+def _listener(shape: Address | ListenerShape, tier: TierShape) -> TierListener:
+    """What the tier says of the PROXY protocol holds for listeners that say nothing."""
+    listener: TierListener = TierListener(shape) if isinstance(shape, Address) else _built_value(shape)
+    above = listener.proxy_protocol or _built_value(tier.proxy_protocol)
+    return attrs.evolve(listener, proxy_protocol=above)
 
 
 def _listener_tls(shape: ListenerTlsShape, folder: str, kind: Kind) -> ListenerTls:
@@ -188,6 +192,7 @@ def _built_pool(name: str, shape: PoolShape, folder: str) -> Pool:
         agent_check_port=shape.agent_check,
         tls=_pool_tls(shape.tls, folder),
         protocol=shape.protocol or PoolProtocol.HTTP1,
+        proxy_protocol=shape.proxy_protocol,
     )
 
 

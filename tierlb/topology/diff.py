@@ -331,7 +331,12 @@ def _health_text(check: HealthCheck) -> str:
 
 def listener_text(listener: TierListener) -> str:
     """A listener as the file writes it."""
-    return str(listener.address) if listener == TierListener(listener.address) else _plain_text(listener)
+    plain = TierListener(listener.address)
+    if listener == plain:
+        return str(listener.address)
+    names = [field.name for field in attrs.fields(TierListener)]
+    given = [name for name in names if name == "address" or getattr(listener, name) != getattr(plain, name)]
+    return "{" + ", ".join(f"{name}: {_said(TierListener, name, getattr(listener, name))}" for name in given) + "}"
 
 
 def _listeners_text(listeners: tuple[TierListener, ...]) -> str | None:

@@ -15,6 +15,7 @@ import attrs
 from tierlb.model.address import Address, ListenAddress, Transport
 from tierlb.model.topology import Forwarding, Kind, Policy, Topology
 from tierlb.topology.connection_rules import stacked_faults
+from tierlb.topology.endpoint_faults import endpoint_faults, listed_names
 from tierlb.topology.listener_rules import redirect_faults
 from tierlb.topology.pool_protocols import protocol_faults
 from tierlb.topology.problems import Fault, Path, nearest, path_text
@@ -63,7 +64,7 @@ def graph_faults(
     yield from _loop_faults(file, edges)
     yield from _protocol_edge_faults(file, reading, edges)
     yield from _kernel_faults(file, edges)
-    yield from _unix_endpoint_faults(file, edges)
+    yield from endpoint_faults(file, edges)
     yield from protocol_faults(file, edges)
     if all(_cannot_connect(path) for path in reading.damaged):
         targets = {name: {edge.target for edge in each} for name, each in edges.items()}
@@ -263,7 +264,7 @@ def _loop_faults_over(transport: Transport, file: FileShape, edges: Edges) -> It
         if address.is_fixed and _transport(tier) is transport
     }
     for pool_name, pool in (file.pools or {}).items():
-        for step, endpoint in _listed_names(pool):
+        for step, endpoint in listed_names(pool):
             tier_name = next((listening[address] for address in _received_at(endpoint) if address in listening), None)
             if tier_name and pool_name in _reached([tier_name], edges):
                 message = f"tier {tier_name!r} listens here and sends to this pool: a loop"
@@ -282,29 +283,6 @@ def _kernel_faults(file: FileShape, edges: Edges) -> Iterator[Fault]:
             yield Fault(path, f"nftables is for tiers without parents: {why}. Write auto or relay")
         elif tier.listen is None:
             yield Fault(path, "nftables forwards what clients send to 'listen', which this tier does not have")
-
-
-def _unix_endpoint_faults(file: FileShape, edges: Edges) -> Iterator[Fault]:
-    """Unix sockets where the way to endpoints leads to an address and a port."""
-    for name, pool in (file.pools or {}).items():
-        found = [(step, endpoint) for step, endpoint in _listed_names(pool) if endpoint.is_unix]
-        path = ("pools", name)
-        if found and pool.agent_check is not None:
-            yield Fault((*path, "agent_check"), f"{found[0][1]} has no host that answers at a port", at_key=True)
-        for sender in (tier for tier, each in edges.items() if any(edge.target == name for edge in each)):
-            tier = file.tiers[sender]
-            if tier.forward is Forwarding.NFTABLES or _transport(tier) is Transport.UDP:
-                what = "datagrams" if _transport(tier) is Transport.UDP else "what the kernel forwards"
-                for step, _ in found:
-                    yield Fault((*path, "endpoints", step), f"{what} from {sender!r} cannot go to a unix socket")
-
-
-def _listed_names(pool: PoolShape) -> Iterator[tuple[str | int, Address]]:
-    """The pool's endpoints, each with the last step of the path to it."""
-    if isinstance(pool.endpoints, dict):
-        yield from ((str(endpoint), endpoint) for endpoint in pool.endpoints)
-    else:
-        yield from enumerate(pool.endpoints or ())
 
 
 def _received_at(endpoint: Address) -> tuple[Address, ...]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 import attrs
 
 from tierlb.model.address import ListenAddress, Transport
+from tierlb.model.places import listed_addresses, public_addresses
 from tierlb.model.topology import (
     Action,
     Admin,
@@ -17,8 +18,6 @@ from tierlb.model.topology import (
     Pool,
     Tier,
     Topology,
-    listed_addresses,
-    public_addresses,
 )
 from tierlb.topology.allot import node_names
 from tierlb.topology.diff import (

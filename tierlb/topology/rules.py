@@ -21,6 +21,7 @@ from tierlb.topology.reading import TypedReading
 from tierlb.topology.route_shapes import RespondShape, RouteShape, To
 from tierlb.topology.shapes import (
     TLS_ONLY,
+    AcceptProxyShape,
     FileShape,
     HealthShape,
     ListenerShape,
@@ -128,6 +129,7 @@ def _listener_faults(path: Path, tier: TierShape) -> Iterator[Fault]:
     for place, given in shapes_in(tier.listen, (*path, "listen")):
         if isinstance(given, ListenerShape) and given.mode is not None and not given.address.is_unix:
             yield Fault((*place, "mode"), "only unix sockets have permissions: leave this out", at_key=True)
+    yield from _accept_proxy_faults(path, tier)
     for given in listed_listeners(tier):
         if listener_address(given).is_unix and tier.protocol is Transport.UDP:
             yield Fault((*path, "listen"), "datagrams come to HOST:PORT only, not to a unix socket: leave that out")
@@ -148,6 +150,20 @@ def _tls_faults(path: Path, tier: TierShape) -> Iterator[Fault]:
             "forward: relay or auto, or write tls for the l7 tier below instead"
         )
         yield Fault((*path, "tls"), message, at_key=True)
+
+
+def _accept_proxy_faults(path: Path, tier: TierShape) -> Iterator[Fault]:
+    """PROXY headers where there are no listeners, or none that is read."""
+    places = [(place, each) for place, each in shapes_in(tier, path) if isinstance(each, AcceptProxyShape)]
+    for place, _ in places:
+        if tier.listen is None:
+            message = "has no effect: this tier has no 'listen', and its parents announce clients by themselves"
+            yield Fault(place, message, at_key=True)
+        elif tier.protocol is Transport.UDP:
+            yield Fault(place, "is for connections, and this tier takes datagrams: leave it out", at_key=True)
+        elif tier.forward is Forwarding.NFTABLES:
+            message = "the kernel does not read PROXY headers: write forward: auto, or leave this out"
+            yield Fault(place, message, at_key=True)
 
 
 def _hash_faults(path: Path, tier: TierShape, reading: TypedReading) -> Iterator[Fault]:

@@ -11,7 +11,7 @@ from typing import ClassVar
 import attrs
 
 from tierlb.model.address import Address, Transport
-from tierlb.model.listener import TierListener
+from tierlb.model.listener import AcceptProxy, ProxyVersion, TierListener
 from tierlb.model.tls import AdminTls, Tls
 from tierlb.model.topology import (
     Admin,
@@ -108,6 +108,14 @@ class ResourcesShape:
 
 
 @attrs.frozen(kw_only=True)
+class AcceptProxyShape:
+    MODEL: ClassVar = AcceptProxy
+    accept_from: tuple[net.CidrNetwork, ...] = required(
+        "networks of balancers above, such as 10.0.0.0/8: what they connect begins with a PROXY header (v1 or v2)"
+    )
+
+
+@attrs.frozen(kw_only=True)
 class ListenerShape:
     MODEL: ClassVar = TierListener
     address: net.PublicListen = required("HOST:PORT, *:PORT or unix:/PATH")
@@ -117,6 +125,7 @@ class ListenerShape:
         "443",
         l7_only=True,
     )
+    proxy_protocol: AcceptProxyShape | None = optional("of this listener alone, in the place of the tier's")
 
 
 @attrs.frozen(kw_only=True)
@@ -127,6 +136,9 @@ class TierShape:
     listen: net.PublicListen | ListenerShape | tuple[net.PublicListen | ListenerShape, ...] | None = optional(
         "where clients connect, inner tiers need none: HOST:PORT, *:PORT for all addresses of IPv4 and IPv6, "
         "unix:/PATH, a mapping of one of these and its settings, or a list of these"
+    )
+    proxy_protocol: AcceptProxyShape | None = optional(
+        "balancers above that announce their clients with the PROXY protocol, at all listeners of the tier"
     )
     protocol: Transport | None = optional("what an l4 tier takes: tcp (the default) or udp, as sessions by client")
     replicas: forms.NodeCount | None = optional(
@@ -284,6 +296,9 @@ class PoolShape:
     )
     health: forms.TcpCheck | HealthShape | None = optional("check each endpoint: tcp, or how; and outlier detection")
     tls: PoolTlsShape | None = optional("l7 tiers speak TLS to the endpoints; {}: as the machine trusts them")
+    proxy_protocol: ProxyVersion | None = optional(
+        "v1 or v2: connections to the endpoints begin with a PROXY header that names the client"
+    )
     agent_check: net.Port | None = optional("port where each endpoint's host answers HAProxy's agent-check")
     protocol: PoolProtocol | None = optional(
         "what the endpoints speak with l7 tiers: http/1.1 (the default), or h2c, HTTP/2 without TLS, as gRPC servers do"

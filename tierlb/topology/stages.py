@@ -41,6 +41,7 @@ import attrs
 
 from tierlb.model.address import ListenAddress
 from tierlb.model.listener import TierListener
+from tierlb.model.places import public_addresses
 from tierlb.model.topology import (
     Forward,
     Forwarding,
@@ -50,7 +51,6 @@ from tierlb.model.topology import (
     Share,
     Tier,
     Topology,
-    public_addresses,
 )
 from tierlb.topology.diff import Change, ClusterChanged, Replaced, differences, weights_of
 from tierlb.topology.graph import Ports

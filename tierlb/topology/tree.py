@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import attrs
 
+from tierlb.model.places import listed_addresses
 from tierlb.model.topology import (
     Action,
     Forward,
@@ -23,7 +24,6 @@ from tierlb.model.topology import (
     Share,
     Tier,
     Topology,
-    listed_addresses,
 )
 
 MAX_LABEL_CHARS = 100

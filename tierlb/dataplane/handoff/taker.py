@@ -25,6 +25,7 @@ from tierlb.net.packets import close_all, has_room_for, receive_packet, send_pac
 from tierlb.net.reactor import READ, WRITE, Reactor
 from tierlb.net.wheel import NEVER, Timed
 from tierlb.telemetry.tally import Tally
+from tierlb.wire.announcement import origin_in
 from tierlb.wire.handoff import (
     DRAINS,
     MAX_ENTRIES,
@@ -59,8 +60,7 @@ class Handed:
     __slots__ = ("number", "taker")
 
     def __init__(self, taker: "Taker", number: int) -> None:
-        self.taker = taker
-        self.number = number
+        self.taker, self.number = taker, number
 
     @property
     def tally(self) -> Tally:
@@ -74,18 +74,18 @@ class Handed:
 class Introduced:
     """What is known of a client whose connection was handed over: `processes` of the cluster that it passed, the
     nearest first, `explained`, their lines on how they chose, and `destination`, if the socket's is another one.
-    `secured`: the client speaks TLS with one of them."""
+    `secured`: the client speaks TLS with one of them. `origin`: what a balancer above the cluster told."""
 
-    __slots__ = ("arrived", "destination", "explained", "handed", "processes", "secured", "source")
+    __slots__ = ("arrived", "destination", "explained", "handed", "origin", "processes", "secured", "source")
 
     def __init__(self, entry: Entry, taker: "Taker") -> None:
         self.handed = Handed(taker, entry.number)
-        self.source = entry.source
-        self.arrived = entry.arrived
+        self.source, self.arrived = entry.source, entry.arrived
         self.processes = taker.processes
         self.explained: tuple[bytes, ...] = ()
         self.destination: tuple[str, int] | None = None
         self.secured = False
+        self.origin = origin_in(entry.source, entry.tlvs)
         if entry.tlvs:
             self.processes, self.explained = (*taker.processes, *entry.via), entry.explained
             self.destination, self.secured = entry.destination, entry.secured

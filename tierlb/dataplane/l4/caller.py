@@ -6,6 +6,7 @@ from typing import Final
 from tierlb.dataplane.handoff.taker import Handed, Introduced
 from tierlb.net.layer import Layer
 from tierlb.telemetry.tally import Tally
+from tierlb.wire.announcement import Origin, origin_in
 from tierlb.wire.client_hello import ClientHello
 from tierlb.wire.proxy_protocol import (
     EXPLAINED,
@@ -23,12 +24,13 @@ MOST_EXPLAINED_BYTES: Final = 3500
 
 class Caller:
     """`source` is the client's address, `destination` the one that it connected to, where a parent named that, and
-    `hello` its ClientHello, once a route has looked at it. `tally` counts what comes from the same parent. `explained`:
-    how l4 nodes above and here chose for it, a line each, while explanations are asked for. `processes`: those above
-    that it passed, a line each. `handed`: a parent handed it over. `full`: the host that had no room for it.
-    `had_last_try`: that host, or one before, was to answer the client all the same and did not. It is `settled` once a
-    host has it or it is dropped, and `counted` as an item from the first time that it was settled. `secured`: the
-    client speaks TLS with this node or one above. With this one through `layer`, which left bytes `unsent`."""
+    `hello` its ClientHello, once a route has looked at it. `origin`: what a balancer above the cluster told of it.
+    `tally` counts what comes from the same parent. `explained`: how l4 nodes above and here chose for it, a line each,
+    while explanations are asked for. `processes`: those above that it passed, a line each. `handed`: a parent handed it
+    over. `full`: the host that had no room for it. `had_last_try`: that host, or one before, was to answer the client
+    all the same and did not. It is `settled` once a host has it or it is dropped, and `counted` as an item from the
+    first time that it was settled. `secured`: the client speaks TLS with this node or one above. With this one through
+    `layer`, which left bytes `unsent`."""
 
     __slots__ = (
         "began",
@@ -40,6 +42,7 @@ class Caller:
         "handed",
         "hello",
         "layer",
+        "origin",
         "processes",
         "secured",
         "settled",
@@ -48,12 +51,13 @@ class Caller:
         "unsent",
     )
 
-    def __init__(self, source: tuple[str, int], tally: Tally, began: float) -> None:
+    def __init__(self, source: tuple[str, int], tally: Tally, began: float, origin: Origin | None = None) -> None:
         self.source = source
         self.tally = tally
         self.began = began
         self.explained = b""
         self.processes = b""
+        self.origin = origin
         self.handed: Handed | None = None
         self.full: object = None
         self.had_last_try = False
@@ -75,6 +79,7 @@ class Caller:
         caller.secured = introduced.secured
         if introduced.explained:
             caller.explained = b"\n".join(introduced.explained) + b"\n"
+        caller.origin = introduced.origin
         return caller
 
     @classmethod
@@ -87,6 +92,7 @@ class Caller:
         caller.secured = SSL_TLV in tlvs
         if EXPLAINED in tlvs:
             caller.explained = tlvs[EXPLAINED] + b"\n"
+        caller.origin = origin_in(source, tlvs)
         return caller
 
     @property
@@ -114,6 +120,9 @@ class Caller:
         known = encode_tlv(VIA, self.processes) if self.processes else b""
         if self.secured:
             known += encode_tlv(SSL_TLV, ssl_value())
+        if self.origin is not None:
+            known += self.origin.tlvs()
         if not self.explained:
             return known
-        return known + encode_tlv(EXPLAINED, self.explained[:MOST_EXPLAINED_BYTES].rpartition(b"\n")[0])
+        room = MOST_EXPLAINED_BYTES - len(known)
+        return known + encode_tlv(EXPLAINED, self.explained[:room].rpartition(b"\n")[0])

@@ -29,6 +29,7 @@ from tierlb.model.topology import Forwarding
 from tierlb.net.meeting_place import NOT_GIVEN, MeetingPlace
 from tierlb.net.reactor import Reactor
 from tierlb.net.shortage import Shortages
+from tierlb.wire.announcement import Origin
 
 
 class L4Front(L4Context):
@@ -83,9 +84,9 @@ class L4Front(L4Context):
         self.kernel.look()
         return False
 
-    def accept(self, fd: int, peer: tuple[str, int], listener: Listener) -> None:
-        """A connection arrived."""
-        caller = Caller(peer, self.counters.tallies.outside, self.reactor.now)
+    def accept(self, fd: int, peer: tuple[str, int], listener: Listener, origin: Origin | None = None) -> None:
+        """A connection arrived. `origin`: what a balancer above told of it."""
+        caller = Caller(peer, self.counters.tallies.outside, self.reactor.now, origin)
         self.counters.connections += 1
         if listener.inner:
             Introduction.begin(self, fd, caller, direct=listener.direct)

@@ -8,6 +8,7 @@ from tierlb.dataplane.l4.securing import receive
 from tierlb.dataplane.parent_identity import processes_of
 from tierlb.net.asked import recv_peek, wake_at
 from tierlb.net.io import recv
+from tierlb.wire.announcement import origin_in
 from tierlb.wire.proxy_protocol import (
     EXPLAINED,
     MAX_HEADER_BYTES,
@@ -90,6 +91,7 @@ class Introduction(Pending):
         self._wake_at(1)
         caller.source = header.source or caller.source
         caller.destination = header.destination
+        caller.origin = origin_in(caller.source, header.tlvs)
         caller.tally = context.counters.tallies.of(parent)
         caller.began = context.reactor.now
         caller.secured = SSL_TLV in header.tlvs

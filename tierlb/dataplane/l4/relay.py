@@ -19,6 +19,7 @@ from tierlb.net.bulk import READ_BYTES
 from tierlb.net.io import recv
 from tierlb.net.reactor import ERROR, HANGUP, WRITE
 from tierlb.net.shortage import is_own
+from tierlb.wire.announcement import Origin
 from tierlb.wire.proxy_protocol import encode_v2
 
 
@@ -115,8 +116,9 @@ class Relay(Forwarder):
 
     def begin(self, client: int, caller: Caller, host: Host, tried: tuple[Host, ...]) -> int:
         reach, spec = host.reach, host.spec
+        speaks_first = spec.child or spec.announces is not None
         fd, code = host.context.dial(
-            spec.address, name=reach.name, port_at_risk=reach.port_at_risk, speaks_first=spec.child, asker=client
+            spec.address, name=reach.name, port_at_risk=reach.port_at_risk, speaks_first=speaks_first, asker=client
         )
         if fd < 0:
             return code
@@ -144,10 +146,14 @@ class Relay(Forwarder):
 
 
 def first_bytes(context: L4Context, client: int, caller: Caller, host: Host) -> bytes:
-    """What a host gets first: who the client is, if it is a node, and what the client has sent so far, unless that is
-    TLS with this node."""
+    """What a host gets first: who the client is, if it is a node or wants to know, and what the client has sent so
+    far, unless that is TLS with this node."""
     first = b""
-    if host.spec.child:
+    if host.spec.announces is not None:
+        here = caller.destination or local_name(client)
+        origin = caller.origin or Origin(caller.source, None)
+        first = origin.header(host.spec.announces, here, secured=caller.secured)
+    elif host.spec.child:
         first = encode_v2(
             caller.source, caller.destination or local_name(client), context.identity.credentials + caller.tlvs()
         )

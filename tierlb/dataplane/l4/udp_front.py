@@ -21,6 +21,7 @@ from tierlb.model.load import Guidance, SubtreeLoad
 from tierlb.model.snapshot import Listener, Snapshot
 from tierlb.net.reactor import Reactor
 from tierlb.net.shortage import Shortages
+from tierlb.wire.announcement import Origin
 
 
 class UdpFront(UdpPlacing):
@@ -59,7 +60,7 @@ class UdpFront(UdpPlacing):
     def lacks(self) -> tuple[str, ...]:
         return self.kernel.lacks
 
-    def accept(self, fd: int, peer: tuple[str, int], listener: Listener) -> None:
+    def accept(self, fd: int, peer: tuple[str, int], listener: Listener, origin: Origin | None = None) -> None:
         """There are no connections over UDP."""
         self.reactor.close(fd)
 

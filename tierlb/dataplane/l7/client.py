@@ -383,6 +383,7 @@ def introduce(client: ClientConnection) -> bool:
         secured=secures or found.secured,
         processes=found.processes,
         explained=found.explained,
+        origin=found.origin or before.origin,
     )
     if found.client is not None:
         placed(client, client.reactor.now)

@@ -14,6 +14,7 @@ from tierlb.dataplane.handoff.taker import Handed
 from tierlb.dataplane.parent_identity import ParentIdentity, processes_of
 from tierlb.net.server_tls import ShownCertificate
 from tierlb.telemetry.tally import Tallies, Tally
+from tierlb.wire.announcement import Origin, told_origin
 from tierlb.wire.client_certificate import CLIENT_CERTIFICATE_FIELD
 from tierlb.wire.proxy_protocol import EXPLAINED, SSL_TLV, BadProxyHeader, parse_v2
 
@@ -31,7 +32,8 @@ class ClientIdentity:
     `explained` are their lines on how they chose (`dataplane.explanation`). `handed`: a parent handed it over, and is
     to learn when it is over. `shown`: what it was shown over TLS, where that depends on the name that it asked for.
     `redirected`: it came to a listener that sends all to https, at this port; else 0. `is_usual`: rules alone
-    decide about its requests."""
+    decide about its requests. `origin`: the whole addresses, and what a balancer above the cluster told, where that is
+    passed on."""
 
     __slots__ = (
         "address",
@@ -40,6 +42,7 @@ class ClientIdentity:
         "forwarded_for",
         "handed",
         "is_usual",
+        "origin",
         "passed",
         "processes",
         "redirected",
@@ -63,6 +66,7 @@ class ClientIdentity:
         redirected: int = 0,
         certificate: bytes = b"",
         shown: ShownCertificate | None = None,
+        origin: Origin | None = None,
     ) -> None:
         self.address = address.encode()
         self.shown = shown
@@ -77,6 +81,7 @@ class ClientIdentity:
         self.handed = handed
         self.redirected = redirected
         self.is_usual = redirected == 0 and shown is None
+        self.origin = origin
 
 
 def after_handshake(
@@ -94,6 +99,7 @@ def after_handshake(
         handed=before.handed,
         certificate=certificate,
         shown=shown,
+        origin=before.origin,
     )
 
 
@@ -108,7 +114,8 @@ def is_in(address: str, networks: Sequence[Network]) -> bool:
 @attrs.frozen
 class ParentHeader:
     """What a parent's PROXY header holds. `length`: its bytes. `client`: the address of the client that an l4 parent
-    announces, None from an l7 parent. `secured`: the client speaks TLS with a parent."""
+    announces, None from an l7 parent. `secured`: the client speaks TLS with a parent. `origin`: all that it tells of
+    where the connection comes from."""
 
     length: int
     client: str | None
@@ -116,6 +123,7 @@ class ParentHeader:
     processes: tuple[str, ...]
     explained: tuple[bytes, ...]
     secured: bool = False
+    origin: Origin | None = None
 
 
 def forwarded(address: bytes, processes: tuple[str, ...], tallies: Tallies) -> ParentHeader:
@@ -138,4 +146,5 @@ def read_introduction(buffer: bytes, identity: ParentIdentity, tallies: Tallies)
     lines = header.tlvs.get(EXPLAINED)
     explained = tuple(lines.split(b"\n")) if lines else ()
     processes, secured = processes_of(parent, header), SSL_TLV in header.tlvs
-    return ParentHeader(header.length, header.source[0], tallies.of(parent), processes, explained, secured)
+    told, tally = told_origin(header), tallies.of(parent)
+    return ParentHeader(header.length, header.source[0], tally, processes, explained, secured, told)

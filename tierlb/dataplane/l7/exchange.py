@@ -65,8 +65,8 @@ class Exchange(Attempts):
             ids = front.exchanges.ids
             ids.count = self.id_number = number = ids.count + 1
             message = b"%b%b%x\r\n\r\n" % (plan.opening, identity.forwarded_for, number)
-        if connection.uses == 1 and connection.host.spec.child:
-            message = config.preface + message
+        if connection.uses == 1:
+            message = (connection.announced or (config.preface if connection.host.spec.child else b"")) + message
         if request is not None:
             message += request.send()
         connection.send(message)

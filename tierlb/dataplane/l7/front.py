@@ -25,8 +25,10 @@ from tierlb.dataplane.upstream.split import Split
 from tierlb.model.load import Guidance, SubtreeLoad
 from tierlb.model.snapshot import Listener, Send, Snapshot
 from tierlb.model.topology import Admin, Limits
+from tierlb.net.asked import local_name
 from tierlb.net.reactor import Reactor
 from tierlb.net.shortage import Shortages
+from tierlb.wire.announcement import Origin
 from tierlb.wire.http2_blocks import BlockBook
 
 
@@ -43,7 +45,7 @@ class L7Front(FrontState):
         self._identity = identity
         self._rng = rng
         self._refusals = Refusals(name, reactor)
-        self._ending = False
+        self._ending = self._announces = False
         self._replies = ReplyBook(Limits().headers)
 
     def apply(self, snapshot: Snapshot) -> None:
@@ -70,6 +72,7 @@ class L7Front(FrontState):
         )
         draining = self._ending or snapshot.admin is not Admin.READY
         self.config = FrontConfig(snapshot, actions, books, self._replies, self._identity, draining=draining)
+        self._announces = any(pool.announces is not None for pool in snapshot.pools)
         self.relocation.note_parents(snapshot.parents)
         self.counters.tallies.forwarding = snapshot.kernel_parent_names
         self._part()
@@ -103,9 +106,11 @@ class L7Front(FrontState):
             self.relocation.choose(now, movable)
         return self.relocation.closing.rate_per_s > 0
 
-    def accept(self, fd: int, peer: tuple[str, int], listener: Listener) -> None:
-        """A connection arrived."""
+    def accept(self, fd: int, peer: tuple[str, int], listener: Listener, origin: Origin | None = None) -> None:
+        """A connection arrived. `origin`: what a balancer above told of it."""
         host = peer[0]
+        if origin is None and self._announces and not listener.inner:
+            origin = Origin(peer, local_name(fd))
         identity = ClientIdentity(
             host,
             self.counters.tallies.outside,
@@ -113,6 +118,7 @@ class L7Front(FrontState):
             trusted=not listener.inner and self.config.trusts(host),
             secured=not (listener.inner or listener.redirect_https) and self.tls is not None,
             redirected=listener.redirect_https,
+            origin=origin,
         )
         introduced, direct = not listener.inner, listener.direct
         client = ClientConnection(self, fd, identity, self.clients, introduced=introduced, direct=direct)
@@ -132,12 +138,17 @@ class L7Front(FrontState):
             processes=introduced.processes,
             explained=introduced.explained,
             handed=handed,
+            origin=introduced.origin or self._origin(fd, introduced),
         )
         client = ClientConnection(self, fd, identity, self.clients, introduced=True)
         self.counters.connections += 1
         if identity.secured and not introduced.secured:
             client.secure()
         placed(client, introduced.arrived)
+
+    def _origin(self, fd: int, introduced: Introduced) -> Origin | None:
+        """Where a connection that was handed over comes from, if endpoints are told that."""
+        return Origin(introduced.source, introduced.destination or local_name(fd)) if self._announces else None
 
     def may_give_way(self) -> Iterable[ClientStream]:
         """Connections that can be closed for new ones if they are idle."""

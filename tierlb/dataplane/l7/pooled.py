@@ -76,15 +76,16 @@ class Carried:
 class PooledConnection(Stream):
     """`connecting` until the handshakes of TCP and TLS are over; `uses` counts the exchanges it has carried, and
     `response` is what came of the response to the present one. `refused`: the host has said that it did nothing with
-    the request."""
+    the request. `announced`: the PROXY header with which it begins; requests of other clients do not go on it."""
 
-    __slots__ = ("connecting", "exchange", "host", "refused", "response", "uses")
+    __slots__ = ("announced", "connecting", "exchange", "host", "refused", "response", "uses")
 
     def __init__(self, reactor: Reactor, fd: int, host: Host) -> None:
         super().__init__(reactor, fd)
         self.host = host
         self.exchange: Carried | None = None
         self.response = ResponseHalf()
+        self.announced = b""
         self.connecting = True
         self.refused = False
         self.uses = 0
@@ -128,7 +129,8 @@ class PooledConnection(Stream):
         self.read_bytes = READ_BYTES
         self.response.state = AWAITED  # NEXT
         idle = self.host.idle
-        if self.host.closes or self.eof or len(idle) >= IDLE_PER_HOST:
+        is_stale = bool(self.announced) is (self.host.spec.announces is None)
+        if self.host.closes or self.eof or is_stale or len(idle) >= IDLE_PER_HOST:
             self.close()
             return
         if self.paused:

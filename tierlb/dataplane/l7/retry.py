@@ -16,6 +16,7 @@ from typing import Final
 
 from tierlb.balance.outlier import HostFault
 from tierlb.balance.ticket import Ticket
+from tierlb.dataplane.l7.announcing import announcement, kept_for
 from tierlb.dataplane.l7.downstream import Downstream
 from tierlb.dataplane.l7.front_state import FrontState
 from tierlb.dataplane.l7.plan import RequestPlan
@@ -98,7 +99,10 @@ class Attempts(Carried):
             self._hold_or_refuse()
             return
         self.ticket = host.begin(front.reactor.now, self.downstream.identity.tally, kind, long=long)
-        idle = host.idle
+        idle, announced = host.idle, b""
+        if host.spec.announces is not None:
+            announced = announcement(host.spec.announces, plan, self.downstream.identity, host)
+            idle = [] if tried.repeated else kept_for(host, announced)
         while idle and not tried.repeated and host.spec.protocol is HTTP1:
             connection = idle.pop()
             if connection.is_clean() if plan.repeatable else connection.is_alive():
@@ -107,13 +111,13 @@ class Attempts(Carried):
                 self.on_connected()
                 return
             connection.close()
-        self._connect(host)
+        self._connect(host, announced)
 
     def choose(self, tried: tuple[Host, ...], key: int, long: bool) -> Host | None:
         """The host for the next attempt (`HostSet.choose`)."""
         return self.choice.choose(tried, key, long)
 
-    def _connect(self, host: Host) -> None:
+    def _connect(self, host: Host, announced: bytes = b"") -> None:
         front, tried = self.front, self.tried
         self.tried = Tried(tried.hosts, tried.connects + 1, repeated=tried.repeated)
         timeout_s = front.config.timeouts.connect
@@ -126,6 +130,7 @@ class Attempts(Carried):
             self.on_connect_failed(connection)
             return
         connection.exchange = self
+        connection.announced = announced
         self.connection = connection
         if not connection.connecting:
             self.on_connected()

@@ -25,6 +25,7 @@ from tierlb.net.http_client import BadAnswer, HttpConnection
 from tierlb.net.self_connect import abandon, reached_itself
 from tierlb.net.shortage import has_route, is_own
 from tierlb.net.sockaddr import socket_family
+from tierlb.wire.announcement import local_header
 
 HEALTH_CHECKS_AT_ONCE = 256
 """Descriptors are for clients; endpoints that hang for a second each do not hold up the others before that."""
@@ -208,6 +209,8 @@ async def _connect_and_ask(
         abandon(sock)
         return Result(False, "connection refused")
     stream: trio.abc.Stream = trio.SocketStream(sock)
+    if check.announces is not None:
+        await stream.send_all(local_header(check.announces))
     if tls is not None:
         secured = trio.SSLStream(
             trio.SocketStream(sock), tls.context, server_hostname=tls.name_of(address.host), https_compatible=True

@@ -111,7 +111,7 @@ class Host(JudgedHost):
 
     def take(self, spec: HostSpec, event: HostEvent | None = None) -> None:
         """The host as the current snapshot has it, and what its agent makes of that."""
-        if spec.protocol is not self.spec.protocol:
+        if spec.protocol is not self.spec.protocol or spec.announces is not self.spec.announces:
             for connection in self.idle[:]:
                 connection.close()
         self.spec = spec

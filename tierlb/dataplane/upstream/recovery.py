@@ -28,6 +28,7 @@ from tierlb.net.dial import dial
 from tierlb.net.reactor import ERROR, HANGUP, WRITE, Reactor
 from tierlb.net.stream import Stream
 from tierlb.telemetry.internal_errors import barrier
+from tierlb.wire.announcement import local_header
 
 MOST_CHECKS = 64
 """Checks under way for recovery at a time. Other hosts are asked later."""
@@ -38,15 +39,22 @@ Answered = Callable[[int | None], object]
 class ConnectQuestion(Stream):
     """One connect to an ejected host, closed as soon as it is made."""
 
-    __slots__ = ("answered",)
+    __slots__ = ("answered", "first")
 
     answered: Answered
+    first: bytes
 
     @classmethod
     def ask(
-        cls, reactor: Reactor, address: Address, port_at_risk: int, timeout_s: float, answered: Answered
+        cls,
+        reactor: Reactor,
+        address: Address,
+        port_at_risk: int,
+        timeout_s: float,
+        answered: Answered,
+        first: bytes = b"",
     ) -> "ConnectQuestion | int":
-        """Begin to connect; an errno where that failed at once."""
+        """Begin to connect; an errno where that failed at once. `first` is sent before the end."""
         try:
             fd, code = dial(address, port_at_risk=port_at_risk)
         except OSError as error:
@@ -54,7 +62,7 @@ class ConnectQuestion(Stream):
         if fd < 0:
             return code
         question = cls(reactor, fd)
-        question.answered = answered
+        question.answered, question.first = answered, first
         question.arm(timeout_s)
         try:
             question.watch(WRITE)
@@ -64,7 +72,10 @@ class ConnectQuestion(Stream):
         return question
 
     def on_ready(self, mask: int) -> None:
-        self._finish(error_of(self.fd) if mask & (ERROR | HANGUP) else 0)
+        code = error_of(self.fd) if mask & (ERROR | HANGUP) else 0
+        if self.first and not code:
+            self.send(self.first)
+        self._finish(code)
 
     def on_deadline(self) -> None:
         self._finish(errno.ETIMEDOUT)
@@ -124,6 +135,7 @@ class Recovery:
         self._reactor = reactor
         self._on_error = on_error
         self._checks: Mapping[str, HealthCheck] = {}
+        self._first: Mapping[str, bytes] = {}
         self._connect_s = Timeouts().connect
         self._nursery: trio.Nursery | None = None
         self._connects = True
@@ -133,6 +145,7 @@ class Recovery:
         self._connects = snapshot.protocol is Transport.TCP
         self._connect_s = snapshot.timeouts.connect
         self._checks = {pool.name: pool.health for pool in snapshot.pools if pool.health is not None}
+        self._first = {pool.name: local_header(pool.announces) for pool in snapshot.pools}
 
     def checks(self, target: str) -> bool:
         """Whether hosts of this pool have health checks."""
@@ -160,7 +173,8 @@ class Recovery:
         if check is None and tls is not None:
             check = HealthCheck(timeout_s=self._connect_s)
         if check is None:
-            return ConnectQuestion.ask(self._reactor, address, port_at_risk, self._connect_s, answered)
+            first = self._first.get(target, b"")
+            return ConnectQuestion.ask(self._reactor, address, port_at_risk, self._connect_s, answered, first)
         if self._nursery is None or len(self._nursery.child_tasks) > MOST_CHECKS:
             return None
         ask = self.check_host if tls is None else partial(check_once, tls=tls)

@@ -1,0 +1,112 @@
+"""What a balancer above tells of a client with the PROXY protocol, in either version, and what is told on to endpoints.
+
+From a balancer that is not of this cluster the addresses are taken, and of the TLVs those that applications use: how
+the client's TLS ended there (SSL), the protocol and the name it asked for (ALPN, AUTHORITY), and the connection's id
+(UNIQUE_ID). All others are dropped, those among them by which nodes of a cluster know each other.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from tierlb.model.listener import ProxyVersion
+from tierlb.wire.proxy_protocol import (
+    SSL_TLV,
+    BadProxyHeader,
+    ProxyHeader,
+    SocketEndpoint,
+    encode_local,
+    encode_tlv,
+    encode_v2,
+    may_be_v2,
+    parse_v2,
+    read_tlvs,
+    ssl_value,
+)
+from tierlb.wire.proxy_v1 import LOCAL_V1, encode_v1, may_be_v1, parse_v1
+
+ALPN_TLV: Final = 0x01
+AUTHORITY: Final = 0x02
+UNIQUE_ID: Final = 0x05
+KEPT: Final = (ALPN_TLV, AUTHORITY, UNIQUE_ID, SSL_TLV)
+ANNOUNCED: Final = 0xE9
+"""TLV between nodes: the address that the client connected to at a balancer above, as text."""
+ANNOUNCED_TLVS: Final = 0xEA
+"""TLV between nodes: the TLVs that are kept, as they came. What nodes say of TLS themselves is another matter."""
+MOST_KEPT_BYTES: Final = 1024
+"""Of all kept TLVs, so that a header holds them beside what nodes tell each other. SSL with the name of the client's
+certificate takes some 100."""
+
+
+class Origin:
+    """Where a connection comes from: the client, the address that it connected to (None: that of the socket), and the
+    TLVs that are kept, encoded."""
+
+    __slots__ = ("destination", "kept", "source")
+
+    def __init__(self, source: SocketEndpoint, destination: SocketEndpoint | None, kept: bytes = b"") -> None:
+        self.source = source
+        self.destination = destination
+        self.kept = kept
+
+    def tlvs(self) -> bytes:
+        """The same for a node below, but for the client, which is told beside them."""
+        kept = encode_tlv(ANNOUNCED_TLVS, self.kept) if self.kept else b""
+        if self.destination is None:
+            return kept
+        return kept + encode_tlv(ANNOUNCED, b"%b %d" % (self.destination[0].encode(), self.destination[1]))
+
+    def header(self, version: ProxyVersion, here: SocketEndpoint, *, secured: bool = False) -> bytes:
+        """What an endpoint is sent first. `here`: the address of the socket. `secured`: the client speaks TLS with this
+        cluster, which is told where no balancer above did."""
+        destination = self.destination or here
+        if version is ProxyVersion.V1:
+            return encode_v1(self.source, destination)
+        tlvs = self.kept
+        if secured and SSL_TLV not in read_tlvs(tlvs):
+            tlvs += encode_tlv(SSL_TLV, ssl_value())
+        return encode_v2(self.source, destination, tlvs)
+
+
+def origin_in(source: SocketEndpoint, tlvs: Mapping[int, bytes]) -> Origin | None:
+    """What a parent told of a connection from a balancer above; None where there is none."""
+    if not tlvs:
+        return None
+    kept, told = tlvs.get(ANNOUNCED_TLVS, b""), tlvs.get(ANNOUNCED, b"").split()
+    if not kept and not told:
+        return None
+    destination = (told[0].decode("latin-1"), int(told[1])) if len(told) == 2 and told[1].isdigit() else None
+    return Origin(source, destination, kept)
+
+
+def told_origin(header: ProxyHeader) -> Origin | None:
+    """Where a connection comes from that a parent relays, by its header; None for the parent's own."""
+    if header.source is None:
+        return None
+    return origin_in(header.source, header.tlvs) or Origin(header.source, header.destination)
+
+
+def local_header(version: ProxyVersion | None) -> bytes:
+    """What an endpoint is sent first on a connection that this node makes on its own behalf."""
+    if version is None:
+        return b""
+    return LOCAL_V1 if version is ProxyVersion.V1 else encode_local()
+
+
+def parse_any(buffer: bytes) -> ProxyHeader | None:
+    """The header of either version at the start of `buffer`, or None while it is unfinished. Raises BadProxyHeader."""
+    if may_be_v2(buffer):
+        return parse_v2(buffer) if buffer else None
+    if may_be_v1(buffer):
+        return parse_v1(buffer)
+    raise BadProxyHeader("the connection does not begin with a PROXY header")
+
+
+def kept_tlvs(tlvs: Mapping[int, bytes]) -> bytes:
+    """Those that are told on, encoded, as many as there is room for."""
+    if not tlvs:
+        return b""
+    kept = b""
+    for kind in KEPT:
+        if kind in tlvs and len(kept) + 3 + len(tlvs[kind]) <= MOST_KEPT_BYTES:
+            kept += encode_tlv(kind, tlvs[kind])
+    return kept
