@@ -16,6 +16,7 @@ LARGER = {
     "http2_connection.Http2Connection": "the same over HTTP/2",
     "caller.Caller": "a record of one connection",
     "concurrency.Concurrency": "the sums of one estimator",
+    "connection_cap.ConnectionCap": "one cap: what is open, what may give way, the shortage that is logged",
     "context.L4Context": "what the connections of an l4 front share",
     "counters.Counters": "a record with one derived value",
     "counted_host.CountedHost": "counts of one host, which choosers read as attributes",

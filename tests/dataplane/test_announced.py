@@ -11,7 +11,7 @@ from tests.dataplane.conftest import DATA_KEY, FakeEndpoint, Lab, Voice, l4, l7
 from tierlb.model.address import Address
 from tierlb.model.listener import ProxyVersion
 from tierlb.model.snapshot import Listener, PoolSettings
-from tierlb.model.topology import Timeouts
+from tierlb.model.topology import Limits, Timeouts
 from tierlb.wire.announcement import ALPN_TLV, AUTHORITY, UNIQUE_ID
 from tierlb.wire.proxy_protocol import DATA_KEY_TLV, PARENT, SSL_TLV, encode_local, encode_tlv, encode_v2
 from tierlb.wire.proxy_v1 import encode_v1
@@ -141,3 +141,22 @@ async def test_over_a_unix_socket_a_header_may_come_in_pieces_too(lab: Lab) -> N
                 await trio.sleep(0.001)
             voice = await endpoint.accepts()
             assert (await voice.hears_proxy_header()).source == CLIENT
+
+
+async def test_those_that_wait_for_a_header_give_way_at_the_cap(lab: Lab) -> None:
+    waiting, endpoint = await served(lab, "l4", limits=Limits(connections=1))
+    await lab.until(lambda: lab.plane.load().connections == 1)
+    client = await lab.connects()
+    await waiting.hears_no_word()
+    await client.says(HEADERS["v2"])
+    assert (await (await endpoint.accepts()).hears_proxy_header()).source == CLIENT
+
+
+async def test_a_peer_of_a_unix_socket_that_leaves_early_is_let_go(lab: Lab) -> None:
+    with tempfile.TemporaryDirectory(prefix="tlb") as folder:
+        listener = Listener(Address(os.path.join(folder, "a.sock"), 0), announced_from=("127.0.0.1/32",))
+        await lab.serves(l4(await lab.endpoint(), listener=listener))
+        async with await trio.open_unix_socket(listener.address.host) as stream:
+            await stream.send_all(b"PROXY TCP4 ")
+        await lab.until(lambda: lab.plane.load().rejected == 1)
+        assert lab.plane.load().connections == 0

@@ -491,3 +491,21 @@ def test_edits_leave_the_store_and_its_files_alone(tmp_path: Path) -> None:
         assert load_text(after, file).store == before.store
     assert before.store is not None
     assert before.store.files == {"password_file": f"{tmp_path}/password"}
+
+
+def test_balancers_above_move_with_the_address_where_clients_call() -> None:
+    text = """cluster: x
+tiers:
+  web:
+    kind: l7
+    listen: ':80'
+    proxy_protocol: {accept_from: [10.0.0.0/8]}
+    to: a
+pools:
+  a: {endpoints: ['10.0.0.1:1']}
+"""
+    topology = load_text(text, "f")
+    above = edited(text, AddTier("edge", Kind.L4, above="web"))
+    (listener,) = load_text(above, "f").tiers["edge"].listen
+    assert listener == topology.tiers["web"].listen[0]
+    assert load_text(edited(above, RemoveTier("edge")), "f") == topology

@@ -35,6 +35,7 @@ def faults_of(tiers: str, pools: str = "") -> list[str]:
         "{kind: l4, to: a, balance: maglev, hash_on: source, agent_check: ':9', replicas: 1}",
         "{kind: l7, to: a, balance: maglev, hash_on: {header: x-a}, agent_check: ':9', orca: json}",
         "{kind: l7, to: a, balance: leastconn, hash_on: source}",
+        "{kind: l4, to: a, listen: ':1', proxy_protocol: {accept_from: [::1]}, timeouts: {head: 3s}}",
         "{kind: l4, protocol: tcp, to: a, timeouts: {connect: 1s}}",
         "{kind: l4, timeouts: {head: 1s}, routes: [{match: {sni: a, source: 10.0.0.0/8}, to: a}, {to: {a: 1, b: 2}}]}",
         "{kind: l4, protocol: udp, to: a, responses: 1, timeouts: {idle: 5s}, limits: {connections: 9}, drain: 5s}",

@@ -11,9 +11,11 @@ from tierlb.model.listener import ProxyVersion
 from tierlb.wire.announcement import (
     ALPN_TLV,
     AUTHORITY,
+    CRC32C,
     MOST_KEPT_BYTES,
     UNIQUE_ID,
     Origin,
+    crc32c,
     kept_tlvs,
     local_header,
     origin_in,
@@ -105,3 +107,23 @@ def test_a_check_says_that_it_is_the_nodes_own() -> None:
     assert local_header(None) == b""
     assert local_header(ProxyVersion.V1) == b"PROXY UNKNOWN\r\n"
     assert local_header(ProxyVersion.V2) == encode_local()
+
+
+def with_checksum(at: int = 0) -> bytes:
+    header = encode_v2(CLIENT, SERVICE, encode_tlv(UNIQUE_ID, b"id") + encode_tlv(CRC32C, bytes(4)))
+    return header[:-4] + (crc32c(header) ^ at).to_bytes(4)
+
+
+def test_a_checksum_is_verified() -> None:
+    assert crc32c(b"123456789") == 0xE3069283
+    read = parse_any(with_checksum() + b"GET")
+    assert read is not None
+    assert read.source == CLIENT
+    with pytest.raises(BadProxyHeader, match="checksum"):
+        parse_any(with_checksum(1))
+
+
+@pytest.mark.parametrize("tail", [b"\x05", b"\x05\x00", b"\x05\x00\x02a"])
+def test_a_tlv_that_is_cut_short_is_refused(tail: bytes) -> None:
+    with pytest.raises(BadProxyHeader, match="cut short"):
+        parse_any(encode_v2(CLIENT, SERVICE, tail))

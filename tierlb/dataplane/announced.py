@@ -3,7 +3,7 @@
 Only listeners with `proxy_protocol` have such connections, from the networks that it names; from any other peer a
 header is not believed. The header is peeked at until it is whole and then taken out of the socket, so what follows is
 the client's, and the socket can be handed over to another node like any other. A peer that sends none in time, or
-something else, is refused: it would pass for the client.
+something else, is refused, since its own address would be taken for the client's.
 """
 
 from collections.abc import Callable
@@ -19,6 +19,8 @@ from tierlb.net.stream import Stream
 from tierlb.wire.announcement import Origin, kept_tlvs, parse_any
 from tierlb.wire.proxy_protocol import MAX_HEADER_BYTES, BadProxyHeader
 
+MOST_KNOWN: Final = 64
+"""Lists of networks, one for each listener that has one. Snapshots bring others."""
 LEFT: Final = PEER_ENDED | HANGUP | ERROR
 OnKnown = Callable[[int, tuple[str, int], Listener, Origin | None], None]
 """Gets the descriptor, the address of the client, the listener, and what the balancer told."""
@@ -36,15 +38,17 @@ class Announcements:
         self._networks: dict[tuple[str, ...], AcceptedNetworks] = {}
 
     def begin(self, fd: int, peer: tuple[str, int], listener: Listener, within_s: float) -> bool:
-        """Wait for the header of a connection. False if the peer is none that is believed."""
+        """Wait for the header of a connection. False if the peer is not among those that may announce clients."""
         networks = self._networks.get(listener.announced_from)
         if networks is None:
-            self._networks = {listener.announced_from: AcceptedNetworks(listener.announced_from)}
-            networks = self._networks[listener.announced_from]
+            if len(self._networks) >= MOST_KNOWN:
+                self._networks.clear()
+            networks = self._networks[listener.announced_from] = AcceptedNetworks(listener.announced_from)
         if not networks.accept(peer[0]):
             return False
         announcement = Announcement(self.reactor, fd)
         announcement.awaited, announcement.peer, announcement.listener = self, peer, listener
+        announcement.began = self.reactor.now
         announcement.watch(READ | PEER_ENDED | ON_CHANGE)  # what was only peeked at keeps a socket readable
         announcement.arm(within_s)
         self.pending.add(announcement)
@@ -60,9 +64,10 @@ class Announcements:
 class Announcement(Stream):
     """One connection."""
 
-    __slots__ = ("awaited", "listener", "peer")
+    __slots__ = ("awaited", "began", "listener", "peer")
 
     awaited: Announcements
+    began: float
     listener: Listener
     peer: tuple[str, int]
 
@@ -120,6 +125,15 @@ class Announcement(Stream):
             self.awaited.pending.discard(self)
             self.awaited.counters.connections -= 1
         self.close()
+
+    def idle_since(self, now: float) -> float:
+        """Since when it waits."""
+        return self.began
+
+    def give_way(self) -> bool:
+        """Close it for a new connection."""
+        self.give_up()
+        return True
 
     def abort(self) -> None:
         """A handler failed."""

@@ -13,7 +13,7 @@ The shortage is logged when it begins and when it is over, with counts, and neve
 
 import socket
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, Final, Protocol
 
 from tierlb.dataplane.counters import Counters
@@ -64,10 +64,11 @@ class CappedFront(Protocol):
 
 class ConnectionCap:
     """One node's cap. `descriptors` is the process's limit, `each` how many of them one connection takes; `now` is
-    passed in."""
+    passed in. `waiting`: connections that may give way and are no front's yet."""
 
     def __init__(self, front: CappedFront, log: Any, descriptors: int, each: int = DESCRIPTORS_PER_CONNECTION) -> None:
         self._front = front
+        self.waiting: Collection[CanGiveWay] = ()
         self._log = log
         self._descriptors = descriptors
         self._each = each
@@ -183,7 +184,7 @@ class ConnectionCap:
     def _walk(self, now: float) -> None:
         count = 0
         idle: list[tuple[float, int, CanGiveWay]] = []
-        for connection in self._front.may_give_way():
+        for connection in (*self.waiting, *self._front.may_give_way()):
             count += 1
             since = connection.idle_since(now)
             if since != NEVER:

@@ -183,6 +183,7 @@ class Runtime(Serving):
         self._log = log
         self._maintenance = Maintenance()
         self._announcements = Announcements(reactor, log, self.front.counters, self.front.accept)
+        self.cap.waiting = self._announcements.pending
 
     def apply(self, found: Snapshot, *, ends: bool) -> None:
         """Serve the current snapshot, with the endpoints that are found by now. The drain time runs from the first
@@ -243,8 +244,9 @@ class Runtime(Serving):
         return min(latest, cut_at, self._maintenance.deadline(self.snapshot.drain_s))
 
     def cut(self) -> None:
-        self._announcements.cut()
         left = self.front.remainder()
+        left = attrs.evolve(left, connections=left.connections + len(self._announcements.pending))
+        self._announcements.cut()
         if left:
             self._log.warning("drain_deadline_reached", **attrs.asdict(left))
             self.front.cut()

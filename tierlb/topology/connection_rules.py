@@ -9,7 +9,7 @@ from tierlb.topology.build import build_match
 from tierlb.topology.problems import Fault, Path
 from tierlb.topology.reading import TypedReading
 from tierlb.topology.route_shapes import RouteShape
-from tierlb.topology.shapes import FileShape, TierShape, listed_listeners, listener_address
+from tierlb.topology.shapes import FileShape, ListenerShape, TierShape, listed_listeners, listener_address
 
 HELLO_KEYS = ("sni", "alpn")
 Fits = Callable[[str, str], bool]
@@ -31,11 +31,17 @@ def connection_faults(path: Path, tier: TierShape, reading: TypedReading) -> Ite
     if tier.forward is Forwarding.NFTABLES and any(build_match(route.match) != Match() for route in routes):
         message = "nftables sends all connections one way, and this tier has routes: write auto or relay, or one `to`"
         yield Fault((*path, "forward"), message)
-    given_head = tier.timeouts is not None and tier.timeouts.head is not None
+    given_head = tier.timeouts is not None and tier.timeouts.head is not None and not _awaits_announcements(tier)
     if given_head and tier.tls is None and not reads_hello and reading.intact((*path, "routes")):
         message = "has no effect: no route of this l4 tier waits for a ClientHello (match sni or alpn)"
         yield Fault((*path, "timeouts", "head"), message, at_key=True)
     yield from _dead_faults(path, routes, reading)
+
+
+def _awaits_announcements(tier: TierShape) -> bool:
+    """Whether the header of a balancer above is waited for."""
+    listed = (each for each in listed_listeners(tier) if isinstance(each, ListenerShape))
+    return tier.proxy_protocol is not None or any(each.proxy_protocol is not None for each in listed)
 
 
 def _dead_faults(path: Path, routes: tuple[RouteShape, ...], reading: TypedReading) -> Iterator[Fault]:

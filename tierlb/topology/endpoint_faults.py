@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 from tierlb.model.address import Address, Transport
-from tierlb.model.topology import Forwarding
+from tierlb.model.topology import Forwarding, Kind, PoolProtocol
 from tierlb.topology.problems import Fault
 from tierlb.topology.shapes import FileShape, PoolShape
 
@@ -41,18 +41,33 @@ def _unix_endpoint_faults(file: FileShape, edges: Senders) -> Iterator[Fault]:
 
 
 def _announcing_faults(file: FileShape, edges: Senders) -> Iterator[Fault]:
-    """PROXY headers to endpoints where this cluster makes no connections to them."""
+    """PROXY headers to endpoints where this cluster makes no connections to them, or does not know the client."""
+    parents: dict[str, list[str]] = {}
+    for sender, each in edges.items():
+        for edge in each:
+            parents.setdefault(edge.target, []).append(sender)
     for name, pool in (file.pools or {}).items():
         if pool.proxy_protocol is None:
             continue
         for sender in (tier for tier, each in edges.items() if any(edge.target == name for edge in each)):
             tier = file.tiers[sender]
-            if (tier.protocol or Transport.TCP) is Transport.UDP:
+            if tier.kind is Kind.L7 and _l7_tiers_above(file, parents, _l7_tiers_above(file, parents, [sender])):
+                why = f"the client is known to {sender!r} only through two l7 tiers above, of which one would be named"
+                yield Fault(("pools", name, "proxy_protocol"), f"{why}: leave this out", at_key=True)
+            elif tier.kind is Kind.L7 and pool.protocol not in (None, PoolProtocol.HTTP1):
+                why = "a connection of HTTP/2 carries requests of many clients, and a PROXY header names one"
+                yield Fault(("pools", name, "proxy_protocol"), f"{why}: leave this out, or protocol", at_key=True)
+            elif (tier.protocol or Transport.TCP) is Transport.UDP:
                 why = f"{sender!r} sends datagrams there, which have no PROXY header"
                 yield Fault(("pools", name, "proxy_protocol"), f"{why}: leave this out", at_key=True)
             elif tier.forward is Forwarding.NFTABLES:
                 why = f"the kernel forwards from {sender!r} and writes no PROXY headers"
                 yield Fault(("pools", name, "proxy_protocol"), f"{why}: write forward: auto there", at_key=True)
+
+
+def _l7_tiers_above(file: FileShape, parents: Mapping[str, list[str]], names: list[str]) -> list[str]:
+    """The l7 tiers that send to one of these."""
+    return [above for name in names for above in parents.get(name, ()) if file.tiers[above].kind is Kind.L7]
 
 
 def listed_names(pool: PoolShape) -> Iterator[tuple[str | int, Address]]:

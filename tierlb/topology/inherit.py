@@ -15,6 +15,8 @@ from tierlb.topology.rewrite import Sheet
 from tierlb.topology.units import duration_text
 
 L7_ONLY = ("trusted_peers", "paths", "client_abort")
+OF_LISTENERS = ("listen", "proxy_protocol")
+"""Keys that move with the address where clients call."""
 L4_ONLY = ("protocol", "responses")
 AS_WRITTEN = ("timeouts", "limits", "drain")
 AT_BOTH = {"timeouts": ("connect",), "limits": ("connections",)}

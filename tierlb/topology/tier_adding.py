@@ -7,7 +7,7 @@ from tierlb.model.address import Transport
 from tierlb.model.topology import Forward, Kind, Tier, Topology
 from tierlb.topology.excerpts import entry_text, moved, value_text, word
 from tierlb.topology.forms import Name
-from tierlb.topology.inherit import inherited, model_for
+from tierlb.topology.inherit import OF_LISTENERS, inherited, model_for
 from tierlb.topology.mentions import check_known, holders_of, listed, text_of, tier_named
 from tierlb.topology.parts import ListPart, MappingPart, Word, meant
 from tierlb.topology.rewrite import Sheet, Splice
@@ -71,7 +71,7 @@ def _adding_above(sheet: Sheet, topology: Topology, edit: AddTier, target: str) 
         yield _new_tier(sheet, edit, to, topology.tiers[target], before=target)
     else:
         inner = sheet.mapping("tiers", target)
-        yield sheet.without(inner, "listen")
+        yield from (sheet.without(inner, key) for key in OF_LISTENERS if key in inner.entries)
         yield _new_tier(sheet, edit, to, topology.tiers[target], before=target, listen=inner)
 
 
@@ -112,7 +112,7 @@ def _new_tier(
     outer, inner = sheet.layout.column(tiers), sheet.layout.inner_column(tiers, before or after)
     lines = [entry_text("kind", f" {edit.kind.value}", inner)]
     if listen:
-        lines.append(moved(sheet.layout, listen, "listen", inner))
+        lines += [moved(sheet.layout, listen, key, inner) for key in OF_LISTENERS if key in listen.entries]
     if edit.replicas != 1:
         lines.append(entry_text("replicas", f" {edit.replicas}", inner))
     if edit.policy:

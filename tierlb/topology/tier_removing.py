@@ -5,6 +5,7 @@ from fractions import Fraction
 
 from tierlb.model.topology import Forward, Match, Tier, Topology
 from tierlb.topology.excerpts import moved, value_text
+from tierlb.topology.inherit import OF_LISTENERS
 from tierlb.topology.mentions import holders_of, listed, text_of
 from tierlb.topology.parts import ListPart, MappingPart, meant
 from tierlb.topology.rewrite import Sheet, Splice
@@ -29,7 +30,8 @@ def removing(sheet: Sheet, topology: Topology, tier: Tier) -> Iterator[Splice]:
     yield sheet.without(tiers, tier.name)
     if heir:
         inner = sheet.mapping("tiers", heir)
-        listen = moved(sheet.layout, sheet.mapping("tiers", tier.name), "listen", sheet.layout.column(inner))
+        given, column = sheet.mapping("tiers", tier.name), sheet.layout.column(inner)
+        listen = "".join(moved(sheet.layout, given, key, column) for key in OF_LISTENERS if key in given.entries)
         yield sheet.with_entry(inner, listen, BEFORE_LISTEN)
     for sender in senders:
         assert forward is not None

@@ -37,6 +37,21 @@ MOST_KEPT_BYTES: Final = 1024
 certificate takes some 100."""
 
 
+CRC32C: Final = 0x03
+_FIXED_BYTES: Final = 16
+_ADDRESS_BYTES: Final = {1: 12, 2: 36}
+"""Of addresses and ports, by family."""
+
+
+def _crc_entry(byte: int) -> int:
+    for _ in range(8):
+        byte = (byte >> 1) ^ (0x82F63B78 if byte & 1 else 0)
+    return byte
+
+
+_CRC_TABLE: Final = tuple(_crc_entry(byte) for byte in range(256))
+
+
 class Origin:
     """Where a connection comes from: the client, the address that it connected to (None: that of the socket), and the
     TLVs that are kept, encoded."""
@@ -95,10 +110,37 @@ def local_header(version: ProxyVersion | None) -> bytes:
 def parse_any(buffer: bytes) -> ProxyHeader | None:
     """The header of either version at the start of `buffer`, or None while it is unfinished. Raises BadProxyHeader."""
     if may_be_v2(buffer):
-        return parse_v2(buffer) if buffer else None
+        header = parse_v2(buffer) if buffer else None
+        if header is not None:
+            _check_tlvs(buffer[: header.length])
+        return header
     if may_be_v1(buffer):
         return parse_v1(buffer)
     raise BadProxyHeader("the connection does not begin with a PROXY header")
+
+
+def _check_tlvs(header: bytes) -> None:
+    """What the specification has a receiver verify (§2.2.3): that TLVs are whole, and the checksum, where there is one.
+    Raises BadProxyHeader."""
+    position, end = _FIXED_BYTES + _ADDRESS_BYTES.get(header[13] >> 4, 0), len(header)
+    while position < end:
+        value = position + 3
+        after = value + int.from_bytes(header[position + 1 : value])
+        if after > end or value > end:
+            raise BadProxyHeader("a TLV is cut short")
+        if header[position] == CRC32C:
+            zeroed = header[:value] + bytes(after - value) + header[after:]
+            if after - value != 4 or crc32c(zeroed) != int.from_bytes(header[value:after]):
+                raise BadProxyHeader("the checksum (CRC32C) is wrong")
+        position = after
+
+
+def crc32c(data: bytes) -> int:
+    """The CRC of RFC 3720 appendix B.4 (Castagnoli, reflected)."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = _CRC_TABLE[(crc ^ byte) & 0xFF] ^ (crc >> 8)
+    return crc ^ 0xFFFFFFFF
 
 
 def kept_tlvs(tlvs: Mapping[int, bytes]) -> bytes:

@@ -72,7 +72,7 @@ async def test_a_kept_connection_does_not_outlive_a_change_of_the_setting(lab: L
 
 @pytest.mark.parametrize(
     ("named", "source"),
-    [(b"192.0.2.7, 192.0.2.8", ("192.0.2.7", 0)), (b"unknown", ("127.0.0.1", 0)), (b"::1", ("::1", 0))],
+    [(b"10.0.0.1, 192.0.2.7", ("192.0.2.7", 0)), (b"unknown", ("127.0.0.1", 0)), (b"::1", ("::1", 0))],
 )
 async def test_of_an_l7_parent_the_client_is_the_one_in_the_request(
     lab: Lab, named: bytes, source: tuple[str, int]

@@ -1,7 +1,8 @@
 """The PROXY header with which a connection to an endpoint begins that wants to know its clients.
 
 Such a connection carries the requests of one client's connection alone. Where an l7 parent sends requests of many
-clients on one connection, each client is known by the address in its request, and has port 0.
+clients on one connection, each client is known by the last address in X-Forwarded-For, which the parent has written
+itself: those before it may be the client's invention. It has port 0.
 """
 
 import ipaddress
@@ -37,9 +38,9 @@ def kept_for(host: Host, header: bytes) -> list[PooledConnection]:
 def _named_client(plan: RequestPlan, identity: ClientIdentity) -> str:
     named = plan.head.get(b"x-forwarded-for") if identity.trusted else None
     if named:
-        first = named.partition(b",")[0].strip().decode("latin-1")
+        last = named.rpartition(b",")[2].strip().decode("latin-1")
         try:
-            return str(ipaddress.ip_address(first))
+            return str(ipaddress.ip_address(last))
         except ValueError:
             pass
     return identity.address.decode()

@@ -66,7 +66,7 @@ class Exchange(Attempts):
             ids.count = self.id_number = number = ids.count + 1
             message = b"%b%b%x\r\n\r\n" % (plan.opening, identity.forwarded_for, number)
         if connection.uses == 1:
-            message = (connection.announced or (config.preface if connection.host.spec.child else b"")) + message
+            message = (connection.first or (config.preface if connection.host.spec.child else b"")) + message
         if request is not None:
             message += request.send()
         connection.send(message)

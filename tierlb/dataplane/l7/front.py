@@ -138,17 +138,13 @@ class L7Front(FrontState):
             processes=introduced.processes,
             explained=introduced.explained,
             handed=handed,
-            origin=introduced.origin or self._origin(fd, introduced),
+            origin=_origin(fd, introduced) if self._announces else introduced.origin,
         )
         client = ClientConnection(self, fd, identity, self.clients, introduced=True)
         self.counters.connections += 1
         if identity.secured and not introduced.secured:
             client.secure()
         placed(client, introduced.arrived)
-
-    def _origin(self, fd: int, introduced: Introduced) -> Origin | None:
-        """Where a connection that was handed over comes from, if endpoints are told that."""
-        return Origin(introduced.source, introduced.destination or local_name(fd)) if self._announces else None
 
     def may_give_way(self) -> Iterable[ClientStream]:
         """Connections that can be closed for new ones if they are idle."""
@@ -213,3 +209,8 @@ class L7Front(FrontState):
 
     def _host_changed(self, event: HostEvent, host: Host) -> None:
         log_change(self.log, event, host)
+
+
+def _origin(fd: int, introduced: Introduced) -> Origin:
+    """Where a connection that was handed over comes from."""
+    return introduced.origin or Origin(introduced.source, introduced.destination or local_name(fd))

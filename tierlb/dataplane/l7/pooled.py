@@ -20,11 +20,14 @@ from tierlb.dataplane.upstream.host import Host
 from tierlb.net.asked import error_of, recv_peek
 from tierlb.net.bulk import READ_BYTES
 from tierlb.net.client_tls import ClientTls
+from tierlb.net.io import send
 from tierlb.net.peer_liveness import SILENT
 from tierlb.net.reactor import ERROR, HANGUP, READ, WRITE, Reactor
 from tierlb.net.stream import Stream
 from tierlb.net.tls_layer import TlsLayer
 
+ANNOUNCED_IDLE_S = 5.0
+"""Only its client can use such a connection again, which may have left."""
 IDLE_S = 60.0
 """Under the 75 s (nginx) and 60+ s that servers commonly keep a connection, so that we close first."""
 IDLE_PER_HOST = 256
@@ -76,22 +79,23 @@ class Carried:
 class PooledConnection(Stream):
     """`connecting` until the handshakes of TCP and TLS are over; `uses` counts the exchanges it has carried, and
     `response` is what came of the response to the present one. `refused`: the host has said that it did nothing with
-    the request. `announced`: the PROXY header with which it begins; requests of other clients do not go on it."""
+    the request. `announced`: the PROXY header with which it begins; requests of other clients do not go on it.
+    `first`: the same, until it is sent."""
 
-    __slots__ = ("announced", "connecting", "exchange", "host", "refused", "response", "uses")
+    __slots__ = ("announced", "connecting", "exchange", "first", "host", "refused", "response", "uses")
 
     def __init__(self, reactor: Reactor, fd: int, host: Host) -> None:
         super().__init__(reactor, fd)
         self.host = host
         self.exchange: Carried | None = None
         self.response = ResponseHalf()
-        self.announced = b""
+        self.announced = self.first = b""
         self.connecting = True
         self.refused = False
         self.uses = 0
 
     @classmethod
-    def open(cls, reactor: Reactor, host: Host, timeout_s: float) -> "PooledConnection | int":
+    def open(cls, reactor: Reactor, host: Host, timeout_s: float, announced: bytes = b"") -> "PooledConnection | int":
         """Begin to connect, which may be over at once; an errno where it failed."""
         try:
             reach, address = host.reach, host.spec.address
@@ -102,6 +106,7 @@ class PooledConnection(Stream):
             return code
         try:
             connection = cls(reactor, fd, host)
+            connection.announced = connection.first = announced
             tls = host.context.tls.get(host.spec.target)
             if code == 0 and tls is not None:
                 connection.watch()
@@ -136,7 +141,7 @@ class PooledConnection(Stream):
         if self.paused:
             self.resume()
         idle.append(self)
-        self.deadline = at = self.reactor.now + IDLE_S
+        self.deadline = at = self.reactor.now + (ANNOUNCED_IDLE_S if self.announced else IDLE_S)
         if at < self.filed:
             self.reactor.wheel.file(self)
 
@@ -188,7 +193,11 @@ class PooledConnection(Stream):
             self.secure(tls)
 
     def secure(self, tls: ClientTls) -> None:
-        """Speak TLS with the host, which has the connect timeout for its handshake, too."""
+        """Speak TLS with the host, which has the connect timeout for its handshake, too. The PROXY header goes before
+        it. Raises OSError."""
+        if self.first:
+            send(self.fd, self.first)
+            self.first = b""
         name = tls.name_of(self.host.spec.address.host)
         TlsLayer(self, tls.context, is_server=False, host=name).begin()
 

@@ -123,14 +123,13 @@ class Attempts(Carried):
         timeout_s = front.config.timeouts.connect
         connection: PooledConnection | int
         if host.spec.protocol is HTTP1:
-            connection = PooledConnection.open(front.reactor, host, timeout_s)
+            connection = PooledConnection.open(front.reactor, host, timeout_s, announced)
         else:
             connection = shared_stream_to(front.reactor, host, timeout_s)
         if isinstance(connection, int):
             self.on_connect_failed(connection)
             return
         connection.exchange = self
-        connection.announced = announced
         self.connection = connection
         if not connection.connecting:
             self.on_connected()
