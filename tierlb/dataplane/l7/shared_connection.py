@@ -168,7 +168,7 @@ class SharedConnection(Stream):
 
 def shared_stream_to(reactor: Reactor, host: Host, timeout_s: float) -> SharedStream | int:
     """A stream to the host, on a connection that has room or a new one; an errno where that failed."""
-    for connection in reversed(host.idle):
+    for connection in host.idle[::-1]:
         if isinstance(connection, SharedConnection) and connection.has_room:
             return connection.stream()
     try:
