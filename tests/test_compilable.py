@@ -118,6 +118,14 @@ def test_it_leaves_no_block_with_a_clean_up_by_break_or_continue(module: str) ->
             assert list(jumps_in(node.body)) == [], f"{module}:{node.lineno}"
 
 
+@pytest.mark.parametrize("module", COMPILED)
+def test_its_loops_go_backwards_through_slices_or_new_lists(module: str) -> None:
+    """mypyc fails on `reversed` of a list whose items are Any, and what the items are cannot be seen here."""
+    for node in ast.walk(tree_of(file_of(module))):
+        if isinstance(node, ast.For) and ast.unparse(node.iter).startswith("reversed("):
+            assert ast.unparse(node.iter).startswith("reversed(list("), f"{module}:{node.lineno}: use items[::-1]"
+
+
 def interpreted_subclasses() -> Iterator[tuple[str, str]]:
     """The places of classes in Python, and the compiled classes that they extend."""
     compiled = {file_of(module) for module in COMPILED}
