@@ -76,7 +76,7 @@ class Played:
     _pids: int = 0
 
     def grow(self, topology):
-        if self.taken and any(self.taken == str(tier.listen) for tier in topology.tiers.values()):
+        if self.taken in {str(each.address) for tier in topology.tiers.values() for each in tier.listen}:
             raise OSError(f"{self.taken} is taken")
         missing = [n for tier in topology.tiers.values() for n in node_names(tier) if n not in self._scopes]
         for name in missing:
