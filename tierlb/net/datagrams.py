@@ -257,6 +257,8 @@ class BatchPort(DatagramPort):
             found = recvmmsg(sock)
             for data, client in found:
                 self._pass_on(data, client)
+                if not self.watching:  # as in `DatagramPort._read`
+                    break
             count += len(found)
             if len(found) < BATCH or not self.watching:
                 break

@@ -135,12 +135,12 @@ class Http2Session(Http2Streams):
             plan = book.known.get(head) or book.plan(head)
         except MalformedError as error:
             raise BadStream(stream_id, PROTOCOL_ERROR, str(error)) from None
-        except BadHead as error:
+        except BadHead as refused:  # another name, as compiled code gives each name one type
             front.counters.rejected += 1
-            if error.status == 431:
+            if refused.status == 431:
                 self.charge(TOO_LARGE)
             stream.body_left = None
-            stream.refuse(error.status, error.reason)
+            stream.refuse(refused.status, refused.reason)
             return
         stream.begin(plan)
 
