@@ -126,6 +126,18 @@ def test_its_loops_go_backwards_through_slices_or_new_lists(module: str) -> None
             assert ast.unparse(node.iter).startswith("reversed(list("), f"{module}:{node.lineno}: use items[::-1]"
 
 
+@pytest.mark.parametrize("module", COMPILED)
+def test_its_functions_give_exceptions_of_two_types_two_names(module: str) -> None:
+    """A name has the type that comes first, and the second exception would raise TypeError."""
+    for function in ast.walk(tree_of(file_of(module))):
+        if isinstance(function, ast.FunctionDef):
+            named: dict[str, set[str]] = {}
+            for node in ast.walk(function):
+                if isinstance(node, ast.ExceptHandler) and node.name and node.type:
+                    named.setdefault(node.name, set()).add(ast.unparse(node.type))
+            assert all(len(types) == 1 for types in named.values()), f"{module}:{function.lineno}: {named}"
+
+
 def interpreted_subclasses() -> Iterator[tuple[str, str]]:
     """The places of classes in Python, and the compiled classes that they extend."""
     compiled = {file_of(module) for module in COMPILED}

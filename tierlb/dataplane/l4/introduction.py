@@ -66,8 +66,8 @@ class Introduction(Pending):
             return
         try:
             header = parse_v2(seen)
-        except BadProxyHeader as error:
-            self._refuse(error.reason)
+        except BadProxyHeader as bad:
+            self._refuse(bad.reason)
             return
         if header is not None:
             self._introduced(header)

@@ -107,8 +107,8 @@ class Http2Session(Http2Streams):
             found = self.connection.front.exchanges.blocks.read(self._table, block)
         except TooLargeError as error:
             raise BadConnection(ENHANCE_YOUR_CALM, str(error)) from None
-        except HpackError as error:
-            raise BadConnection(COMPRESSION_ERROR, str(error)) from None
+        except HpackError as bad:
+            raise BadConnection(COMPRESSION_ERROR, str(bad)) from None
         self._table = found.table
         return found
 
@@ -135,7 +135,7 @@ class Http2Session(Http2Streams):
             plan = book.known.get(head) or book.plan(head)
         except MalformedError as error:
             raise BadStream(stream_id, PROTOCOL_ERROR, str(error)) from None
-        except BadHead as refused:  # another name, as compiled code gives each name one type
+        except BadHead as refused:
             front.counters.rejected += 1
             if refused.status == 431:
                 self.charge(TOO_LARGE)

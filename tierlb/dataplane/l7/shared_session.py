@@ -143,8 +143,8 @@ class SharedSession(SharedSource):
             found = _responses.read(self._table, block)
         except TooLargeError as error:
             raise BadConnection(ENHANCE_YOUR_CALM, str(error)) from None
-        except HpackError as error:
-            raise BadConnection(COMPRESSION_ERROR, str(error)) from None
+        except HpackError as bad:
+            raise BadConnection(COMPRESSION_ERROR, str(bad)) from None
         self._table = found.table
         stream = self._stream(stream_id)
         if stream is None:
@@ -164,8 +164,8 @@ class SharedSession(SharedSource):
                 stream.unread += head
                 if ended and not stream.has_head:
                     raise MalformedError("an interim response that ends the stream")
-        except MalformedError as error:
-            raise BadStream(stream_id, PROTOCOL_ERROR, str(error)) from None
+        except MalformedError as malformed:
+            raise BadStream(stream_id, PROTOCOL_ERROR, str(malformed)) from None
         self._touch(stream, stream_id, ended)
 
     def _take_trailers(self, stream: SharedStream, fields: tuple[Header, ...], ended: bool) -> None:
