@@ -1,5 +1,7 @@
 """What goes out over HTTP/2: within the windows of both levels, in turns, the urgent first."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from tests.dataplane.conftest import Lab, l7
@@ -7,6 +9,8 @@ from tests.dataplane.l7.http2 import GET, Answer, connects_http2, connects_raw, 
 from tierlb.dataplane.l7.http2_output import Output, SendingStream
 from tierlb.model.snapshot import Rule
 from tierlb.model.topology import Match, Respond, Timeouts
+from tierlb.net.reactor import Reactor
+from tierlb.net.stream import Stream
 from tierlb.wire.hpack import encode_field
 from tierlb.wire.http2_frames import DATA, FRAME_BYTES, HEADERS, frame, settings_frame, window_frame
 
@@ -78,21 +82,12 @@ class Ended(SendingStream):
         pass
 
 
-class Wire:
-    """In the place of a connection: keeps what is sent."""
+class Wire(Stream):
+    """A connection that keeps what is sent."""
 
-    def __init__(self) -> None:
-        self.backlog = None
-        self.reactor = self.ready = self.bulk = self
+    def __init__(self, reactor: Reactor) -> None:
+        super().__init__(reactor, -1)
         self.sent = b""
-
-    def add(self, owner: object) -> None:
-        pass
-
-    def begin(self) -> None:
-        pass
-
-    end = begin
 
     def send(self, data: bytes) -> None:
         self.sent += data
@@ -108,13 +103,23 @@ class Wire:
         return found
 
 
+@pytest.fixture
+def wire() -> Iterator[Wire]:
+    failures: list[BaseException] = []
+    reactor = Reactor(failures.append)
+    yield Wire(reactor)
+    reactor.dispose()
+    assert failures == []
+
+
 @pytest.mark.parametrize(
     ("urgencies", "order"),
     [((3, 3), [1, 3, 1, 3]), ((3, 1), [3, 3, 1, 1]), ((0, 7), [1, 1, 3, 3])],
 )
-def test_streams_take_turns_and_urgent_ones_come_first(urgencies: tuple[int, int], order: list[int]) -> None:
-    wire = Wire()
-    output = Output(wire)  # type: ignore[arg-type]
+def test_streams_take_turns_and_urgent_ones_come_first(
+    wire: Wire, urgencies: tuple[int, int], order: list[int]
+) -> None:
+    output = Output(wire)
     output.window = 0
     for number, urgency in zip((1, 3), urgencies, strict=True):
         stream = Ended(number, 10 * FRAME_BYTES)
@@ -126,9 +131,8 @@ def test_streams_take_turns_and_urgent_ones_come_first(urgencies: tuple[int, int
     assert wire.order() == order
 
 
-def test_a_stream_whose_urgency_changes_keeps_what_it_has() -> None:
-    wire = Wire()
-    output = Output(wire)  # type: ignore[arg-type]
+def test_a_stream_whose_urgency_changes_keeps_what_it_has(wire: Wire) -> None:
+    output = Output(wire)
     output.window = 0
     streams = [Ended(number, 10 * FRAME_BYTES) for number in (1, 3)]
     for stream in streams:
