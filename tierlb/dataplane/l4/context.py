@@ -39,6 +39,29 @@ class Pending(Stream):
         raise NotImplementedError
 
 
+class Unplaced(Pending):
+    """A step of a connection that has no host yet, of which the client is all there is."""
+
+    __slots__ = ("caller", "context")
+
+    caller: Caller
+    context: "L4Context"
+
+    def abandon(self) -> None:
+        self.close()
+        if self in self.context.connections.pending:
+            self.context.connections.pending.discard(self)
+            self.context.drop(self.fd, self.caller)
+
+    def on_broken(self, error: OSError) -> None:
+        self.abandon()
+
+    def give_way(self) -> bool:
+        """Close it for a new connection."""
+        self.abandon()
+        return True
+
+
 class L4Connections:
     """Those that are `pending`, those that are relayed with their tickets, and those that are held for a host."""
 

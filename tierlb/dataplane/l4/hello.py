@@ -1,6 +1,6 @@
 """A connection whose route depends on its ClientHello: it waits until that has arrived.
 
-The bytes are peeked at and stay in the socket, so that whoever gets the connection reads all of it. The node is woken
+The bytes are peeked at and stay in the socket, so that the next node or host reads all of them. The node is woken
 by new bytes only (edge-triggered), and over TCP not before as many have arrived as the part that is there shows to be
 missing (SO_RCVLOWAT).
 
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 from tierlb.dataplane.l4.caller import Caller
-from tierlb.dataplane.l4.context import L4Context, Pending
+from tierlb.dataplane.l4.context import L4Context, Unplaced
 from tierlb.net.asked import recv_peek, wake_at
 from tierlb.net.reactor import ERROR, HANGUP, ON_CHANGE, PEER_ENDED, READ
 from tierlb.wire.client_hello import MAX_HELLO_BYTES, NO_HELLO, ClientHello, HelloReader, Verdict
@@ -22,15 +22,13 @@ IS_OVER: Final = -1
 HAS_LEFT: Final = PEER_ENDED | HANGUP | ERROR
 
 
-class HelloWait(Pending):
+class HelloWait(Unplaced):
     """Waits for the ClientHello of one connection, and calls `again` with `caller.hello` set. `heard_at`: when bytes of
     it came last."""
 
-    __slots__ = ("again", "caller", "context", "heard_at", "reader", "seen_bytes")
+    __slots__ = ("again", "heard_at", "reader", "seen_bytes")
 
     again: Callable[[], None]
-    caller: Caller
-    context: L4Context
     heard_at: float
     reader: HelloReader
     seen_bytes: int
@@ -80,27 +78,12 @@ class HelloWait(Pending):
         self.detach()
         self.again()
 
-    def on_broken(self, error: OSError) -> None:
-        self.abandon()
-
     def on_deadline(self) -> None:
         self._go_on(NO_HELLO)
-
-    def abandon(self) -> None:
-        """It ends before it had a route."""
-        self.close()
-        if self in self.context.connections.pending:
-            self.context.connections.pending.discard(self)
-            self.context.drop(self.fd, self.caller)
 
     def idle_since(self, now: float) -> float:
         """Since when nothing of it has come."""
         return self.heard_at
-
-    def give_way(self) -> bool:
-        """Close it for a new connection."""
-        self.abandon()
-        return True
 
 
 def hello_known(context: L4Context, client: int, caller: Caller, again: Callable[[], None]) -> bool:

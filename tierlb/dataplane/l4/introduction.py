@@ -3,7 +3,7 @@
 from typing import Final
 
 from tierlb.dataplane.l4.caller import Caller
-from tierlb.dataplane.l4.context import L4Context, Pending
+from tierlb.dataplane.l4.context import L4Context, Unplaced
 from tierlb.dataplane.l4.securing import receive
 from tierlb.dataplane.parent_identity import processes_of
 from tierlb.net.asked import recv_peek, wake_at
@@ -25,14 +25,12 @@ SILENT_CLIENT_S: Final = 0.2
 """Where clients come too, one that has sent nothing for so long is no parent: it waits for its host to speak first."""
 
 
-class Introduction(Pending):
+class Introduction(Unplaced):
     """Waits for the PROXY header of one connection. It peeks: what follows the header stays in the socket. `direct`: it
     may be a client's, which has no header."""
 
-    __slots__ = ("caller", "context", "direct", "seen_bytes")
+    __slots__ = ("direct", "seen_bytes")
 
-    caller: Caller
-    context: L4Context
     direct: bool
     seen_bytes: int
 
@@ -118,18 +116,8 @@ class Introduction(Pending):
         self.context.log.warning("connection_refused", reason=f"no PROXY header where a parent sends one: {reason}")
         self.abandon()
 
-    def on_broken(self, error: OSError) -> None:
-        self.abandon()
-
     def on_deadline(self) -> None:
         if self.direct and not self.seen_bytes:
             self._is_client()
         else:
             self.abandon()
-
-    def abandon(self) -> None:
-        """It ends before it was introduced."""
-        self.close()
-        if self in self.context.connections.pending:
-            self.context.connections.pending.discard(self)
-            self.context.drop(self.fd, self.caller)

@@ -115,11 +115,8 @@ class Relay(Forwarder):
         self._context = context
 
     def begin(self, client: int, caller: Caller, host: Host, tried: tuple[Host, ...]) -> int:
-        reach, spec = host.reach, host.spec
-        speaks_first = spec.child or spec.announces is not None
-        fd, code = host.context.dial(
-            spec.address, name=reach.name, port_at_risk=reach.port_at_risk, speaks_first=speaks_first, asker=client
-        )
+        spec = host.spec
+        fd, code = host.reach.dial(speaks_first=spec.child or spec.announces is not None, asker=client)
         if fd < 0:
             return code
         try:

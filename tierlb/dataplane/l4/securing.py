@@ -5,20 +5,18 @@ learn from the PROXY header that the client speaks TLS, and expect none themselv
 """
 
 from tierlb.dataplane.l4.caller import Caller
-from tierlb.dataplane.l4.context import L4Context, Pending
+from tierlb.dataplane.l4.context import L4Context, Unplaced
 from tierlb.dataplane.l4.placing import place
 from tierlb.net.tls_layer import TlsLayer
 from tierlb.wire.client_hello import NO_HELLO, ClientHello, Verdict, normal_server_name
 
 
-class Securing(Pending):
+class Securing(Unplaced):
     """The handshake with one client, which `came` at that time."""
 
-    __slots__ = ("caller", "came", "context")
+    __slots__ = ("came",)
 
-    caller: Caller
     came: float
-    context: L4Context
 
     @classmethod
     def begin(cls, context: L4Context, fd: int, caller: Caller) -> None:
@@ -66,22 +64,10 @@ class Securing(Pending):
         """Since when it owes its handshake."""
         return self.came
 
-    def give_way(self) -> bool:
-        """Close it for a new connection."""
-        self.abandon()
-        return True
-
-    def abandon(self) -> None:
-        """It ends before it was secured."""
-        self.close()
-        if self in self.context.connections.pending:
-            self.context.connections.pending.discard(self)
-            self.context.drop(self.fd, self.caller)
-
 
 def receive(context: L4Context, fd: int, caller: Caller) -> None:
-    """A connection whose client is known gets a host, where clients speak TLS after their handshake. What a node above
-    has ended the TLS of has no ClientHello to wait for."""
+    """Give a connection whose client is known a host. Where clients speak TLS, their handshake comes first, unless a
+    node above has ended their TLS: such a connection has no ClientHello either."""
     if caller.secured:
         caller.hello = NO_HELLO
     if context.tls is not None and not caller.secured:

@@ -98,8 +98,7 @@ class PooledConnection(Stream):
     def open(cls, reactor: Reactor, host: Host, timeout_s: float, announced: bytes = b"") -> "PooledConnection | int":
         """Begin to connect, which may be over at once; an errno where it failed."""
         try:
-            reach, address = host.reach, host.spec.address
-            fd, code = host.context.dial(address, name=reach.name, port_at_risk=reach.port_at_risk, speaks_first=True)
+            fd, code = host.reach.dial()
         except OSError as error:
             return error.errno or errno.EIO
         if fd < 0:

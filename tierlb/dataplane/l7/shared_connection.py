@@ -172,7 +172,7 @@ def shared_stream_to(reactor: Reactor, host: Host, timeout_s: float) -> SharedSt
         if isinstance(connection, SharedConnection) and connection.has_room:
             return connection.stream()
     try:
-        fd, code = host.context.dial(host.spec.address, port_at_risk=host.reach.port_at_risk, speaks_first=True)
+        fd, code = host.reach.dial()
     except OSError as error:
         return error.errno or errno.EIO
     if fd < 0:

@@ -13,7 +13,7 @@ from tierlb.dataplane.upstream.condition import HostEvent
 from tierlb.dataplane.upstream.recovery import ConnectQuestion, HealthQuestion, Recovery
 from tierlb.model.snapshot import HostSpec
 from tierlb.net.client_tls import ClientTls
-from tierlb.net.dial import Dial, dial
+from tierlb.net.dial import NO_ASKER, Dial, dial
 from tierlb.net.reactor import Reactor
 from tierlb.net.self_connect import local_ports
 from tierlb.net.shortage import Shortages, is_own
@@ -68,6 +68,13 @@ class Reachability(Timed):
         self.ejection = Ejection()
         self.failures = 0
         self.question: ConnectQuestion | HealthQuestion | None = None
+
+    def dial(self, *, speaks_first: bool = True, asker: int = NO_ASKER) -> tuple[int, int]:
+        """Begin a connection to the host, as `net.dial.dial` does. Raises OSError."""
+        name, at_risk = self.name, self.port_at_risk
+        return self._context.dial(
+            self._spec.address, name=name, port_at_risk=at_risk, speaks_first=speaks_first, asker=asker
+        )
 
     def connected(self) -> None:
         """A connect succeeded, or the host's answer was good."""
