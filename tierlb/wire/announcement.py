@@ -1,4 +1,4 @@
-"""What a balancer above tells of a client with the PROXY protocol, in either version, and what is told on to endpoints.
+"""PROXY headers of a balancer above the cluster, in either version, and those that nodes send to endpoints.
 
 From a balancer that is not of this cluster the addresses are taken, and of the TLVs those that applications use: how
 the client's TLS ended there (SSL), the protocol and the name it asked for (ALPN, AUTHORITY), and the connection's id
@@ -64,15 +64,15 @@ class Origin:
         self.kept = kept
 
     def tlvs(self) -> bytes:
-        """The same for a node below, but for the client, which is told beside them."""
+        """The destination and the kept TLVs, encoded for a node below. The header around them names the client."""
         kept = encode_tlv(ANNOUNCED_TLVS, self.kept) if self.kept else b""
         if self.destination is None:
             return kept
         return kept + encode_tlv(ANNOUNCED, b"%b %d" % (self.destination[0].encode(), self.destination[1]))
 
     def header(self, version: ProxyVersion, here: SocketEndpoint, *, secured: bool = False) -> bytes:
-        """What an endpoint is sent first. `here`: the address of the socket. `secured`: the client speaks TLS with this
-        cluster, which is told where no balancer above did."""
+        """The header that an endpoint gets first. `here`: the address of the socket. `secured`: this cluster ends the
+        client's TLS, which the header says unless a balancer above has ended TLS."""
         destination = self.destination or here
         if version is ProxyVersion.V1:
             return encode_v1(self.source, destination)
@@ -83,7 +83,7 @@ class Origin:
 
 
 def origin_in(source: SocketEndpoint, tlvs: Mapping[int, bytes]) -> Origin | None:
-    """What a parent told of a connection from a balancer above; None where there is none."""
+    """The origin that a parent passes on for a connection from a balancer above; None where there is none."""
     if not tlvs:
         return None
     kept, told = tlvs.get(ANNOUNCED_TLVS, b""), tlvs.get(ANNOUNCED, b"").split()
@@ -144,7 +144,7 @@ def crc32c(data: bytes) -> int:
 
 
 def kept_tlvs(tlvs: Mapping[int, bytes]) -> bytes:
-    """Those that are told on, encoded, as many as there is room for."""
+    """The TLVs to pass on, encoded, as many as there is room for."""
     if not tlvs:
         return b""
     kept = b""

@@ -143,8 +143,8 @@ class Relay(Forwarder):
 
 
 def first_bytes(context: L4Context, client: int, caller: Caller, host: Host) -> bytes:
-    """What a host gets first: who the client is, if it is a node or wants to know, and what the client has sent so
-    far, unless that is TLS with this node."""
+    """The first bytes for a host: a PROXY header, where it is a node or its pool has `proxy_protocol`, and what the
+    client has sent so far, unless that is TLS with this node."""
     first = b""
     if host.spec.announces is not None:
         here = caller.destination or local_name(client)

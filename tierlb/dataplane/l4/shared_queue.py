@@ -46,7 +46,7 @@ class SharedQueue:
         return bool(self._noted)
 
     def oldest(self) -> int:
-        """The number of the first connection in the oldest message that nobody has read; ALL_READ if there is none."""
+        """The number of the first connection in the oldest unread message; ALL_READ if all were read."""
         try:
             found = self.copy.recv(64, socket.MSG_PEEK)
         except OSError:
@@ -57,7 +57,7 @@ class SharedQueue:
         return first_number(found)
 
     def unread_since(self) -> float:
-        """When the oldest message was sent that nobody has read, about; NEVER if there is none."""
+        """About when the oldest unread message was sent; NEVER if all were read."""
         oldest, noted = self.oldest(), self._noted
         if oldest == ALL_READ:
             return NEVER
@@ -70,7 +70,7 @@ class SharedQueue:
         return has_room_for(MAX_ENTRIES * DESCRIPTORS_PER_CONNECTION, self.copy.fileno())
 
     def take_back(self) -> Packet | None:
-        """The oldest message that nobody has read, which nobody else can read then. None if there is none."""
+        """Read the oldest unread message, so that the child cannot. None if all were read."""
         try:
             packet = receive_packet(self.copy, MAX_ENTRIES)
         except OSError:
@@ -78,12 +78,12 @@ class SharedQueue:
         return packet if packet.data else None
 
     def end(self, reactor: Reactor) -> None:
-        """Send nothing more; what nobody has read stays. The reactor may watch `out`."""
+        """Send nothing more; unread messages stay. The reactor may watch `out`."""
         if self.out.fileno() >= 0:
             reactor.close_at_once(self.out.detach())
 
     def close(self, reactor: Reactor) -> None:
-        """What nobody has read is the child's alone then, and gone if the child has closed its end. Closing it again
-        does nothing."""
+        """Leave unread messages to the child; they are lost if the child has closed its end. Closing it again does
+        nothing."""
         self.end(reactor)
         self.copy.close()

@@ -1,4 +1,4 @@
-"""The PROXY header with which a connection to an endpoint begins that wants to know its clients.
+"""The PROXY header at the start of a connection to an endpoint of a pool with `proxy_protocol`.
 
 Such a connection carries the requests of one client's connection alone. Where an l7 parent sends requests of many
 clients on one connection, each client is known by the last address in X-Forwarded-For, which the parent has written

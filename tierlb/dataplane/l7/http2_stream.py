@@ -23,7 +23,7 @@ from tierlb.wire.http_fields import Header
 
 
 class Http2Stream(UploadingStream):
-    """`has_left`: the client wants no response any more."""
+    """`has_left`: the client has reset the stream or disconnected."""
 
     __slots__ = ("_is_head",)
 

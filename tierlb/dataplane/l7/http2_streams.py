@@ -119,8 +119,8 @@ class Http2Streams(StreamOwner):
                 self.connection.on_idle()
 
     def lose(self, stream: Http2Stream) -> None:
-        """The client wants no response any more. An exchange that is to be finished goes on, and what comes of it is
-        thrown away."""
+        """The client has reset the stream or disconnected. An exchange that is to be finished goes on, and its response
+        is thrown away."""
         stream.enter(StreamEvent.RESET)
         stream.has_left = True
         self.output.drop(stream)

@@ -78,7 +78,7 @@ class Carried:
 @mypyc_attr(allow_interpreted_subclasses=True)
 class PooledConnection(Stream):
     """`connecting` until the handshakes of TCP and TLS are over; `uses` counts the exchanges it has carried, and
-    `response` is what came of the response to the present one. `refused`: the host has said that it did nothing with
+    `response` is what came of the response to the present one. `refused`: the host reported that it did not process
     the request. `announced`: the PROXY header with which it begins; requests of other clients do not go on it.
     `first`: the same, until it is sent."""
 

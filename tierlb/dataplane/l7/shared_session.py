@@ -297,5 +297,5 @@ class SharedSession(SharedSource):
 
 
 def unprocessed() -> OSError:
-    """A host has said that it did nothing for the request."""
+    """The error for a request that the host reported as not processed."""
     return OSError(errno.ECONNREFUSED, "the host refused the stream")

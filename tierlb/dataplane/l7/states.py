@@ -5,7 +5,7 @@ half changes its own state and nothing else does. What no table lists cannot hap
 assign the states of the commonest events directly, because a look into a table costs a tenth of a microsecond; the
 tests hold these assignments to the tables as well (`tests/dataplane/l7/conftest.py`).
 
-Two rules of retries follow from the tables. A request body is sent once, unless a host says that it did nothing with
+Two rules of retries follow from the tables. A request body is sent once, unless a host reports that it did not process
 it. A request is sent again only while its response is AWAITED: a single byte of a response leads away from there.
 
 Left out: the connections themselves (`net.stream`), and the choice of a host (`retry`), which ends before both halves
@@ -34,7 +34,7 @@ class RequestEvent(enum.Enum):
 
     END = "the last byte of the body came"
     SEND = "its head, and the part of the body that came, was sent to a host"
-    TAKE_BACK = "the host has said that it did nothing with it, and all that was sent is still here"
+    TAKE_BACK = "the host reported that it did not process it, and all that was sent is still here"
 
 
 class ResponseState(enum.Enum):
