@@ -183,7 +183,7 @@ async def test_long_answers_and_tunnels_outlive_a_restart(tmp_path: Path) -> Non
 async def test_what_is_left_at_the_deadline_is_answered_or_cut_and_counted(tmp_path: Path) -> None:
     async with cluster(tmp_path, drain="1s") as running:
         await running.asks_slowly(8)
-        tunnels = [await running.upgrades() for _ in range(4)]
+        tunnels = [await running.upgrades() for _ in range(8)]
         await running.site.ask("scale", "web=1")
         await until(lambda: running.answers)
         running.releases()

@@ -88,7 +88,7 @@ async def begin(world: World, rng: random.Random, number: int, ports: list[int])
 
 
 def listens(topology: Topology) -> frozenset[Address]:
-    return frozenset(tier.listen for tier in topology.tiers.values() if tier.listen is not None)
+    return frozenset(listener.address for tier in topology.tiers.values() for listener in tier.listen)
 
 
 def names_and_commands(topology: Topology) -> Iterator[str]:
