@@ -6,7 +6,7 @@ from pathlib import Path
 
 import attrs
 
-from tierlb.deploy.compose import DEFINITION_LABEL, Document
+from tierlb.deploy.compose import DEFINITION_LABEL, KIND_LABEL, Document
 
 SCRIPT = """\
 #!/bin/sh
@@ -78,7 +78,7 @@ def _container(project: str, service: str, number: int, spec: Document, is_unrea
         "com.docker.compose.project": project,
         "com.docker.compose.service": service,
         "com.docker.compose.container-number": str(number),
-        DEFINITION_LABEL: spec["labels"][DEFINITION_LABEL],
+        **{label: spec["labels"][label] for label in (DEFINITION_LABEL, KIND_LABEL)},
     }
     ports = [port.rsplit(":", 1) for port in spec.get("ports", ())]
     bindings = {

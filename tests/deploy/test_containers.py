@@ -18,6 +18,7 @@ from tierlb.deploy.containers import (
     growth,
     in_use,
     outdated,
+    stop_rounds,
 )
 from tierlb.topology.edit import AddTier, RemoveTier, Scale, edited
 from tierlb.topology.load import load_text
@@ -217,3 +218,14 @@ def test_sessions_over_udp_count_as_use():
 def number_text(address):
     """As the kernel prints an address."""
     return f"{int.from_bytes(bytes(map(int, address.split('.'))), sys.byteorder):08X}"
+
+
+def test_endpoints_of_a_pool_end_one_after_the_other_and_nodes_all_at_once():
+    going = tuple(
+        Container(f"{service}-{number}", service, number, "old", endpoint=service != "web")
+        for service in ("web", "app", "more")
+        for number in range(1, 3 if service != "more" else 2)
+    )
+    rounds = [[each.id for each in ending] for ending in stop_rounds(going)]
+    assert rounds == [["web-1", "web-2", "app-1", "more-1"], ["app-2"]]
+    assert stop_rounds(()) == []

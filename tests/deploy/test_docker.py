@@ -64,6 +64,14 @@ def test_containers_end_before_their_networks_go(docker, engine):
     assert others[-1] == "network rm shop_to-mid"
 
 
+def test_the_endpoints_of_a_pool_end_one_after_the_other(docker, engine):
+    wanted = file()
+    del wanted["services"]["app"]
+    engine.shrink(wanted)
+    remove = "rm --force --volumes"
+    assert docker.told() == ["stop app-1", f"{remove} app-1", "stop app-2", f"{remove} app-2"]
+
+
 def test_a_network_in_which_data_passes_is_left(docker, engine):
     docker.hold(file(MID))
     docker.table("head\n" + row("172.18.0.2:41000", "172.18.0.9:7945"))

@@ -68,6 +68,7 @@ HEALTH_TIMES: Document = {"interval": "3s", "timeout": "5s", "retries": 3, "star
 """A check costs about 30 ms of CPU time, nearly all of it the engine's."""
 COMPOSE_CLUSTER_LABEL = "tierlb.cluster"
 DEFINITION_LABEL = "tierlb.definition"
+KIND_LABEL, POOL_KIND = "tierlb.kind", "pool"
 """Hash of the container's definition, to recognise containers that have to be recreated. Networks and replicas are not
 included: they can be changed while it runs."""
 CHANGEABLE = ("scale", "depends_on", "networks")
@@ -302,7 +303,7 @@ def _pool_service(rendering: Rendering, pool: Pool, run: Run) -> Document:
         "command": _command_words(words),
         **_scale(run.replicas),
         **check,
-        **_common_service(rendering, "pool", {"tierlb.pool": pool.name}),
+        **_common_service(rendering, POOL_KIND, {"tierlb.pool": pool.name}),
         "stop_grace_period": f"{stop_whole_s(rendering.topology, pool.name)}s",
         **_limits(run.resources),
         **(CONTAINER_SECURITY if own else HARDENED),
@@ -311,7 +312,7 @@ def _pool_service(rendering: Rendering, pool: Pool, run: Run) -> Document:
 
 def _common_service(rendering: Rendering, kind: str, labels: Mapping[str, str]) -> Document:
     return {
-        "labels": {COMPOSE_CLUSTER_LABEL: rendering.topology.cluster, "tierlb.kind": kind, **labels},
+        "labels": {COMPOSE_CLUSTER_LABEL: rendering.topology.cluster, KIND_LABEL: kind, **labels},
         "init": True,  # process 1 ignores SIGTERM until it has installed a handler
         "restart": "unless-stopped",
     }

@@ -8,6 +8,7 @@ Pure: containers and networks are values, and so are actions. Carried out by doc
 """
 
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -25,7 +26,7 @@ TCP_ESTABLISHED = "01"
 @attrs.frozen
 class Container:
     """An existing container. `networks`: its address in each. `published`: addresses of the machine. `ready`: it runs,
-    and its health check succeeds if it has one."""
+    and its health check succeeds if it has one. `endpoint`: it is one of a pool, not a node or the controller."""
 
     id: str
     service: str
@@ -35,6 +36,7 @@ class Container:
     ready: bool = True
     networks: Mapping[str, str] = attrs.field(factory=dict)
     published: frozenset[str] = frozenset()
+    endpoint: bool = False
 
 
 @attrs.frozen
@@ -123,6 +125,21 @@ def decline(document: Document, scene: Scene) -> Decline:
         if network not in services[container.service]["networks"]
     )
     return Decline(surplus, links, tuple(sorted(scene.networks - document["networks"].keys())))
+
+
+def stop_rounds(containers: tuple[Container, ...]) -> list[list[Container]]:
+    """Which of them are ended at a time. Nodes have drained and end all at once. The endpoints of a pool end one after
+    the other: one that ends may reset a connection with a request on it, and this is sent once more to another
+    endpoint, which must not end as well."""
+    rounds: list[list[Container]] = []
+    of_service: Counter[str] = Counter()
+    for each in containers:
+        number = of_service[each.service]
+        of_service[each.service] += each.endpoint
+        if number == len(rounds):
+            rounds.append([])
+        rounds[number].append(each)
+    return rounds
 
 
 def awaited(document: Document, scene: Scene) -> tuple[str, ...]:

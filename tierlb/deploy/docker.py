@@ -17,10 +17,21 @@ from typing import Any
 
 import attrs
 
-from tierlb.deploy.compose import COMPOSE_CLUSTER_LABEL, DEFINITION_LABEL, Document
+from tierlb.deploy.compose import COMPOSE_CLUSTER_LABEL, DEFINITION_LABEL, KIND_LABEL, POOL_KIND, Document
 from tierlb.deploy.compose_network import CONTROLLER_SERVICE
 from tierlb.deploy.container import PYTHON
-from tierlb.deploy.containers import Container, ContainerLink, Decline, Growth, Scene, awaited, decline, growth, in_use
+from tierlb.deploy.containers import (
+    Container,
+    ContainerLink,
+    Decline,
+    Growth,
+    Scene,
+    awaited,
+    decline,
+    growth,
+    in_use,
+    stop_rounds,
+)
 from tierlb.topology.units import LONGEST_DURATION_S
 
 COMMAND_S = 120.0
@@ -96,9 +107,9 @@ class ComposeEngine:
             _run_compose(*self.compose, *up, cwd=self.directory)
 
     def _decline(self, plan: Decline) -> None:
-        if plan.containers:
-            ids = [each.id for each in plan.containers]
-            self.tell(f"ending {', '.join(_called(each) for each in plan.containers)}")
+        for ending in stop_rounds(plan.containers):
+            ids = [each.id for each in ending]
+            self.tell(f"ending {', '.join(_called(each) for each in ending)}")
             _run_compose("docker", "stop", *ids, within_s=STOP_MOST_S)  # each has the stop time of its service
             _run_compose("docker", "rm", "--force", "--volumes", *ids)
         kept = list(plan.links)
@@ -175,6 +186,7 @@ def _container_state(found: Any, networks: dict[str, str]) -> Container:
         state["Running"] and state.get("Health", {"Status": "healthy"})["Status"] == "healthy",
         {networks[name]: joined[name]["IPAddress"] for name in joined if name in networks},
         frozenset(_service_place(each["HostIp"], each["HostPort"], port) for each, port in places),
+        labels.get(KIND_LABEL) == POOL_KIND,
     )
 
 
