@@ -15,13 +15,38 @@ import attrs
 
 NGINX_STREAM_MODULE = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
 ENVOY_ROUND_ROBIN = {"lb_policy": "ROUND_ROBIN"}
+ENVOY_HTTP2 = {
+    "typed_extension_protocol_options": {
+        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+            "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+            "explicit_http_config": {"http2_protocol_options": {}},
+        }
+    }
+}
+"""Of a cluster whose endpoints speak it without TLS."""
 ANSWER = "ok " * 33 + "\\n"
 COUNTS = "/-/counts"
 """Where a backend says how many requests it has answered."""
 HTTP2_STREAMS = 128
 """At once in the measure of HTTP/2: so many connections to endpoints may be kept."""
+CALL = "/bench.Echo/Say"
+"""The method of gRPC that backends know."""
+CALLED = b"\0\0\0\0\x10" + b"sixteen bytes ok"
+"""What they are asked with and answer: a message of gRPC, not compressed, behind its length."""
 CONNECTIONS = 8192
 """Above the 2 × 1000 connections that the idle measure holds open."""
+
+
+@attrs.frozen
+class Speaks:
+    """What an L7 proxy speaks: TLS with clients, HTTP/2 with endpoints. `grpc`: calls of gRPC, which nginx is told."""
+
+    tls: bool = False
+    h2c: bool = False
+    grpc: bool = False
+
+
+PLAIN = Speaks()
 
 
 @attrs.frozen
@@ -38,36 +63,57 @@ class Hop:
     """Bodies flow both ways at once, so that none may be collected before it is passed on."""
     http2: str = ""
     """Where it listens for HTTP/2, if its port for HTTP/1.1 does not speak that too."""
+    speaks: Speaks = PLAIN
+    certificate: Path | None = None
+    """Its PEM file with the key in it, where it speaks TLS."""
 
 
-def backend(listen: str, directory: Path) -> str:
-    """An nginx that answers everything with a small 200 and never ends a connection by itself."""
+def backend(listen: str, directory: Path, http2: str = "") -> str:
+    """An nginx that answers everything with a small 200 and never ends a connection by itself. At `http2` it speaks
+    HTTP/2 without TLS. There it answers calls of gRPC with a file, which POST may get by a detour only, and reads them
+    whole before, as a server of gRPC does: that is what `mirror` does here."""
+    calls = f"""
+        location {Path(CALL).parent}/ {{ mirror /nowhere; root {directory}; error_page 405 =200 /answers$uri; }}
+        location = /nowhere {{ internal; return 204; }}
+        location /answers/ {{
+            internal;
+            alias {directory}/;
+            default_type application/grpc;
+            add_trailer grpc-status 0;
+        }}"""
     server = f"""
     server {{
         listen {listen} backlog=4096;
+        {f"listen {http2} http2 backlog=4096;" if http2 else ""}
         default_type text/plain;
         location / {{ return 200 "{ANSWER}"; }}
-        location = {COUNTS} {{ stub_status; }}
+        location = {COUNTS} {{ stub_status; }}{calls if http2 else ""}
     }}"""
+    if http2:
+        answer = directory / CALL.lstrip("/")
+        answer.parent.mkdir(exist_ok=True)
+        answer.write_bytes(CALLED)
     return _nginx(directory, "http", _nginx_http_common(directory) + server)
 
 
 def nginx_http(hop: Hop, directory: Path, balance: str = "", kept: int = 64) -> str:
     """nginx as an L7 proxy. `balance`: a directive such as `least_conn;`. `kept`: idle upstream connections."""
     from_edge = "set_real_ip_from 127.0.0.1; real_ip_header proxy_protocol;" if hop.after_proxy else ""
+    tls = hop.certificate
     body = f"""
     upstream out {{
         {balance}
         {_lines("server {};", hop.upstreams)}
-        keepalive {max(kept, HTTP2_STREAMS) if hop.http2 else kept};
+        keepalive {max(kept, HTTP2_STREAMS) if hop.http2 or hop.certificate else kept};
         keepalive_requests 1000000000;
     }}
     server {{
-        listen {hop.listen}{" proxy_protocol" if hop.after_proxy else ""} backlog=4096;
+        listen {hop.listen}{" proxy_protocol" if hop.after_proxy else ""}{" ssl http2" if tls else ""} backlog=4096;
         {f"listen {hop.http2} http2 backlog=4096;" if hop.http2 else ""}
+        {f"ssl_certificate {tls}; ssl_certificate_key {tls}; ssl_protocols TLSv1.2 TLSv1.3;" if tls else ""}
         {from_edge}
         location / {{
-            proxy_pass http://out;
+            {"grpc_pass grpc" if hop.speaks.grpc else "proxy_pass http"}://out;
             proxy_http_version 1.1;
             proxy_set_header Connection "";
             proxy_set_header Host $host;
@@ -158,6 +204,8 @@ def haproxy(hop: Hop, mode: str, balance: str = "roundrobin") -> str:
     http-request set-header Via "1.1 haproxy"
 """
     servers = [f"s{number} {upstream}" for number, upstream in enumerate(hop.upstreams)]
+    options = (" send-proxy-v2" if hop.before_proxy else "") + (" proto h2" if hop.speaks.h2c else "")
+    tls = f" ssl crt {hop.certificate} alpn h2,http/1.1" if hop.certificate else ""
     return f"""global
     nbthread 1
     maxconn 4000
@@ -170,9 +218,9 @@ defaults
     timeout server 75s
 
 listen in
-    bind {hop.listen}{" accept-proxy" if hop.after_proxy else ""}
+    bind {hop.listen}{" accept-proxy" if hop.after_proxy else ""}{tls}
     balance {balance}{http if mode == "http" else ""}
-    {_lines("server {}" + (" send-proxy-v2" if hop.before_proxy else ""), servers)}
+    {_lines("server {}" + options, servers)}
 """
 
 
@@ -224,13 +272,15 @@ def _envoy(hop: Hop, balance: Mapping[str, object], filter_type: str, settings: 
         "type": "STATIC",
         "connect_timeout": "5s",
         **balance,
+        **(ENVOY_HTTP2 if hop.speaks.h2c else {}),
         "circuit_breakers": {"thresholds": [caps]},
         "load_assignment": {
             "cluster_name": "out",
             "endpoints": [{"lb_endpoints": [{"endpoint": _envoy_address(to)} for to in hop.upstreams]}],
         },
     }
-    listener = {"name": "in", **_envoy_address(hop.listen), "filter_chains": [{"filters": [network_filter]}]}
+    chain = {"filters": [network_filter], **(_envoy_tls(hop.certificate) if hop.certificate else {})}
+    listener = {"name": "in", **_envoy_address(hop.listen), "filter_chains": [chain]}
     return json.dumps({"static_resources": {"listeners": [listener], "clusters": [cluster]}}, indent=1)
 
 
@@ -239,17 +289,35 @@ def envoy_type(name: str) -> str:
     return f"type.googleapis.com/envoy.extensions.{name}"
 
 
+def _envoy_tls(certificate: Path) -> dict[str, object]:
+    """The part of a filter chain that makes it speak TLS."""
+    both = {"certificate_chain": {"filename": str(certificate)}, "private_key": {"filename": str(certificate)}}
+    context = {"tls_certificates": [both], "alpn_protocols": ["h2", "http/1.1"]}
+    typed = {"@type": envoy_type("transport_sockets.tls.v3.DownstreamTlsContext"), "common_tls_context": context}
+    return {"transport_socket": {"name": "envoy.transport_sockets.tls", "typed_config": typed}}
+
+
 def _envoy_address(text: str) -> dict[str, object]:
     host, _, port = text.rpartition(":")
     return {"address": {"socket_address": {"address": host, "port_value": int(port)}}}
 
 
 def tierlb(
-    shape: str, listen: str, admin: str, endpoints: Sequence[str], balance: str = "round-robin", forward: str = "auto"
+    shape: str,
+    listen: str,
+    admin: str,
+    endpoints: Sequence[str],
+    balance: str = "round-robin",
+    forward: str = "auto",
+    h2c: bool = False,
+    certificate: Path | None = None,
 ) -> str:
     """A topology file: `l7` or `l4` alone, or an l4 edge over two l7 nodes (`stacked`), to which connections get by
-    `forward`. JSON is YAML."""
-    front = {"listen": listen, "balance": balance}
+    `forward`. With `certificate` it speaks TLS, with `h2c` its endpoints speak HTTP/2. JSON is YAML."""
+    front: dict[str, object] = {"listen": listen, "balance": balance}
+    if certificate is not None:
+        files = {"certificate": str(certificate), "key": str(certificate)}
+        front["tls"] = {"certificates": [files], "alpn": ["h2", "http/1.1"]}
     tiers = {
         "l7": {"web": {"kind": "l7", **front, "to": "app"}},
         "l4": {"edge": {"kind": "l4", **front, "to": "app"}},
@@ -258,7 +326,7 @@ def tierlb(
             "web": {"kind": "l7", "replicas": 2, "balance": balance, "to": "app"},
         },
     }[shape]
-    pools = {"app": {"endpoints": list(endpoints)}}
+    pools = {"app": {"endpoints": list(endpoints), **({"protocol": "h2c"} if h2c else {})}}
     whole = {"cluster": "bench", "admin": {"listen": admin}, "tiers": tiers, "pools": pools}
     return json.dumps(whole, indent=1)
 

@@ -138,7 +138,7 @@ async def _all_serving(shape: Shape, peers: Sequence[Peer], directory: Path) -> 
         for peer in peers:
             place = directory / peer.name
             place.mkdir()
-            proxies.append(await stack.enter_async_context(peer.serving(shape, endpoints, place)))
+            proxies.append(await stack.enter_async_context(peer.serving(shape, endpoints.http1, place)))
             await wrk(f"http://{proxies[-1].listen}/", WARM_UP_S)
         yield proxies
 

@@ -1,17 +1,24 @@
-"""The two loads: wrk, and many connections that are idle after one request each."""
+"""The loads: wrk, h2load, full handshakes, and many connections that are idle after one request each."""
 
 import contextlib
 import http.client
+import json
 import re
 import select
+import ssl
+import statistics
 import string
 import subprocess
-from collections.abc import Iterator, Sequence
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import attrs
 import trio
 
+from scripts.benchmarks import handshakes
 from scripts.benchmarks.configs import HTTP2_STREAMS
 from scripts.benchmarks.cpu import cpu_ns
 
@@ -22,6 +29,7 @@ WARM_UP_S = 1
 SOCKET_TIMEOUT_S = 5.0
 MOVES_PER_CONNECTION = 3
 HTTP2_CONNECTIONS = 8
+PERCENT = 100
 UNIT_MS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
 
 
@@ -47,10 +55,9 @@ async def wrk(url: str, seconds: float, options: Sequence[str] = (), connections
 
 
 async def measure_wrk(
-    listen: str, pids: Sequence[int], seconds: float, options: Sequence[str] = (), connections: int = 64
+    url: str, pids: Sequence[int], seconds: float, options: Sequence[str] = (), connections: int = 64
 ) -> tuple[dict[str, float], str | None]:
     """Warm up, then load and see what `pids` used. Returns figures by name, and why they must not be used."""
-    url = f"http://{listen}/"
     await wrk(url, WARM_UP_S, options, connections)
     before = cpu_ns(pids)
     result = await wrk(url, seconds, options, connections)
@@ -79,22 +86,27 @@ def parse_wrk(output: str) -> WrkResult:
     )
 
 
-async def measure_h2load(listen: str, pids: Sequence[int], seconds: float) -> tuple[dict[str, float], str | None]:
-    """As `measure_wrk`, over HTTP/2 without TLS. Raises trio.TooSlowError."""
-    await h2load(f"http://{listen}/", WARM_UP_S)
-    before = cpu_ns(pids)
-    output = await h2load(f"http://{listen}/", seconds)
-    used_us = (cpu_ns(pids) - before) / 1000
+async def measure_h2load(
+    url: str, pids: Sequence[int], seconds: float, options: Sequence[str] = ()
+) -> tuple[dict[str, float], str | None]:
+    """As `measure_wrk`, over HTTP/2. Raises trio.TooSlowError."""
+    with tempfile.NamedTemporaryFile("r", prefix="tierlb-bench-h2load-") as log:
+        await h2load(url, WARM_UP_S, options)
+        before = cpu_ns(pids)
+        output = await h2load(url, seconds, [*options, f"--log-file={log.name}"])
+        used_us = (cpu_ns(pids) - before) / 1000
+        times_ms = h2load_times_ms(log)
     requests, per_second, problem = parse_h2load(output)
-    return {"CPU µs": used_us / max(1, requests), "per second": per_second}, problem
+    values = {"CPU µs": used_us / max(1, requests), "per second": per_second, **percentiles(times_ms)}
+    return values, problem
 
 
-async def h2load(url: str, seconds: float) -> str:
+async def h2load(url: str, seconds: float, options: Sequence[str] = ()) -> str:
     """Run h2load with one thread; what it printed."""
     load = [f"-c{HTTP2_CONNECTIONS}", f"-m{HTTP2_STREAMS // HTTP2_CONNECTIONS}", f"-D{max(1, round(seconds))}"]
     with trio.fail_after(seconds + GRACE_S):
         done = await trio.run_process(
-            ["h2load", *load, url], capture_stdout=True, stderr=subprocess.STDOUT, check=False
+            ["h2load", *load, *options, url], capture_stdout=True, stderr=subprocess.STDOUT, check=False
         )
     return done.stdout.decode()
 
@@ -103,11 +115,50 @@ def parse_h2load(output: str) -> tuple[int, float, str | None]:
     """Requests, requests a second, and why these must not be used. Raises ValueError if a figure is not there."""
     done, failed = int(_figure(r"(\d+) succeeded", output)), int(_figure(r"(\d+) failed", output))
     problem = f"{failed} requests failed" if failed else None
+    if re.search(r"^Application protocol: (?!h2)", output, re.MULTILINE):
+        problem = "it was not HTTP/2"
     return (
         done,
         float(_figure(r"finished in [^,]+, ([\d.]+) req/s", output)),
         problem or (None if done else "no request"),
     )
+
+
+def h2load_times_ms(log: Iterable[str]) -> list[float]:
+    """Of the requests that succeeded, of what h2load writes into its log: when, status, microseconds."""
+    rows = [line.split() for line in log]
+    return [int(row[2]) / 1000 for row in rows if row[1].startswith("2")]
+
+
+def percentiles(times_ms: Sequence[float]) -> dict[str, float]:
+    """The median and the 99th percentile, where there are enough for that."""
+    if len(times_ms) < PERCENT:
+        return {}
+    cuts = statistics.quantiles(times_ms, n=PERCENT)
+    return {"p50 ms": cuts[49], "p99 ms": cuts[98]}
+
+
+async def measure_handshakes(listen: str, pids: Sequence[int], seconds: float) -> tuple[dict[str, float], str | None]:
+    """As `measure_wrk`, over TLS with a full handshake for each request. Raises trio.TooSlowError."""
+    await _handshakes(listen, WARM_UP_S)
+    before = cpu_ns(pids)
+    result = await _handshakes(listen, seconds)
+    used_us = (cpu_ns(pids) - before) / 1000
+    times_ms = [1000 * each for each in result["times_s"]]
+    values = {
+        "CPU µs": used_us / max(1, len(times_ms)),
+        "per second": len(times_ms) / seconds,
+        **percentiles(times_ms),
+    }
+    failed = result["failed"]
+    return values, f"{failed} connections failed: {result['first']}" if failed else None
+
+
+async def _handshakes(listen: str, seconds: float) -> dict[str, Any]:
+    command = [sys.executable, "-m", handshakes.__name__, listen, str(seconds)]
+    with trio.fail_after(seconds + GRACE_S):
+        done = await trio.run_process(command, capture_stdout=True)
+    return dict(json.loads(done.stdout))
 
 
 def _figure(pattern: str, output: str) -> str:
@@ -123,17 +174,19 @@ def _milliseconds(text: str) -> float:
 
 
 @contextlib.contextmanager
-def idle_connections(listen: str, count: int) -> Iterator[None]:
-    """Hold `count` kept-alive connections that have each had one 200, so all are connected through. Where an answer
-    ends the connection, as when a balancer moves the client to another node, there is another one.
+def idle_connections(listen: str, count: int, *, tls: bool = False) -> Iterator[None]:
+    """Hold `count` kept-alive connections, over TLS or without, that have each had one 200, so all are connected
+    through. Where an answer ends the connection, as when a balancer moves the client to another node, there is another
+    one.
 
     Raises OSError if one cannot be made, gets another answer, or is closed before the block ends.
     """
     left = MOVES_PER_CONNECTION * count
     readable = select.poll()
+    context = handshakes.client_context() if tls else None
     with contextlib.ExitStack() as stack:
         for _ in range(count):
-            connection = http.client.HTTPConnection(listen, timeout=SOCKET_TIMEOUT_S)
+            connection = _connection(listen, context)
             stack.callback(connection.close)
             while not _get(connection):
                 left -= 1
@@ -143,6 +196,12 @@ def idle_connections(listen: str, count: int) -> Iterator[None]:
         yield
         if ended := readable.poll(0):
             raise ConnectionError(f"{len(ended)} of {count} idle connections were closed")
+
+
+def _connection(listen: str, context: ssl.SSLContext | None) -> http.client.HTTPConnection:
+    if context is None:
+        return http.client.HTTPConnection(listen, timeout=SOCKET_TIMEOUT_S)
+    return http.client.HTTPSConnection(listen, timeout=SOCKET_TIMEOUT_S, context=context)
 
 
 def _get(connection: http.client.HTTPConnection) -> bool:

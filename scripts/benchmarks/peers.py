@@ -15,7 +15,8 @@ import httpx
 import trio
 
 from scripts.benchmarks import configs
-from scripts.benchmarks.configs import Hop
+from scripts.benchmarks.certificate import make_certificate
+from scripts.benchmarks.configs import PLAIN, Hop, Speaks
 from scripts.benchmarks.cpu import children
 from scripts.benchmarks.processes import RETRY_S, START_S, free_addresses, running
 
@@ -32,7 +33,7 @@ class Shape(enum.Enum):
 @attrs.frozen
 class Proxy:
     """A started peer. `pids`: its processes that carry data. `beside`: one that starts and configures these. `http2`:
-    where it speaks HTTP/2 without TLS."""
+    where it speaks HTTP/2."""
 
     listen: str
     pids: tuple[int, ...]
@@ -51,8 +52,10 @@ class Peer(Protocol):
 
     def missing(self) -> str | None: ...
 
+    def can(self, speaks: Speaks) -> bool: ...
+
     def serving(
-        self, shape: Shape, endpoints: Sequence[str], directory: Path
+        self, shape: Shape, endpoints: Sequence[str], directory: Path, speaks: Speaks = PLAIN
     ) -> AbstractAsyncContextManager[Proxy]: ...
 
 
@@ -61,7 +64,8 @@ class Installed:
     """A peer made of one process (and its children) per hop.
 
     `commands` has one entry per level: it writes the hop's configuration to a directory, returns the command.
-    `http2_apart`: it speaks HTTP/2 without TLS at a port of its own.
+    `http2_apart`: it speaks HTTP/2 without TLS at a port of its own. `to_h2c`: it can send requests, and not only
+    calls of gRPC, to endpoints over HTTP/2.
     """
 
     name: str
@@ -70,15 +74,24 @@ class Installed:
     carriers: Callable[[int], tuple[int, ...]]
     shapes: frozenset[Shape] = frozenset(Shape)
     http2_apart: bool = False
+    to_h2c: bool = True
+
+    def can(self, speaks: Speaks) -> bool:
+        return self.to_h2c or speaks.grpc or not speaks.h2c
 
     @contextlib.asynccontextmanager
-    async def serving(self, shape: Shape, endpoints: Sequence[str], directory: Path) -> AsyncIterator[Proxy]:
+    async def serving(
+        self, shape: Shape, endpoints: Sequence[str], directory: Path, speaks: Speaks = PLAIN
+    ) -> AsyncIterator[Proxy]:
         """Start every hop, the inner ones first, and wait until a request passes through all."""
         hops = hops_of(shape, endpoints)
         listen = http2 = hops[-1][1].listen
-        if self.http2_apart and shape is Shape.L7:
-            (http2,) = free_addresses(1)
-            hops = [(shape, attrs.evolve(hops[0][1], http2=http2))]
+        if shape is Shape.L7:
+            hop = attrs.evolve(hops[0][1], speaks=speaks, certificate=certificate_for(speaks, directory))
+            if self.http2_apart and not speaks.tls:
+                (http2,) = free_addresses(1)
+                hop = attrs.evolve(hop, http2=http2)
+            hops = [(shape, hop)]
         async with contextlib.AsyncExitStack() as stack:
             started = []
             for number, (level, hop) in enumerate(hops):
@@ -86,8 +99,18 @@ class Installed:
                 place.mkdir()
                 command = self.commands[level](hop, place)
                 started.append(await stack.enter_async_context(running(command, place / "log")))
-            await started[-1].serves(f"http://{listen}/")
+            await started[-1].serves(f"{scheme(speaks)}://{listen}/")
             yield Proxy(listen, tuple(pid for each in started for pid in self.carriers(each.pid)), http2=http2)
+
+
+def certificate_for(speaks: Speaks, directory: Path) -> Path | None:
+    """A new one in the directory, if there is to be TLS."""
+    return make_certificate(directory) if speaks.tls else None
+
+
+def scheme(speaks: Speaks) -> str:
+    """Of a URL at the proxy."""
+    return "https" if speaks.tls else "http"
 
 
 def hops_of(shape: Shape, endpoints: Sequence[str]) -> list[tuple[Shape, Hop]]:
@@ -115,18 +138,26 @@ class Tierlb:
     def missing(self) -> str | None:
         return None
 
+    def can(self, speaks: Speaks) -> bool:
+        return True
+
     @contextlib.asynccontextmanager
-    async def serving(self, shape: Shape, endpoints: Sequence[str], directory: Path) -> AsyncIterator[Proxy]:
+    async def serving(
+        self, shape: Shape, endpoints: Sequence[str], directory: Path, speaks: Speaks = PLAIN
+    ) -> AsyncIterator[Proxy]:
         """`tierlb up` on a file of its own, until the whole tree serves."""
         listen, admin = free_addresses(2)
         topology = directory / "topology.yaml"
-        topology.write_text(configs.tierlb(shape.value, listen, admin, endpoints, self.balance, self.forward))
+        certificate = certificate_for(speaks, directory)
+        topology.write_text(
+            configs.tierlb(shape.value, listen, admin, endpoints, self.balance, self.forward, speaks.h2c, certificate)
+        )
         program = [self.python, "-m", "tierlb"] if self.binary is None else [self.binary]
         up = [*program, "up", str(topology), "--state", str(directory / "state")]
         command = ["env", "PYTHONSAFEPATH=1", *up]  # else the tierlb of the working directory would be imported
         async with running(command, directory / "log") as cluster:
             await cluster.serves(f"http://{admin}/healthz")
-            await cluster.serves(f"http://{listen}/")
+            await cluster.serves(f"{scheme(speaks)}://{listen}/")
             pids = await node_pids(admin, 3 if shape is Shape.STACKED else 1)
             yield Proxy(listen, pids, (cluster.pid,), http2=listen)
 
@@ -197,6 +228,7 @@ PEERS: tuple[Peer, ...] = (
         },
         carriers=children,
         http2_apart=True,
+        to_h2c=False,
     ),
     Installed(
         "haproxy",

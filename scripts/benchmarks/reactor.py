@@ -52,7 +52,9 @@ async def _sample(variant: str, connections: int, seconds: int) -> Sample:
         with tempfile.NamedTemporaryFile(prefix="tierlb-bench-") as log:
             async with running(command, Path(log.name)) as responder:
                 await responder.serves(f"http://{listen}/")
-                values, problem = await measure_wrk(listen, (responder.pid,), seconds, connections=connections)
+                values, problem = await measure_wrk(
+                    f"http://{listen}/", (responder.pid,), seconds, connections=connections
+                )
     except (DidNotStartError, OSError, httpx.HTTPError, trio.TooSlowError) as error:
         values, problem = {}, f"{type(error).__name__}: {error}"
     return Sample(measure, variant, values, problem)

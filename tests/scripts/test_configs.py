@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from scripts.benchmarks import configs
-from scripts.benchmarks.configs import Hop
-from scripts.benchmarks.peers import Shape, hops_of
+from scripts.benchmarks.configs import Hop, Speaks
+from scripts.benchmarks.peers import PEERS, Shape, hops_of
 
 ENDPOINTS = ("127.0.0.1:9001", "127.0.0.1:9002", "127.0.0.1:9003", "127.0.0.1:9004")
 HOP = Hop("127.0.0.1:8080", ENDPOINTS)
@@ -72,3 +72,46 @@ def test_a_stack_is_two_l7_proxies_and_then_the_edge_over_them() -> None:
     assert edge.upstreams == (left.listen, right.listen)
     assert left.upstreams == right.upstreams == ENDPOINTS
     assert (left.after_proxy, right.after_proxy, edge.before_proxy) == (True, True, True)
+
+
+@pytest.mark.parametrize("name", ["nginx", "haproxy", "envoy", "tierlb"])
+def test_with_a_certificate_a_proxy_offers_http2_over_tls(name: str) -> None:
+    pem = PLACE / "c.pem"
+    hop = Hop(HOP.listen, ENDPOINTS, speaks=Speaks(tls=True), certificate=pem)
+    text, offer = {
+        "nginx": (configs.nginx_http(hop, PLACE), "8080 ssl http2"),
+        "haproxy": (configs.haproxy(hop, "http"), "alpn h2,http/1.1"),
+        "envoy": (configs.envoy_http(hop), '"h2",'),
+        "tierlb": (configs.tierlb("l7", HOP.listen, "127.0.0.1:7900", ENDPOINTS, certificate=pem), '"h2",'),
+    }[name]
+    assert str(pem) in text
+    assert offer in text
+
+
+@pytest.mark.parametrize("name", ["nginx", "haproxy", "envoy", "tierlb"])
+def test_endpoints_are_asked_over_http2_where_that_is_measured(name: str) -> None:
+    hop = Hop(HOP.listen, ENDPOINTS, speaks=Speaks(h2c=True, grpc=True))
+    text, ask = {
+        "nginx": (configs.nginx_http(hop, PLACE), "grpc_pass grpc://out;"),
+        "haproxy": (configs.haproxy(hop, "http"), "9001 proto h2"),
+        "envoy": (configs.envoy_http(hop), "http2_protocol_options"),
+        "tierlb": (configs.tierlb("l7", HOP.listen, "127.0.0.1:7900", ENDPOINTS, h2c=True), '"protocol": "h2c"'),
+    }[name]
+    assert ask in text
+    assert not [other for other, config in ALL.items() if ask in config]
+
+
+def test_nginx_takes_part_where_it_can() -> None:
+    nginx = next(peer for peer in PEERS if peer.name == "nginx")
+    assert not nginx.can(Speaks(h2c=True))
+    assert nginx.can(Speaks(h2c=True, grpc=True))
+    assert nginx.can(Speaks(tls=True))
+    assert all(peer.can(Speaks(h2c=True)) for peer in PEERS if peer is not nginx)
+
+
+def test_a_backend_has_an_answer_for_calls_of_grpc_where_it_speaks_http2(tmp_path: Path) -> None:
+    assert "grpc" not in configs.backend(HOP.listen, tmp_path)
+    text = configs.backend(HOP.listen, tmp_path, "127.0.0.1:9443")
+    assert "listen 127.0.0.1:9443 http2" in text
+    assert (tmp_path / configs.CALL.lstrip("/")).read_bytes() == configs.CALLED
+    assert int.from_bytes(configs.CALLED[1:5]) == len(configs.CALLED) - 5

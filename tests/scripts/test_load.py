@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from scripts.benchmarks.load import idle_connections, parse_h2load, parse_wrk
+from scripts.benchmarks.load import h2load_times_ms, idle_connections, parse_h2load, parse_wrk, percentiles
 
 CLEAN = """Running 4s test @ http://127.0.0.1:8080/
   1 threads and 64 connections
@@ -118,3 +118,15 @@ def test_the_figures_of_h2load_are_read() -> None:
     assert parse_h2load(H2LOAD) == (20000, 12307.82, None)
     assert parse_h2load(H2LOAD.replace("0 failed", "3 failed"))[2] == "3 requests failed"
     assert parse_h2load(H2LOAD.replace("20000 succeeded", "0 succeeded"))[2] == "no request"
+    assert parse_h2load("Application protocol: http/1.1\n" + H2LOAD)[2] == "it was not HTTP/2"
+    assert parse_h2load("Application protocol: h2c\n" + H2LOAD)[2] is None
+
+
+def test_times_of_h2load_are_those_of_requests_that_succeeded() -> None:
+    assert h2load_times_ms(["1764\t200\t1500\n", "1765\t502\t3\n", "1766\t204\t20\n"]) == [1.5, 0.02]
+
+
+def test_percentiles_need_enough_times() -> None:
+    assert percentiles([1.0] * 99) == {}
+    found = percentiles([float(each) for each in range(1, 1001)])
+    assert found == {"p50 ms": pytest.approx(500.5), "p99 ms": pytest.approx(990.99)}

@@ -105,6 +105,27 @@ def test_trailers_come_with_the_end_of_a_chunked_body_only() -> None:
     reading.half.state = AWAITED
     reading.take([SIZED, b"o", b"k"])
     assert reading.half.trailers == ()
+    reading.half.state = AWAITED
+    reading.take([CASES["chunked"][0]])
+    reading.half.state = AWAITED
+    reading.take([SIZED + b"ok"])
+    assert reading.half.trailers == ()
+
+
+@pytest.mark.parametrize("pieces", [[SIZED + b"ok"], [SIZED, b"ok"], [SIZED, b"o", b"k"]])
+def test_where_a_known_length_is_no_end_it_is_one_with_the_stream_alone(pieces: list[bytes]) -> None:
+    reading = Reading()
+    reading.half.ends_by_length = False
+    reading.take(pieces)
+    assert (reading.half.state, reading.body) == (BODY, b"ok")
+    assert reading.half.end_by_close()
+    assert reading.half.state is DONE
+
+
+def test_where_a_known_length_is_no_end_less_than_that_is_none_either() -> None:
+    reading = Reading()
+    reading.half.ends_by_length = False
+    assert not reading.take([SIZED, b"o"]).half.end_by_close()
 
 
 def test_a_kept_connection_begins_anew() -> None:

@@ -71,6 +71,43 @@ async def test_messages_go_both_ways_at_once(lab: Lab) -> None:
     assert (answer.body, answer.trailers) == (b"ONETWOTHREE", [(b"grpc-status", b"0")])
 
 
+@pytest.mark.parametrize("body", [b"", b"ok"])
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_trailers_follow_a_body_whose_length_is_known(lab: Lab, body: bytes, at_once: bool) -> None:
+    client, number, host = await through(lab)
+    host.engine.send_headers(1, ((b":status", b"200"), (b"content-length", b"%d" % len(body))))
+    if body:
+        host.engine.send_data(1, body)
+    if not at_once:
+        await host.flush()
+        while not client.answers[number].fields or client.answers[number].body != body:
+            await client.hears_more()
+        assert not client.answers[number].is_over
+    host.engine.send_headers(1, ((b"grpc-status", b"0"),), end_stream=True)
+    await host.flush()
+    answer = await client.hears(number)
+    assert (answer.body, answer.trailers) == (body, [(b"grpc-status", b"0")])
+    assert lab.plane.load().in_flight == 0
+
+
+async def test_a_client_of_http1_gets_a_body_of_known_length_and_asks_again(lab: Lab) -> None:
+    endpoint = await lab.endpoint(**H2C)
+    await lab.serves(l7(endpoint))
+    client = await lab.connects()
+    for number in (1, 3):
+        await client.says(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        if number == 1:
+            host = await accepts_http2(endpoint)
+        while number not in host.requests:
+            await host.hears_more()
+        host.engine.send_headers(number, ((b":status", b"200"), (b"content-length", b"2")))
+        host.engine.send_data(number, b"ok")
+        await host.flush()
+        await client.hears_up_to(b"\r\n\r\nok")
+        host.engine.send_headers(number, ((b"x-sum", b"1"),), end_stream=True)
+        await host.flush()
+
+
 async def test_a_head_that_is_all_of_the_response_stays_so(lab: Lab) -> None:
     client, number, host = await through(lab)
     await host.answers(1, b"", (b"grpc-status", b"5"), alone=True)
@@ -160,14 +197,17 @@ async def test_a_host_that_gives_no_window_stops_the_client(lab: Lab) -> None:
     assert (await client.hears(number)).body == b"ok"
 
 
-async def test_the_end_behind_a_length_that_was_kept_is_no_reset(lab: Lab) -> None:
+async def test_a_response_ends_with_its_stream_where_its_length_is_known(lab: Lab) -> None:
     client, number, host = await through(lab)
     host.engine.send_headers(1, ((b":status", b"200"), (b"content-length", b"2")))
     host.engine.send_data(1, b"ok")
     await host.flush()
-    assert (await client.hears(number)).body == b"ok"
+    while client.answers[number].body != b"ok":
+        await client.hears_more()
+    assert not client.answers[number].is_over
     host.engine.end_stream(1)
     await host.flush()
+    assert (await client.hears(number)).ended
     other = await client.asks()
     await host.hears_request(2)
     await host.answers(3)

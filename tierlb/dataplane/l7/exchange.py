@@ -162,16 +162,16 @@ class Exchange(Attempts):
         if front.load_field:
             reply = with_lines(reply, front.load_field)
         piece, bad = response.rest, ""
-        trailers: tuple[Header, ...] = ()
         if piece and response.state is BODY:
             try:
-                piece, trailers = response.read_body(piece, now), response.trailers
+                piece = response.read_body(piece, now)
             except BadResponseError as error:
                 piece, bad = b"", error.reason
         if response.state is DONE:
+            trailers = response.trailers
+            self._complete(connection, reply, trailers)
             if trailers:
-                trailers = take_reports(trailers, ticket.host, now, front.config.replies.orca)
-            self._complete(connection, reply, response.trailers)
+                trailers = take_reports(trailers, connection.host, now, front.config.replies.orca)
             self.downstream.pass_head(reply, piece, True, trailers)
             return
         if reply.blamed:

@@ -35,10 +35,12 @@ class BadResponseError(Exception):
 
 class ResponseHalf:
     """`reply`: the final head, from BODY on. `rest`: the bytes that the last call did not take. `interims`: how many
-    1xx responses came, 0 from BODY on. `is_clean`: once it is DONE, whether nothing came behind its end. The
-    connection sets `state` from DONE to AWAITED when it is kept (`PooledConnection.keep`)."""
+    1xx responses came, 0 from BODY on. `is_clean`: once it is DONE, whether nothing came behind its end.
+    `ends_by_length`: whether one whose length is known is over as soon as all of that came; else trailers may follow,
+    and the end comes by `end_by_close`. The connection sets `state` from DONE to AWAITED when it is kept
+    (`PooledConnection.keep`)."""
 
-    __slots__ = ("_decoder", "_left", "_part", "interims", "is_clean", "reply", "rest", "state")
+    __slots__ = ("_decoder", "_left", "_part", "ends_by_length", "interims", "is_clean", "reply", "rest", "state")
 
     def __init__(self) -> None:
         self.state = AWAITED
@@ -46,6 +48,7 @@ class ResponseHalf:
         self.rest = b""
         self.interims = 0
         self.is_clean = False
+        self.ends_by_length = True
         self._part = b""
         self._left = 0
         self._decoder: ChunkedDecoder | None = None
@@ -70,10 +73,11 @@ class ResponseHalf:
         self.reply = reply
         self.interims = 0
         self.state = BODY  # HEAD
-        left = 0 if is_head else reply.length
+        self._left = left = 0 if is_head else reply.length
         if left == len(rest):
-            self.state = DONE  # END
-            self.is_clean = not (is_head and reply.length)
+            if self.ends_by_length:
+                self.state = DONE  # END
+                self.is_clean = not (is_head and reply.length)
         else:
             self._begin_body(left)
         return reply
@@ -105,7 +109,6 @@ class ResponseHalf:
 
     def _begin_body(self, left: int) -> None:
         """The rest is not all of the body, or more than that."""
-        self._left = left
         if left == CHUNKED:
             self._decoder = ChunkedDecoder()
         elif left == 0:
@@ -120,7 +123,7 @@ class ResponseHalf:
         self.rest = b""
         if left >= 0:
             size = len(data)
-            if size >= left:
+            if size >= left and (size > left or self.ends_by_length):
                 self.state = DONE  # END
                 self.is_clean = size == left
                 return data if size == left else data[:left]
@@ -147,7 +150,7 @@ class ResponseHalf:
 
     def end_by_close(self) -> bool:
         """The host closed the connection in the middle of the body; whether that ends the response as it should."""
-        if self._left == UNTIL_CLOSE:
+        if self._left == UNTIL_CLOSE or self._left == 0:
             self.state = after_response_event(self.state, ResponseEvent.END)
             self.is_clean = False
             return True

@@ -12,7 +12,6 @@ from tierlb.dataplane.l7.http2_output import Output
 from tierlb.dataplane.l7.http2_patience import NEEDLESS, RESPONSE, Patience
 from tierlb.dataplane.l7.response_half import MOST_INTERIMS
 from tierlb.dataplane.l7.shared_stream import HOST_STREAM_WINDOW, RequestSide, SharedSource, SharedStream
-from tierlb.dataplane.l7.states import DONE
 from tierlb.net.stream import Stream
 from tierlb.wire.hpack import EMPTY_TABLE, TABLE_BYTES, DynamicTable, HpackError, TooLargeError
 from tierlb.wire.http2_blocks import BlockBook
@@ -114,13 +113,10 @@ class SharedSession(SharedSource):
             self.output.write(window_frame(stream.side.id, increment))
 
     def end(self, stream: SharedStream, code: int) -> None:
-        """A host that has sent all of a response may be about to end the stream by itself."""
         side = stream.side
         if side is None or side.id not in self.streams:
             return
         self.output.drop(side)
-        if not stream.has_ended and stream.response.state is DONE and side.state is HALF_LOCAL:
-            return
         if not stream.has_ended or side.state is not HALF_LOCAL:
             self.output.write(reset_frame(side.id, code))
         self._forget(side.id)
@@ -166,7 +162,7 @@ class SharedSession(SharedSource):
                     raise MalformedError("an interim response that ends the stream")
         except MalformedError as malformed:
             raise BadStream(stream_id, PROTOCOL_ERROR, str(malformed)) from None
-        self._touch(stream, stream_id, ended)
+        self._touch(stream, ended)
 
     def _take_trailers(self, stream: SharedStream, fields: tuple[Header, ...], ended: bool) -> None:
         if not ended:
@@ -189,7 +185,7 @@ class SharedSession(SharedSource):
         if not stream.closed:
             stream.unread += piece
             stream.owed += length
-        self._touch(stream, stream_id, ended)
+        self._touch(stream, ended)
 
     def _stream(self, stream_id: int) -> SharedStream | None:
         """None for one that is over."""
@@ -198,13 +194,11 @@ class SharedSession(SharedSource):
             raise BadConnection(PROTOCOL_ERROR, "a frame of a stream that was not opened")
         return stream
 
-    def _touch(self, stream: SharedStream, stream_id: int, ended: bool) -> None:
+    def _touch(self, stream: SharedStream, ended: bool) -> None:
         if ended:
             stream.has_ended = True
         if not stream.closed:
             self._touched.append(stream)
-        elif ended:
-            self._forget(stream_id)
 
     def on_reset(self, stream_id: int, code: int) -> None:
         stream = self._stream(stream_id)

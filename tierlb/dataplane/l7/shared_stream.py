@@ -31,12 +31,13 @@ connection never closes."""
 
 
 class Http2Response(ResponseHalf):
-    """`own_trailers`: those that came with the end of the stream."""
+    """`own_trailers`: those that came with the end of the stream, with which alone a response ends."""
 
     __slots__ = ("own_trailers",)
 
     def __init__(self) -> None:
         super().__init__()
+        self.ends_by_length = False
         self.own_trailers: tuple[Header, ...] = ()
 
     @property
@@ -240,6 +241,7 @@ class SharedStream(PooledConnection):
             return
         data, self.unread = self.unread, b""
         owed, self.owed = self.owed, 0
+        self._host_response.ends_by_length = self.has_ended
         if data:
             self.on_data(data)
         if owed:
