@@ -57,6 +57,7 @@ KEYS = {
     "limits.head": "dataplane/l7/test_client.py::test_a_target_may_be_as_long_as_the_head",
     "limits.headers": "dataplane/l7/test_client.py::test_large_heads_are_refused",
     "match.alpn": "dataplane/l4/test_hello.py::test_a_client_gets_the_host_of_its_name_or_protocol",
+    "listener.tls": "dataplane/test_tls.py::test_each_listener_speaks_tls_of_its_own_or_none",
     "listenertls.alpn": "net/test_server_tls.py::test_protocols_are_offered_as_the_file_says",
     "listenertls.certificates": "net/test_server_tls.py::"
     "test_the_name_that_a_client_asks_for_chooses_exactly_by_a_wildcard_or_the_first",

@@ -2,11 +2,13 @@
 
 import json
 import socket
+import ssl
 import threading
 
 import attrs
 import h11
 import pytest
+import trustme
 
 from tests.cli.conftest import answer, run, words
 from tierlb.cli import explain
@@ -29,11 +31,12 @@ def node(name):
     return NodeStatus(name, State.SERVING, True, 1, 1, (), None, None, None)
 
 
-def cluster(address, kind="l7", listen=True):
-    """An edge, and a web tier below of that kind; beside them plain TCP at port 1."""
+def cluster(address, kind="l7", listen=True, tls=()):
+    """An edge, and a web tier below of that kind; beside them plain TCP at port 1. `tls`: where clients speak it."""
+    secured = (address,) if tls is True else tls or ()
     tiers = {
         "plain": TierStatus("l4", Address("127.0.0.1", 1), ("app",), (node("plain-1"),)),
-        "edge": TierStatus("l4", address if listen else None, ("web",), (node("edge-1"),)),
+        "edge": TierStatus("l4", address if listen else None, ("web",), (node("edge-1"),), tls=secured),
         "web": TierStatus(kind, None, ("app",), (node("web-1"),)),
     }
     return answer(ClusterStatus("shop", 1, True, (), tiers, {"app": PoolStatus(())}))
@@ -46,6 +49,7 @@ class Listener:
     sock: socket.socket
     answers: list
     requests: list = attrs.field(factory=list)
+    secured: ssl.SSLContext | None = None
 
     @property
     def address(self):
@@ -57,8 +61,10 @@ class Listener:
                 connection, _ = self.sock.accept()
             except OSError:
                 return
+            connection.settimeout(5)
+            if self.secured is not None:
+                connection = self.secured.wrap_socket(connection, server_side=True)
             with connection:
-                connection.settimeout(5)
                 self.requests.append(self._head(connection))
                 connection.sendall(self.answers.pop(0) if len(self.answers) > 1 else self.answers[0])
 
@@ -265,6 +271,37 @@ def test_a_listener_that_says_nothing_is_left(ask, listener, monkeypatch):
     assert "did not answer in time" in result.stderr
 
 
+@pytest.fixture
+def over_tls(listener, tmp_path):
+    """The listener speaks TLS, with a certificate that nothing trusts."""
+    authority = trustme.CA(key_type=trustme.KeyType.ECDSA)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("shop.example", key_type=trustme.KeyType.ECDSA).configure_cert(context)
+    listener.secured = context
+    return listener
+
+
+@pytest.mark.parametrize("url", ["/cart", "https://{at}/cart"])
+def test_a_tier_that_speaks_tls_is_asked_by_it(ask, over_tls, url):
+    result = ask(url.replace("{at}", str(over_tls.address)), status=cluster(over_tls.address, tls=True))
+    assert result.exit_code == 0, result.stderr
+    assert f"https://{over_tls.address}/cart" in result.stdout
+    assert over_tls.heard()[1] == b"/cart"
+
+
+@pytest.mark.parametrize(("tls", "scheme"), [(True, "http"), (False, "https")])
+def test_the_scheme_has_to_be_the_one_that_is_spoken_there(ask, listener, tls, scheme):
+    result = ask(f"{scheme}://{listener.address}/", status=cluster(listener.address, tls=tls))
+    assert result.exit_code == 2
+    assert f"there: write {'https' if tls else 'http'}://" in result.stderr
+
+
+def test_a_path_alone_goes_where_no_tls_is_spoken_if_there_is_such_a_listener(ask, listener):
+    both = cluster((Address("127.0.0.1", 9), listener.address), tls=(Address("127.0.0.1", 9),))
+    assert ask("/", status=both).exit_code == 0
+    assert len(listener.requests) == 1
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])
 def test_who_listens_everywhere_is_asked_where_the_admin_api_is(ask, listener, host):
     everywhere = cluster(Address(host, listener.address.port))
@@ -281,12 +318,12 @@ def test_a_url_that_leads_elsewhere_is_wrong_usage(ask, listener, url):
 
 
 @pytest.mark.parametrize(
-    "url", ["cart.html", "https://127.0.0.1/", "http://", "http://[::1", "http://127.0.0.1:port/", "?x", ""]
+    "url", ["cart.html", "ftp://127.0.0.1/", "http://", "http://[::1", "http://127.0.0.1:port/", "?x", ""]
 )
 def test_a_url_that_is_none_is_wrong_usage(ask, url):
     result = ask(url)
     assert result.exit_code == 2
-    assert "write it as http://HOST:PORT/PATH, or /PATH alone" in result.stderr
+    assert "write it as http://HOST:PORT/PATH (or https://), or /PATH alone" in result.stderr
 
 
 def test_a_name_that_leads_nowhere_is_an_error(ask, monkeypatch):

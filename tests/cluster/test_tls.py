@@ -26,6 +26,7 @@ class Shop:
     cluster: Cluster
     folder: Path
     listen: str
+    redirecting: str
 
     @property
     def port(self) -> str:
@@ -45,11 +46,13 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     folder = tmp_path_factory.mktemp("shop")
     made = CliRunner().invoke(main, ["dev-certificate", "--output", str(folder)])
     assert made.exit_code == 0, made.output
-    admin, listen = free_address(), free_address()
+    admin, listen, redirecting, own = (free_address() for _ in range(4))
     text = EXAMPLE.read_text().replace("127.0.0.1:8080", listen).replace("certificate.", f"{folder}/certificate.")
-    text = f"admin: {{listen: {admin}}}\n{text}".replace("replicas: 2\n    tls:", "replicas: 1\n    tls:")
+    text = f"admin: {{listen: {admin}}}\n{text}".replace("replicas: 2\n    listen:", "replicas: 1\n    listen:")
+    text = text.replace("127.0.0.1:8081", redirecting).replace("127.0.0.1:8443", own)
+    text = text.replace("redirect_https: 8443", f"redirect_https: {own.rpartition(':')[2]}")
     with running_cluster(text, admin, folder) as cluster:
-        yield Shop(cluster, folder, listen)
+        yield Shop(cluster, folder, listen, redirecting)
 
 
 @needs_curl
@@ -65,6 +68,13 @@ def test_plain_http_is_told_to_use_https(shop: Shop) -> None:
     answer = shop.curl("-w", " %{http_code}", f"http://localhost:{shop.port}/")
     assert answer.endswith(" 400")
     assert "https://" in answer
+
+
+@needs_curl
+def test_a_listener_that_redirects_leads_to_one_with_tls_of_its_own(shop: Shop) -> None:
+    port = shop.redirecting.rpartition(":")[2]
+    said = "-w", " %{http_code} %{num_redirects} %{ssl_verify_result}", "--tls-max", "1.3"
+    assert shop.curl("--location", *said, f"http://localhost:{port}/hello").endswith(" 200 1 0")
 
 
 @needs_openssl

@@ -452,6 +452,8 @@ def snapshot(
 ) -> Snapshot:
     rules = rules or (Rule(Match(), send(*endpoints)),)
     options.setdefault("balance", Policy.ROUND_ROBIN)
+    if not listener.inner and listener.tls is None:
+        listener = attrs.evolve(listener, tls=options.get("tls"))
     return Snapshot(options.pop("revision", 1), "test", "tier", kind, (listener,), rules, **options)
 
 

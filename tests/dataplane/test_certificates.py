@@ -7,6 +7,7 @@ import pytest
 from tests.certificates import Authority
 from tests.dataplane.conftest import Log
 from tierlb.dataplane.certificates import DAY_S, LOOK_EVERY_S, Certificates
+from tierlb.model.tls import ListenerTls
 from tierlb.net.tls import TlsProblem
 
 
@@ -29,7 +30,7 @@ class Desk:
         self.now = 0.0
         self.certificates = Certificates(self.log, lambda: self.times.epoch)
         self.tls = authority.tls()
-        self.certificates.use(self.certificates.prepare(self.tls), self.now)
+        self.certificates.use(self.certificates.prepare([self.tls]), self.now)
 
     def looks(self) -> None:
         self.now += LOOK_EVERY_S
@@ -37,8 +38,7 @@ class Desk:
 
     @property
     def names(self) -> tuple[str, ...]:
-        assert self.certificates.served is not None
-        return self.certificates.served.certificates[0].fields.names
+        return self.certificates.served[self.tls].certificates[0].fields.names
 
 
 @pytest.fixture
@@ -100,19 +100,31 @@ def test_what_cannot_be_served_is_refused_once_and_the_one_before_stays(desk: De
 
 
 def test_a_snapshot_that_asks_for_the_same_reads_nothing(desk: Desk) -> None:
-    assert desk.certificates.prepare(desk.tls) is desk.certificates.served
+    assert desk.certificates.prepare([desk.tls, None, desk.tls]) == desk.certificates.served
 
 
 def test_a_snapshot_whose_files_cannot_be_served_is_a_problem(desk: Desk) -> None:
     spoil(desk, "gone")
     with pytest.raises(TlsProblem, match="No such file"):
-        Certificates(desk.log).prepare(desk.tls)
+        Certificates(desk.log).prepare([desk.tls])
 
 
 def test_a_snapshot_without_tls_ends_it(desk: Desk) -> None:
-    desk.certificates.use(desk.certificates.prepare(None), 0.0)
-    assert desk.certificates.served is None
+    desk.certificates.use(desk.certificates.prepare([None]), 0.0)
+    assert desk.certificates.served == {}
+    assert desk.tls in desk.certificates.shown, "to connections that come as the listener ends"
     desk.looks()
+
+
+def test_of_several_that_are_served_the_one_whose_files_changed_is_read_again(desk: Desk) -> None:
+    other = ListenerTls((desk.authority.issue("other.example", file="other"),))
+    desk.certificates.use(desk.certificates.prepare([desk.tls, other]), desk.now)
+    before = desk.certificates.served[desk.tls]
+    desk.authority.issue("new.example", file="other")
+    desk.looks()
+    assert desk.certificates.served[desk.tls] is before
+    assert desk.certificates.served[other].certificates[0].fields.names == ("new.example",)
+    assert desk.certificates.shown == desk.certificates.served
 
 
 def test_a_certificate_that_is_about_to_expire_is_logged_once_a_day(desk: Desk) -> None:
@@ -123,4 +135,4 @@ def test_a_certificate_that_is_about_to_expire_is_logged_once_a_day(desk: Desk) 
     desk.times.epoch += 7 * DAY_S
     desk.looks()
     assert desk.log.count("certificate_expired") == 1
-    assert desk.certificates.served is not None, "it is served all the same: some clients may take it"
+    assert desk.certificates.served, "it is served all the same: some clients may take it"

@@ -60,7 +60,7 @@ class PlayedFront:
     def may_give_way(self) -> Iterator[Connection]:
         return iter(list(self.connections))
 
-    def turn_away(self, sock: Any, *, at_once: bool) -> None:
+    def turn_away(self, sock: Any, *, at_once: bool, secured: bool) -> None:
         self.turned.append(at_once)
 
 
@@ -174,7 +174,7 @@ def test_a_burst_is_logged_once_with_its_counts(cap: ConnectionCap, front: Playe
         front.holds(NEVER)
         for number in range(50):
             assert not cap.admit(10.0 + number / 10)
-            cap.turn_away(sock.fileno(), 10.0 + number / 10)
+            cap.turn_away(sock.fileno(), 10.0 + number / 10, secured=False)
             cap.tick(10.0 + number / 10)
     assert log.count("connections_full") == 1
     assert front.full

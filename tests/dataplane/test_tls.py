@@ -4,6 +4,7 @@ ends TLS."""
 import os
 import re
 import shutil
+import socket
 import ssl
 from pathlib import Path
 
@@ -14,9 +15,10 @@ import trio
 from tests.certificates import NAME, Authority, connects_by_tls
 from tests.dataplane.conftest import INNER, Lab, Reset, below, l4, l7
 from tierlb.dataplane.plane import Refused
-from tierlb.model.snapshot import Rule
+from tierlb.model.address import Address
+from tierlb.model.snapshot import Listener, Rule
 from tierlb.model.tls import Alpn, ClientCertificates, ListenerTls
-from tierlb.model.topology import Forwarding, Match, Redirect, Timeouts
+from tierlb.model.topology import Forwarding, Limits, Match, Redirect, Timeouts
 from tierlb.net.server_tls import load_server_tls
 
 GET = b"GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n"
@@ -24,6 +26,13 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 UPGRADE = b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\r\n"
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 MIB = 1024 * 1024
+
+
+def free_address() -> Address:
+    """Where nothing listens yet. A listener stays open over snapshots at an address that is given."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return Address(*sock.getsockname())
 
 
 @pytest.fixture
@@ -246,9 +255,9 @@ async def test_a_renewed_certificate_is_shown_to_new_clients_and_kept_connection
     kept = await connects_by_tls(lab, authority.client())
     assert (await kept.asks(GET)).body == b"ok"
     authority.issue("new.example")
-    lab.plane.certificates.use(load_server_tls(tls), 0.0)
+    lab.plane.certificates.use({tls: load_server_tls(tls)}, 0.0)
     lab.plane.reactor.beat.stir()
-    await lab.until(lambda: lab.front.tls is lab.plane.certificates.served)
+    await lab.until(lambda: lab.front.tls is lab.plane.certificates.served[tls])
     with pytest.raises(trio.BrokenResourceError) as caught:
         await connects_by_tls(lab, authority.client())
     assert isinstance(caught.value.__cause__, ssl.SSLCertVerificationError)
@@ -260,11 +269,12 @@ async def test_a_renewed_certificate_is_shown_to_new_clients_and_kept_connection
 async def test_a_snapshot_may_begin_and_end_tls(lab: Lab, authority: Authority) -> None:
     endpoint, tls = await lab.endpoint(), authority.tls()
     lab.background.start_soon(endpoint.answers_all, OK)
-    plain = l7(endpoint)
+    listener = Listener(free_address())
+    plain = l7(endpoint, listener=listener)
     await lab.serves(plain)
     before = await lab.connects()
     assert (await before.asks(GET)).body == b"ok"
-    lab.plane.apply(attrs.evolve(plain, tls=tls, revision=2))
+    lab.plane.apply(l7(endpoint, listener=listener, tls=tls, revision=2))
     secured = await connects_by_tls(lab, authority.client())
     assert (await secured.asks(GET)).body == b"ok"
     assert (await before.asks(GET)).body == b"ok"
@@ -272,6 +282,67 @@ async def test_a_snapshot_may_begin_and_end_tls(lab: Lab, authority: Authority) 
     after = await lab.connects()
     for client in (after, secured, before):
         assert (await client.asks(GET)).body == b"ok"
+
+
+async def test_each_listener_speaks_tls_of_its_own_or_none(lab: Lab, authority: Authority) -> None:
+    endpoint, shop, other = await lab.endpoint(), authority.tls(), authority.issue("other.example", file="other")
+    lab.background.start_soon(endpoint.answers_all, OK)
+    plain, secured, renamed = (free_address() for _ in range(3))
+    listeners = (
+        Listener(plain),
+        Listener(secured, tls=shop),
+        Listener(renamed, tls=ListenerTls((other,))),
+    )
+    await lab.serves(attrs.evolve(l7(endpoint), listeners=listeners))
+    for client in (
+        await lab.connects(plain),
+        await connects_by_tls(lab, authority.client(), secured),
+        await connects_by_tls(lab, authority.client(), renamed, "other.example"),
+    ):
+        assert (await client.asks(GET)).body == b"ok"
+    with pytest.raises(trio.BrokenResourceError):
+        await connects_by_tls(lab, authority.client(), renamed)
+
+
+async def test_an_l4_tier_ends_tls_at_the_listeners_that_have_it(lab: Lab, authority: Authority) -> None:
+    endpoint = await lab.endpoint()
+    plain, secured = free_address(), free_address()
+    listeners = (Listener(plain), Listener(secured, tls=authority.tls()))
+    await lab.serves(attrs.evolve(l4(endpoint), listeners=listeners))
+    for client in (await lab.connects(plain), await connects_by_tls(lab, authority.client(), secured)):
+        voice = await endpoint.accepts()
+        await client.says(b"hello")
+        await voice.hears(b"hello")
+
+
+async def test_a_listener_takes_other_certificates_without_losing_connections(lab: Lab, authority: Authority) -> None:
+    endpoint, listener = await lab.endpoint(), Listener(free_address(), tls=authority.tls())
+    lab.background.start_soon(endpoint.answers_all, OK)
+    await lab.serves(l7(endpoint, listener=listener))
+    kept = await connects_by_tls(lab, authority.client())
+    assert (await kept.asks(GET)).body == b"ok"
+    other = ListenerTls((authority.issue("other.example", file="other"),))
+    lab.plane.apply(l7(endpoint, listener=attrs.evolve(listener, tls=other), revision=2))
+    fresh = await connects_by_tls(lab, authority.client(), name="other.example")
+    for client in (kept, fresh):
+        assert (await client.asks(GET)).body == b"ok"
+
+
+@pytest.mark.parametrize("speaks", [False, True])
+async def test_a_full_node_says_so_where_clients_speak_no_tls(lab: Lab, authority: Authority, speaks: bool) -> None:
+    """One that speaks TLS would take the answer for a broken handshake."""
+    endpoint = await lab.endpoint()
+    plain, secured = Listener(free_address()), Listener(free_address(), tls=authority.tls())
+    limits = attrs.evolve(Limits(), connections=1)
+    await lab.serves(attrs.evolve(l7(endpoint, limits=limits), listeners=(plain, secured)))
+    busy = await lab.connects(plain.address)
+    await busy.says(GET)
+    await endpoint.accepts()
+    client = await lab.connects((secured if speaks else plain).address)
+    if speaks:
+        await client.hears_no_word()
+    else:
+        assert (await client.hears_message()).status == 503
 
 
 async def test_a_snapshot_whose_certificate_cannot_be_read_is_refused(lab: Lab, authority: Authority) -> None:

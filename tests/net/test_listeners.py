@@ -40,7 +40,7 @@ class Bench:
         self.accepted.append((fd, peer))
         self.accepted_in.append(self.reactor.batches)
 
-    def free(self, listening: socket.socket) -> bool:
+    def free(self, listening: socket.socket, listener: Listener) -> bool:
         self.exhausted.append(listening)
         return self.frees
 

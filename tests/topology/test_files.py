@@ -13,8 +13,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from tests.certificates import Authority
-from tierlb.model.tls import Tls
+from tierlb.model.tls import Alpn, LeastTls, Tls
 from tierlb.model.topology import SharedStore
+from tierlb.topology.diff import listener_text
 from tierlb.topology.files import password_line, resolved
 from tierlb.topology.load import load_file, load_text
 from tierlb.topology.problems import TopologyError
@@ -207,6 +208,49 @@ def test_the_certificates_of_a_tier_are_read(tmp_path: Path) -> None:
     assert tls is not None
     assert tls.certificates[0].key == str(tmp_path / "shop.key")
     assert tls.client_ca == str(tmp_path / "ca.pem")
+
+
+LISTENERS = """\
+cluster: x
+tiers:
+  a:
+    kind: l7
+    listen:
+      - {address: ":80", tls: off}
+      - ":443"
+      - {address: ":444", tls: {certificates: [{certificate: other.pem, key: shop.key}], minimum: 1.3}}
+    tls: {certificates: [{certificate: shop.pem, key: shop.key}]}
+    to: p
+pools: {p: {agents: true}}
+"""
+
+
+def test_listeners_have_files_of_their_own(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    authority.issue()
+    other = authority.issue(file="other")
+    (problem,) = secured(tmp_path, LISTENERS)
+    place = "tiers.a.listen[2].tls.certificates[0].key"
+    assert problem == f"shop.yaml:8:78: {place}: 'shop.key' does not fit the certificate, whose key is another one"
+    assert secured(tmp_path, LISTENERS.replace("other.pem, key: shop.key", "other.pem, key: other.key")) == []
+    tier = load_file(tmp_path / "shop.yaml").tiers["a"]
+    plain, usual, own = map(tier.tls_at, tier.listen)
+    assert plain is None
+    assert usual is tier.tls
+    assert own is not None
+    assert own.certificates == (other,)
+    assert own.minimum is LeastTls.TLS_1_3
+    assert own.alpn == tuple(Alpn)
+    said = [listener_text(each) for each in tier.listen]
+    assert said[0] == "{address: 0.0.0.0:80, tls: off}"
+    assert "tls: {certificates: [{certificate: " in said[2]
+
+
+def test_a_word_other_than_off_is_no_tls(tmp_path: Path) -> None:
+    text = LISTENERS.replace("tls: off", "tls: none").replace("other.pem, key: shop.key", "shop.pem, key: shop.key")
+    Authority(tmp_path).issue()
+    (problem,) = secured(tmp_path, text)
+    assert "tiers.a.listen[0].tls: 'none' is not known: write off, or a mapping with certificates" in problem
 
 
 def test_a_key_of_another_certificate_is_named_with_its_place(tmp_path: Path) -> None:

@@ -1,7 +1,10 @@
 """`tier add` as an edit of the text: exact text before and after, and every refusal."""
 
+from pathlib import Path
+
 import pytest
 
+from tests.certificates import Authority
 from tests.topology.shops import BLOCK_TO, FLOW, POOLS, SHOP, TWO_WAYS, l7, tiers
 from tierlb.model.topology import Policy
 from tierlb.topology.edit import edited
@@ -278,6 +281,16 @@ def test_an_edit_that_does_not_apply_says_what_to_do(text: str, edit: Edit, said
     with pytest.raises(EditError) as caught:
         edited(text, edit)
     assert str(caught.value) == said
+
+
+def test_tls_of_listeners_does_not_move_to_a_tier_that_would_end_it_otherwise(tmp_path: Path) -> None:
+    files = Authority(tmp_path).issue()
+    tls = f"{{certificates: [{{certificate: {files.certificate}, key: {files.key}}}]}}"
+    text = f"cluster: x\ntiers:\n  web: {{kind: l7, listen: {{address: ':443', tls: {tls}}}, to: app}}\n"
+    text += "pools: {app: {agents: true}}\n"
+    with pytest.raises(EditError, match="write tls at the tier itself, which stays there, or --kind l7"):
+        edited(text, AddTier("edge", "l4", above="web"))
+    assert text.count("tls") == edited(text, l7("edge", above="web")).count("tls")
 
 
 def test_a_new_tier_can_go_by_the_weights_below_it() -> None:

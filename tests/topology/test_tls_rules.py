@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from tierlb.model.address import Address
-from tierlb.model.tls import LeastTls
+from tierlb.model.tls import LeastTls, NoTls
 from tierlb.model.topology import Kind
 from tierlb.topology.route_shapes import MatchShape, RouteShape
-from tierlb.topology.shapes import FileShape, PoolShape, TierShape
+from tierlb.topology.shapes import FileShape, ListenerShape, PoolShape, TierShape
 from tierlb.topology.tls_rules import tls_faults
 from tierlb.topology.tls_shapes import CertificateShape, ListenerTlsShape, PoolTlsShape
 
@@ -31,6 +31,37 @@ def test_a_tier_without_a_listener_needs_one_above_that_passes_tls_on(above: Tie
     web = TierShape(kind=Kind.L7, to="p", tls=TLS)
     found = list(tls_faults(file(edge=above, web=web), {"edge": {"web"}, "web": {"p"}}))
     assert sum(fault.path == ("tiers", "web", "tls") for fault in found) == faults
+
+
+AT = Address("127.0.0.1", 443)
+
+
+@pytest.mark.parametrize(
+    ("listener", "more", "path"),
+    [
+        (ListenerShape(address=AT, tls=TLS), {}, None),
+        (ListenerShape(address=AT, tls=TLS), {"tls": TLS}, ("tls",)),
+        (ListenerShape(address=AT, tls=NoTls.OFF), {"tls": TLS}, ("tls",)),
+        (ListenerShape(address=AT, tls=NoTls.OFF), {}, ("listen", 0, "tls")),
+        (ListenerShape(address=AT, tls=TLS, redirect_https=443), {}, ("listen", 0, "tls")),
+        (ListenerShape(address=AT, redirect_https=443), {"tls": TLS}, ("tls",)),
+        (ListenerShape(address=AT), {"tls": TLS}, None),
+    ],
+)
+def test_tls_that_no_listener_goes_by_has_no_effect(
+    listener: ListenerShape, more: dict[str, Any], path: tuple[str | int, ...] | None
+) -> None:
+    web = TierShape(kind=Kind.L7, to="p", listen=(listener,), **more)
+    found = [fault.path for fault in tls_faults(file(web=web), {"web": {"p"}})]
+    assert found == ([("tiers", "web", *path)] if path else [])
+
+
+@pytest.mark.parametrize(("own", "faults"), [(TLS, 1), (None, 0)])
+def test_an_edge_with_tls_at_each_listener_passes_none_on(own: ListenerTlsShape | None, faults: int) -> None:
+    listeners = (ListenerShape(address=AT, tls=TLS), ListenerShape(address=Address("127.0.0.1", 80), tls=own))
+    edge = TierShape(kind=Kind.L4, to="web", listen=listeners)
+    web = TierShape(kind=Kind.L7, to="p", tls=TLS)
+    assert len(list(tls_faults(file(edge=edge, web=web), {"edge": {"web"}, "web": {"p"}}))) == faults
 
 
 @pytest.mark.parametrize(("kind", "faults"), [(Kind.L4, 1), (Kind.L7, 0)])

@@ -126,7 +126,8 @@ def explain(
 ) -> None:
     """Send one request and show how each tier chose a host for it: among which hosts, and by which figures.
 
-    URL is http://HOST:PORT/PATH of a tier that listens, or /PATH alone for the first such tier with HTTP. With
+    URL is http://HOST:PORT/PATH of a tier that listens (https where clients speak TLS; the certificate is not
+    verified), or /PATH alone for the first such tier with HTTP. With
     udp://HOST:PORT it is a datagram, for a tier over UDP; endpoints do not get it. With the name of an l4 tier nothing
     is sent, and the routes are shown that a connection with --sni, --alpn, --source and --port takes.
     """

@@ -37,10 +37,11 @@ IN_TARGETS = "!$%&'()*+,-./:;=?@_~"
 
 @attrs.frozen
 class TierEntry:
-    """The tier that takes the request, and where."""
+    """The tier that takes the request, and where. `secured`: clients speak TLS there."""
 
     tier: str
     address: Address
+    secured: bool = False
 
 
 @attrs.frozen
@@ -99,7 +100,7 @@ def find_entry(status: dict[str, Any], url: str, admin_url: Where) -> TierEntry:
         if not speaking:
             raise _tcp_only(public)
         name = next(iter(speaking))
-        address = public[name][0]
+        address = next((each for each in public[name] if not _is_secured(tiers[name], each)), public[name][0])
     else:
         host, port = _url_place(url)
         hosts = resolved_hosts(host)
@@ -110,7 +111,12 @@ def find_entry(status: dict[str, Any], url: str, admin_url: Where) -> TierEntry:
             raise click.UsageError(f"{url}: this cluster does not listen there, but at {known}")
         if name not in speaking:
             raise _tcp_only({name: public[name]})
-    return TierEntry(name, entry_address(address, admin_place(admin_url)[0]))
+    return TierEntry(name, entry_address(address, admin_place(admin_url)[0]), secured=_is_secured(tiers[name], address))
+
+
+def _is_secured(tier: dict[str, Any], address: Address) -> bool:
+    """Whether clients speak TLS there."""
+    return any(address in read_address(each).bound for each in tier.get("tls", ()))
 
 
 def public_places(status: dict[str, Any], name: str, protocol: str) -> list[Address]:
@@ -124,14 +130,17 @@ def public_places(status: dict[str, Any], name: str, protocol: str) -> list[Addr
 
 def ask_for(url: str, entry: TierEntry, method: str, given: Sequence[tuple[str, str]]) -> Question:
     """The request for this URL, or path, with the fields given. Raises a UsageError for what is no HTTP."""
-    parts = urlsplit(f"http://{entry.address}{url}" if url.startswith("/") else url)
+    scheme = "https" if entry.secured else "http"
+    parts = urlsplit(f"{scheme}://{entry.address}{url}" if url.startswith("/") else url)
+    if parts.scheme != scheme:
+        raise click.UsageError(f"{url}: clients speak {'TLS' if entry.secured else 'no TLS'} there: write {scheme}://")
     target = quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe=IN_TARGETS)
     names = {name.lower() for name, _ in given}
     usual = [("Host", parts.netloc.rpartition("@")[2]), ("User-Agent", "tierlb-explain"), ("Accept", "*/*")]
     usual += [("Connection", "close")]
     usual += [("Content-Length", "0")] if method in WITH_LENGTH and "transfer-encoding" not in names else []
     fields = (*((name, value) for name, value in usual if name.lower() not in names), *given)
-    question = Question(f"http://{parts.netloc}{target}", method, target, fields)
+    question = Question(f"{scheme}://{parts.netloc}{target}", method, target, fields)
     from tierlb.net.http_client import demand_request
 
     try:
@@ -169,9 +178,24 @@ async def _ask_on_stream(address: Address, question: Question, nonce: str) -> An
     with trio.fail_after(EXPLAIN_CONNECT_S):
         stream = await open_stream(address.host, address.port)
     with trio.fail_after(EXPLAIN_ANSWER_S):
-        async with stream:
+        async with _secured(stream, question) as stream:
             head = await HttpConnection(stream, MAX_EXPLAINED_HEAD_BYTES).ask(*question.with_nonce(nonce))
     return Answer(head.status, head.reason, head.values(NONCE_FIELD))
+
+
+def _secured(stream: Any, question: Question) -> Any:
+    """The stream, over TLS for an https URL. The certificate is not verified: the address is from the controller."""
+    parts = urlsplit(question.url)
+    if parts.scheme != "https":
+        return stream
+    import ssl
+
+    import trio
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return trio.SSLStream(stream, context, server_hostname=parts.hostname, https_compatible=True)
 
 
 def _explained(
@@ -221,11 +245,11 @@ def _header_field(text: str) -> tuple[str, str]:
 def _url_place(url: str) -> tuple[str, int]:
     try:
         parts = urlsplit(url)
-        host, port = parts.hostname, parts.port or 80
+        host, port = parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
     except ValueError:
         host = None
-    if not host or parts.scheme != "http":
-        raise click.UsageError(f"{url}: write it as http://HOST:PORT/PATH, or /PATH alone")
+    if not host or parts.scheme not in ("http", "https"):
+        raise click.UsageError(f"{url}: write it as http://HOST:PORT/PATH (or https://), or /PATH alone")
     return host, port
 
 

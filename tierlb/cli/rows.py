@@ -159,7 +159,8 @@ def _tier_group(name: str, tier: Json, by_connection: bool, parents: Sequence[Js
     rows = tuple(_node_row(node, by_connection, timed, seen.get(node["name"], [])) for node in tier["nodes"])
     to = f" → {', '.join(tier['to'])}" if tier["to"] else ""
     protocol = " udp" if tier.get("protocol") == "udp" else ""
-    return StatusGroup(_total_row(f"{name} {tier['kind']}{protocol}{to}", ", ".join(tier["listen"]), rows), rows)
+    listen = ", ".join(f"{each} TLS" if each in tier.get("tls", ()) else each for each in tier["listen"])
+    return StatusGroup(_total_row(f"{name} {tier['kind']}{protocol}{to}", listen, rows), rows)
 
 
 def _pool_group(name: str, pool: Json, parents: Sequence[Json]) -> StatusGroup:

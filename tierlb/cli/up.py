@@ -27,7 +27,7 @@ from tierlb.controller.store import FileStore
 from tierlb.local.ports import PortTaken, check_free, listen
 from tierlb.local.supervisor import Supervisor
 from tierlb.model.address import EVERY_HOST, Address, ListenAddress
-from tierlb.model.places import listed_addresses
+from tierlb.model.places import listed_addresses, secured_listeners
 from tierlb.model.topology import Kind, Topology
 from tierlb.net.descriptors import limit, raise_limit
 from tierlb.net.tls import TlsProblem, admin_context
@@ -149,7 +149,7 @@ def ready_block(
 
 def _to_try(topology: Topology, admin_url: str, state: Path | None) -> list[str]:
     commands = [
-        _curl(tier.listen[0].address, secured=speaks_tls(topology, tier.name))
+        _curl(tier.listen[0].address, secured=tier.listen[0] in secured_listeners(topology, tier))
         for tier in topology.tiers.values()
         if tier.listen and _speaks_http(topology, tier.name)
     ]
@@ -178,14 +178,6 @@ def how_to_call() -> str:
     if path.name == "__main__.py":
         return f"{sys.executable} -m tierlb"
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
-
-
-def speaks_tls(topology: Topology, name: str) -> bool:
-    """Whether clients of the tier speak TLS, with it or with a tier below that it passes their connections to."""
-    tier = topology.tiers.get(name)
-    if tier is None or tier.tls is not None:
-        return tier is not None
-    return tier.kind is Kind.L4 and any(speaks_tls(topology, target) for target in tier.targets)
 
 
 def _speaks_http(topology: Topology, name: str) -> bool:

@@ -16,6 +16,7 @@ from tierlb.controller.status import ClusterStatus, EndpointStatus, NodeStatus, 
 from tierlb.controller.top_health import stalled
 from tierlb.model.address import parse_address
 from tierlb.model.load import HostLoad
+from tierlb.model.places import secured_listeners
 from tierlb.model.topology import Admin, Pool
 from tierlb.telemetry.aggregate import pools_down
 from tierlb.telemetry.internal_errors import InternalErrors
@@ -46,6 +47,7 @@ class Overview:
                 tier.targets,
                 self._nodes_of(tier.name, now, desired),
                 tier.protocol.value,
+                tuple(each.address for each in secured_listeners(topology, tier)),
             )
             for tier in topology.tiers.values()
         }

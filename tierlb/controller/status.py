@@ -58,13 +58,15 @@ def _as_tuple(given: Address | tuple[Address, ...] | None) -> tuple[Address, ...
 
 @attrs.frozen
 class TierStatus:
-    """A tier and its nodes, in their order. `protocol`: tcp or udp."""
+    """A tier and its nodes, in their order. `protocol`: tcp or udp. `tls`: those of `listen` where clients speak TLS,
+    with this tier or one below."""
 
     kind: str
     listen: tuple[Address, ...] = attrs.field(converter=_as_tuple)
     to: tuple[str, ...]
     nodes: tuple[NodeStatus, ...]
     protocol: str = Transport.TCP.value
+    tls: tuple[Address, ...] = ()
 
 
 @attrs.frozen

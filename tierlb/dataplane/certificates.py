@@ -7,7 +7,7 @@ logged, and the ones before stay in use until the files change again.
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from tierlb.model.tls import ListenerTls
@@ -22,65 +22,67 @@ EXPIRY_SOON_S: Final = 7 * DAY_S
 """A certificate that expires within this is logged once a day. Renewals come 30 days before, as a rule."""
 
 Stamp = tuple[tuple[int, int, int], ...]
+Served = Mapping[ListenerTls, ServerTls]
+"""What clients are shown, by what the snapshot says of the listener that they connect to."""
 
 
 class Certificates:
-    """`_prepared`: what the files were before they were read for a snapshot. `served`: what new connections get, None
-    where clients speak no TLS. `epoch`: the time in seconds since 1970."""
+    """`served`: what new connections get; empty where clients speak no TLS. `shown`: with what the snapshot before had,
+    for connections that come to a listener as it ends. `_prepared`: what the files were before they were read for a
+    snapshot. `epoch`: the time in seconds since 1970."""
 
     def __init__(self, log: Any, epoch: Callable[[], float] = time.time) -> None:
-        self.served: ServerTls | None = None
+        self.served: Served = {}
+        self.shown: Served = {}
         self._log = log
         self._epoch = epoch
-        self._stamp: Stamp = ()
-        self._prepared: Stamp = ()
+        self._stamps: dict[ListenerTls, Stamp] = {}
+        self._prepared: dict[ListenerTls, Stamp] = {}
         self._look_at = NEVER
         self._warned_at = -DAY_S
 
-    def prepare(self, tls: ListenerTls | None) -> ServerTls | None:
+    def prepare(self, wanted: Iterable[ListenerTls | None]) -> Served:
         """What a snapshot asks for, as it is served already or as its files have it. Raises TlsProblem."""
-        if tls is None or (self.served is not None and self.served.tls == tls):
-            return None if tls is None else self.served
-        self._prepared = _stamp(tls)
-        return load_server_tls(tls)
+        self._prepared, found = {}, {}
+        for tls in dict.fromkeys(wanted):
+            if tls is not None:
+                self._prepared[tls] = self._stamps.get(tls) or stamp_of(_files(tls))
+                found[tls] = self.served.get(tls) or load_server_tls(tls)
+        return found
 
-    def use(self, served: ServerTls | None, now: float) -> None:
+    def use(self, served: Served, now: float) -> None:
         """Serve what was prepared."""
-        if served is not self.served:
+        if served != self.served:
+            self.shown = {**self.served, **served}
             self.served = served
-            self._stamp = self._prepared if served else ()
+            self._stamps = self._prepared
             self._look_at = now + LOOK_EVERY_S if served else NEVER
             self._warned_at = -DAY_S
-            if served is not None:
-                self._look_at_expiry(served)
+            self._look_at_expiry()
 
     def tick(self, now: float) -> float:
         """Look at the files, if that is due. Returns when it is due next."""
-        served = self.served
-        if served is None or now < self._look_at:
+        if not self.served or now < self._look_at:
             return self._look_at
         self._look_at = now + LOOK_EVERY_S
-        stamp = _stamp(served.tls)
-        if stamp != self._stamp:
-            self._stamp = stamp
-            self._read_again(served)
-        self._look_at_expiry(served)
+        for tls in self.served:
+            stamp = stamp_of(_files(tls))
+            if stamp != self._stamps.get(tls):
+                self._stamps[tls] = stamp
+                self._read_again(tls)
+        self._look_at_expiry()
         return self._look_at
 
-    @property
-    def expires(self) -> float:
-        """When the first of the certificates expires, in seconds since 1970; NEVER without any."""
-        return min((each.fields.expires for each in self.served.certificates), default=NEVER) if self.served else NEVER
-
-    def _read_again(self, served: ServerTls) -> None:
+    def _read_again(self, tls: ListenerTls) -> None:
         """The files changed."""
         try:
-            found = load_server_tls(served.tls)
+            found = load_server_tls(tls)
             self._refuse_invalid(found)
         except TlsProblem as error:
             self._log.error("certificate_refused", reason=str(error), action="the certificates before stay in use")
             return
-        self.served = found
+        self.served = {**self.served, tls: found}
+        self.shown = {**self.shown, tls: found}
         for certificate in found.certificates:
             name, names, days = self._said(certificate)
             self._log.info("certificate_renewed", certificate=name, names=names, days_left=days)
@@ -91,11 +93,11 @@ class Certificates:
             if problem := certificate.fields.problem(now):
                 raise TlsProblem(f"certificate {certificate.files.certificate} {problem}")
 
-    def _look_at_expiry(self, served: ServerTls) -> None:
+    def _look_at_expiry(self) -> None:
         now = self._epoch()
         if now - self._warned_at < DAY_S:
             return
-        for certificate in served.certificates:
+        for certificate in self.certificates:
             if certificate.fields.expires - now >= EXPIRY_SOON_S:
                 continue
             self._warned_at = now
@@ -105,15 +107,21 @@ class Certificates:
             else:
                 self._log.warning("certificate_expires_soon", certificate=name, names=names, days_left=days)
 
+    @property
+    def certificates(self) -> tuple[ServedCertificate, ...]:
+        """All that clients are shown, each file once."""
+        every = (each for server in self.served.values() for each in server.certificates)
+        return tuple({each.files: each for each in every}.values())
+
     def _said(self, certificate: ServedCertificate) -> tuple[str, list[str], float]:
         """Its file, its names and the days until it expires."""
         days = (certificate.fields.expires - self._epoch()) / DAY_S
         return certificate.files.certificate, list(certificate.fields.names), round(days, 1)
 
 
-def _stamp(tls: ListenerTls) -> Stamp:
+def _files(tls: ListenerTls) -> list[str]:
     pairs = [name for pair in tls.certificates for name in (pair.certificate, pair.key)]
-    return stamp_of(pairs if tls.client_ca is None else [*pairs, tls.client_ca])
+    return pairs if tls.client_ca is None else [*pairs, tls.client_ca]
 
 
 def stamp_of(names: Iterable[str]) -> Stamp:

@@ -58,8 +58,9 @@ class CappedFront(Protocol):
     def may_give_way(self) -> Iterable[CanGiveWay]:
         """All connections that could be idle."""
 
-    def turn_away(self, fd: int, *, at_once: bool) -> None:
-        """Say that the node is full, if there is a way to, and close; `at_once` without holding a descriptor."""
+    def turn_away(self, fd: int, *, at_once: bool, secured: bool) -> None:
+        """Say that the node is full, if there is a way to, and close; `at_once` without holding a descriptor.
+        `secured`: the client speaks TLS."""
 
 
 class ConnectionCap:
@@ -100,26 +101,26 @@ class ConnectionCap:
         """Whether one more connection may be held, after closing an idle one if need be."""
         return held(self._front.counters) < self.cap or self._make_room(now)
 
-    def turn_away(self, fd: int, now: float) -> None:
-        """Refuse a connection that was accepted beyond the cap."""
+    def turn_away(self, fd: int, now: float, *, secured: bool) -> None:
+        """Refuse a connection that was accepted beyond the cap. `secured`: its client speaks TLS."""
         self.refuse(now)
-        self._front.turn_away(fd, at_once=False)
+        self._front.turn_away(fd, at_once=False, secured=secured)
 
     def refuse(self, now: float) -> None:
         """Count one that is refused beyond the cap."""
         self._refused(now, "connections")
 
-    def out_of_descriptors(self, listening: socket.socket, now: float) -> bool:
+    def out_of_descriptors(self, listening: socket.socket, now: float, *, secured: bool) -> bool:
         """`accept` failed because descriptors ran out. Frees one, or turns away some of those that wait; false if
         neither was possible."""
         if self._make_room(now):
             return True
         turned_away = 0
-        while turned_away < TURNED_AWAY_PER_EVENT and self._turn_one_away(listening, now):
+        while turned_away < TURNED_AWAY_PER_EVENT and self._turn_one_away(listening, now, secured=secured):
             turned_away += 1
         return turned_away > 0
 
-    def _turn_one_away(self, listening: socket.socket, now: float) -> bool:
+    def _turn_one_away(self, listening: socket.socket, now: float, *, secured: bool) -> bool:
         """With the spare descriptor; false if that is not there, or no connection waits."""
         with self._spare.lent() as had:
             if not had:
@@ -131,7 +132,7 @@ class ConnectionCap:
             if accepted is None:
                 return False
             self._refused(now, "descriptors")
-            self._front.turn_away(accepted[0], at_once=True)
+            self._front.turn_away(accepted[0], at_once=True, secured=secured)
             return True
 
     def tick(self, now: float) -> float:

@@ -88,7 +88,7 @@ class Plane:
             broker,
             HandoffListener(name, meeting_place, takers),
             lambda sock, peer, listener: self.serving.accept(sock, peer, listener),
-            lambda listening: self.serving.out_of_descriptors(listening),
+            lambda listening, listener: self.serving.out_of_descriptors(listening, listener),
             lambda port, key, data: self.serving.newcomer(port, key, data),
             lambda: self.serving.counters,
         )
@@ -109,7 +109,8 @@ class Plane:
         if snapshot.forward is Forwarding.NFTABLES and (lack := _lack_for_nftables()):
             raise Refused(f"'forward: nftables' is not possible on this machine: {lack}. Or write 'forward: relay'")
         try:
-            tls, to_endpoints = self.certificates.prepare(snapshot.tls), self.endpoint_tls.prepare(snapshot.pools)
+            tls = self.certificates.prepare((snapshot.tls, *(each.tls for each in snapshot.listeners)))
+            to_endpoints = self.endpoint_tls.prepare(snapshot.pools)
         except TlsProblem as error:
             raise Refused(str(error)) from None
         wanted = _wanted(snapshot)
@@ -146,10 +147,15 @@ class Plane:
         """Serve the snapshot, with the endpoints that are found by now."""
         self.reactor.beat.stir()
         assert isinstance(self.serving, Runtime)
-        self.serving.front.tls = self.certificates.served
+        self._show_certificates(self.serving)
         context = self.serving.front.registry.context
         context.tls = context.recovery.tls = self.endpoint_tls.by_pool
         self.serving.apply(discovered(self.serving.snapshot, self._discovery.found), ends=self._drained.is_set())
+
+    def _show_certificates(self, runtime: Runtime) -> None:
+        front, tls = runtime.front, runtime.snapshot.tls
+        front.shown = self.certificates.shown
+        front.tls = None if tls is None else self.certificates.served.get(tls)
 
     # What is reported of this node.
 
@@ -250,7 +256,7 @@ class Plane:
         with self.errors.barrier("certificates"):
             certificates_at = min(self.certificates.tick(now), self.endpoint_tls.tick(now))
             if isinstance(self.serving, Runtime):
-                self.serving.front.tls = self.certificates.served
+                self._show_certificates(self.serving)
         with self.errors.barrier("room"):
             listening_at = self.listening.tick(now)
         with self.errors.barrier("room"):

@@ -5,7 +5,7 @@ upkeep, the cap on its connections and the drain (`Runtime`).
 import os
 import random
 import socket
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
 import attrs
@@ -23,6 +23,7 @@ from tierlb.dataplane.upstream.host import Host
 from tierlb.model.address import Address, Transport
 from tierlb.model.load import Echo, Guidance, NodeLoad, NodeRow, SubtreeLoad
 from tierlb.model.snapshot import Listener, Send, Snapshot
+from tierlb.model.tls import ListenerTls
 from tierlb.model.topology import Admin, Kind
 from tierlb.net.datagrams import DatagramPort, OnNewcomer
 from tierlb.net.meeting_place import MeetingPlace
@@ -36,9 +37,11 @@ from tierlb.wire.announcement import Origin
 
 
 class Front(Served, CappedFront, Protocol):
-    """What all fronts have in common. `tls`: what clients are shown that speak it."""
+    """What all fronts have in common. `tls`: what clients are shown that parents send; `shown`: by what it says of
+    their listener, those that connect here."""
 
     tls: ServerTls | None
+    shown: Mapping[ListenerTls, ServerTls]
 
     @property
     def drained(self) -> bool: ...
@@ -85,7 +88,7 @@ class Serving:
         """A parent handed over a connection. False if there is no room for it here, unless it is the last try."""
         return False
 
-    def out_of_descriptors(self, listening: socket.socket) -> bool:
+    def out_of_descriptors(self, listening: socket.socket, listener: Listener) -> bool:
         """One waits in the queue for which there is no descriptor; whether there is one now."""
         return False
 
@@ -201,7 +204,7 @@ class Runtime(Serving):
     def accept(self, fd: int, peer: tuple[str, int], listener: Listener) -> None:
         now = self._reactor.now
         if not self.cap.admit(now):
-            self.cap.turn_away(fd, now)
+            self.cap.turn_away(fd, now, secured=self._is_secured(listener))
         elif not listener.announced_from or not self._awaits_announcement(fd, peer, listener):
             self.front.accept(fd, peer, listener)
 
@@ -215,12 +218,16 @@ class Runtime(Serving):
         elif not is_last:
             return False
         else:
-            self.cap.turn_away(fd, now)
+            self.cap.turn_away(fd, now, secured=self.front.tls is not None and not introduced.secured)
             introduced.handed.over()
         return True
 
-    def out_of_descriptors(self, listening: socket.socket) -> bool:
-        return self.cap.out_of_descriptors(listening, self._reactor.now)
+    def out_of_descriptors(self, listening: socket.socket, listener: Listener) -> bool:
+        return self.cap.out_of_descriptors(listening, self._reactor.now, secured=self._is_secured(listener))
+
+    def _is_secured(self, listener: Listener) -> bool:
+        """Whether what comes there may begin with a handshake."""
+        return (self.front.tls if listener.inner else listener.tls) is not None
 
     def drain(self) -> None:
         self.drain_time.begin(self._reactor.look(), _drain_s(self.snapshot))

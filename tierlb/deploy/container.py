@@ -157,7 +157,7 @@ def port_problems(topology: Topology) -> Iterator[str]:
                 "add the authority to those that the image trusts"
             )
     for tier in topology.tiers.values():
-        if tier.tls is not None:
+        if tier.tls is not None or any(tier.tls_at(each) is not None for each in tier.listen):
             yield (
                 f"tiers.{tier.name}.tls: certificates of clients are not rendered: leave it out here, and have a proxy "
                 "in front of the containers end TLS"

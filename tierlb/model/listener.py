@@ -5,6 +5,7 @@ import enum
 import attrs
 
 from tierlb.model.address import Address
+from tierlb.model.tls import ListenerTls, NoTls
 
 HTTPS_PORT = 443
 
@@ -28,12 +29,13 @@ class AcceptProxy:
 class TierListener:
     """One place where a tier listens for clients. `mode`: the permissions of a unix socket; None: what the umask of the
     process that opens it leaves. `redirect_https`: the port of the https URL with which each request is
-    answered; 0: none is."""
+    answered; 0: none is. `tls`: of this listener alone; None: as the tier has it."""
 
     address: Address
     mode: int | None = None
     redirect_https: int = 0
     proxy_protocol: AcceptProxy | None = None
+    tls: ListenerTls | NoTls | None = None
 
 
 def as_listeners(given: Address | tuple[TierListener, ...] | None) -> tuple[TierListener, ...]:

@@ -2,7 +2,7 @@
 
 from tierlb.model.address import ListenAddress
 from tierlb.model.listener import TierListener
-from tierlb.model.topology import Tier
+from tierlb.model.topology import Kind, Tier, Topology
 
 
 def public_addresses(tier: Tier) -> tuple[ListenAddress, ...]:
@@ -11,8 +11,22 @@ def public_addresses(tier: Tier) -> tuple[ListenAddress, ...]:
 
 
 def listed_addresses(tier: Tier) -> str:
-    """The same in words."""
-    return ", ".join(map(str, public_addresses(tier)))
+    """The same in words, with what clients speak there."""
+    listed = zip(public_addresses(tier), tier.listen, strict=True)
+    return ", ".join(f"{address}{' (TLS)' if tier.tls_at(each) else ''}" for address, each in listed)
+
+
+def secured_listeners(topology: Topology, tier: Tier) -> tuple[TierListener, ...]:
+    """Those of the tier where clients speak TLS, with it or with a tier below that it passes their connections to."""
+    passed = tier.kind is Kind.L4 and any(_ends_passed_tls(topology, each) for each in tier.targets)
+    return tuple(each for each in tier.listen if passed or tier.tls_at(each) is not None)
+
+
+def _ends_passed_tls(topology: Topology, name: str) -> bool:
+    tier = topology.tiers.get(name)
+    if tier is None or tier.tls is not None:
+        return tier is not None
+    return tier.kind is Kind.L4 and any(_ends_passed_tls(topology, each) for each in tier.targets)
 
 
 def bound_listeners(tier: Tier) -> dict[ListenAddress, TierListener]:

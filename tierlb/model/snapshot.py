@@ -145,6 +145,8 @@ class Listener:
     """Each request is answered with a redirect to the same URL by https at this port; 0: none is."""
     announced_from: tuple[str, ...] = ()
     """From these networks (CIDR) each connection has to begin with a PROXY header, which is believed."""
+    tls: ListenerTls | None = None
+    """What clients speak that connect here. On connections from parents it is the snapshot's."""
 
 
 @attrs.frozen
@@ -186,7 +188,7 @@ class Snapshot:
     cpus: tuple[int, ...] | None = None
     """As in `Tier`. They are the tier's; the node knows which of them is for it."""
     tls: ListenerTls | None = None
-    """As in `Tier`."""
+    """What clients speak whose connections parents give this node; at its listeners it is theirs."""
     kernel_parents: tuple[str, ...] = ()
     """Those of `parents` that forward in the kernel: nothing names them on the connections of their clients."""
 

@@ -51,11 +51,17 @@ class CertificateFiles:
     key: str
 
 
-@attrs.frozen
+class NoTls(enum.Enum):
+    """At one listener of a tier clients speak no TLS."""
+
+    OFF = "off"
+
+
+@attrs.frozen(cache_hash=True)  # a node looks up by it what it shows to the client of each connection
 class ListenerTls:
-    """The TLS that clients of a tier speak. The first of `certificates` is for names that none is for. `alpn`: empty
-    where the protocol is not negotiated. `client_ca`: a PEM file of the authorities whose certificates clients show;
-    None: they are asked for none."""
+    """The TLS that clients of a tier, or of one of its listeners, speak. The first of `certificates` is for names
+    that none is for. `alpn`: empty where the protocol is not negotiated. `client_ca`: a PEM file of the authorities
+    whose certificates clients show; None: they are asked for none."""
 
     certificates: tuple[CertificateFiles, ...]
     alpn: tuple[Alpn, ...] = ()

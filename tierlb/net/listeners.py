@@ -31,7 +31,7 @@ ONE_NODE: Final = (
 
 Accepted = Callable[[int, tuple[str, int], Listener], None]
 """Gets the descriptor of a connection, which is its own unless it raises."""
-Exhausted = Callable[[socket.socket], bool]
+Exhausted = Callable[[socket.socket, Listener], bool]
 
 
 def open_socket(listener: Listener, broker: Broker | None = None) -> socket.socket:
@@ -117,7 +117,7 @@ class Acceptor(Timed):
                     return
             except OSError as error:
                 if error.errno in EXHAUSTED:
-                    if not self._on_exhausted(self.sock):
+                    if not self._on_exhausted(self.sock, self.listener):
                         self._stand_back(OUT_OF_DESCRIPTORS_S)
                     return
                 continue  # that one connection died in the queue

@@ -112,6 +112,7 @@ def _public_listener(tier: Tier, address: Address, given: TierListener) -> Liste
         spare=address != given.address and ":" in address.host,
         redirect_https=given.redirect_https,
         announced_from=() if given.proxy_protocol is None else given.proxy_protocol.accept_from,
+        tls=tier.tls_at(given),
     )
 
 

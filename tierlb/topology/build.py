@@ -12,7 +12,7 @@ import attrs
 
 from tierlb.model.address import Address, Transport
 from tierlb.model.listener import TierListener
-from tierlb.model.tls import Alpn, ListenerTls, PoolTls, Tls
+from tierlb.model.tls import Alpn, ListenerTls, NoTls, PoolTls, Tls
 from tierlb.model.topology import (
     AUTO,
     Action,
@@ -113,7 +113,7 @@ def _built_tier(name: str, shape: TierShape, cores: Callable[[], int], folder: s
     if shape.cpus is not None:
         given["cpus"] = cpus_of(shape.cpus)
     if shape.listen is not None:
-        given["listen"] = tuple(_listener(each, shape) for each in listed_listeners(shape))
+        given["listen"] = tuple(_listener(each, shape, folder) for each in listed_listeners(shape))
     given.pop("proxy_protocol", None)
     given.pop("to", None)
     defaults = default_timeouts(shape.kind, shape.protocol)
@@ -124,11 +124,14 @@ def _built_tier(name: str, shape: TierShape, cores: Callable[[], int], folder: s
     return Tier(name=name, **given)
 
 
-def _listener(shape: Address | ListenerShape, tier: TierShape) -> TierListener:
+def _listener(shape: Address | ListenerShape, tier: TierShape, folder: str) -> TierListener:
     """What the tier says of the PROXY protocol holds for listeners that say nothing."""
     listener: TierListener = TierListener(shape) if isinstance(shape, Address) else _built_value(shape)
     above = listener.proxy_protocol or _built_value(tier.proxy_protocol)
-    return attrs.evolve(listener, proxy_protocol=above)
+    tls: ListenerTls | NoTls | None = None
+    if isinstance(shape, ListenerShape):
+        tls = _listener_tls(shape.tls, folder, tier.kind) if isinstance(shape.tls, ListenerTlsShape) else shape.tls
+    return attrs.evolve(listener, proxy_protocol=above, tls=tls)
 
 
 def _listener_tls(shape: ListenerTlsShape, folder: str, kind: Kind) -> ListenerTls:

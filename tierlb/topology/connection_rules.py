@@ -9,7 +9,15 @@ from tierlb.topology.build import build_match
 from tierlb.topology.problems import Fault, Path
 from tierlb.topology.reading import TypedReading
 from tierlb.topology.route_shapes import RouteShape
-from tierlb.topology.shapes import FileShape, ListenerShape, TierShape, listed_listeners, listener_address
+from tierlb.topology.shapes import (
+    FileShape,
+    ListenerShape,
+    TierShape,
+    listed_listeners,
+    listener_address,
+    places_of_tls,
+)
+from tierlb.topology.tls_rules import ends_tls
 
 HELLO_KEYS = ("sni", "alpn")
 Fits = Callable[[str, str], bool]
@@ -32,7 +40,7 @@ def connection_faults(path: Path, tier: TierShape, reading: TypedReading) -> Ite
         message = "nftables sends all connections one way, and this tier has routes: write auto or relay, or one `to`"
         yield Fault((*path, "forward"), message)
     given_head = tier.timeouts is not None and tier.timeouts.head is not None and not _awaits_announcements(tier)
-    if given_head and tier.tls is None and not reads_hello and reading.intact((*path, "routes")):
+    if given_head and not any(places_of_tls(tier, path)) and not reads_hello and reading.intact((*path, "routes")):
         message = "has no effect: no route of this l4 tier waits for a ClientHello (match sni or alpn)"
         yield Fault((*path, "timeouts", "head"), message, at_key=True)
     yield from _dead_faults(path, routes, reading)
@@ -97,7 +105,7 @@ def stacked_faults(file: FileShape, targets: Mapping[str, Set[str]]) -> Iterator
         known = {listener_address(given).port for each in entries for given in listed_listeners(file.tiers[each])}
         forwarding = (each for each in entries if file.tiers[each].forward is Forwarding.NFTABLES)
         kernel = next((each for each in forwarding if each != name), None)
-        ending = next((each for each in entries if each != name and file.tiers[each].tls is not None), None)
+        ending = next((each for each in entries if each != name and ends_tls(each, file, targets)), None)
         senders = {upper for upper, each in targets.items() if not each.isdisjoint(entries)}
         if not known and any(file.tiers[upper].kind is Kind.L7 for upper in senders):
             yield from _l7_parent_faults(("tiers", name), tier.routes or ())

@@ -389,6 +389,7 @@ WRITERS: dict[tuple[type, str], Callable[[Any], str | None]] = {
     (Topology, "store"): _store_text,
     (Tier, "hash_header"): "{{header: {}}}".format,
     (Tier, "cpus"): cpus_text,
+    (TierListener, "tls"): _plain_text,
     (Tier, "listen"): _listeners_text,
     (Pool, "health"): _health_text,
 }

@@ -15,7 +15,7 @@ from pathlib import Path as FilePath
 
 from tierlb.topology.certificates import UnusableCertificate, read_certificate
 from tierlb.topology.problems import Fault, Path
-from tierlb.topology.shapes import FileShape, StoreShape
+from tierlb.topology.shapes import FileShape, StoreShape, places_of_tls
 from tierlb.topology.tls_shapes import CertificateShape
 from tierlb.topology.units import shown
 
@@ -40,10 +40,10 @@ def file_faults(file: FileShape, folder: str) -> Iterator[Fault]:
     if file.admin is not None and file.admin.tls is not None:
         yield from _faults(("admin", "tls"), file.admin.tls, ("certificate", "key"), folder)
     for name, tier in file.tiers.items():
-        if tier.tls is not None:
-            yield from _faults(("tiers", name, "tls"), tier.tls, ("client_ca",), folder)
-            for index, pair in enumerate(tier.tls.certificates):
-                at = ("tiers", name, "tls", "certificates", index)
+        for path, tls in places_of_tls(tier, ("tiers", name)):
+            yield from _faults(path, tls, ("client_ca",), folder)
+            for index, pair in enumerate(tls.certificates):
+                at = (*path, "certificates", index)
                 faults = list(_faults(at, pair, ("certificate", "key"), folder))
                 yield from faults or _certificate_faults(at, pair, folder)
     for name, pool in (file.pools or {}).items():

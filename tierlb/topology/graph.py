@@ -27,8 +27,8 @@ from tierlb.topology.shapes import (
     ListenerShape,
     PoolShape,
     TierShape,
-    listed_listeners,
     listener_address,
+    places_of_listeners,
 )
 from tierlb.topology.tls_rules import tls_faults
 
@@ -213,10 +213,7 @@ def _port_faults(file: FileShape) -> Iterator[Fault]:
 
 def _listen_places(name: str, tier: TierShape) -> Iterator[tuple[Path, Address]]:
     """The tier's listeners: the path of each in the file, and its address."""
-    for index, given in enumerate(listed_listeners(tier)):
-        path: Path = ("tiers", name, "listen")
-        if isinstance(tier.listen, tuple):
-            path = (*path, index)
+    for path, given in places_of_listeners(tier, ("tiers", name)):
         yield (*path, "address") if isinstance(given, ListenerShape) else path, listener_address(given)
 
 

@@ -31,6 +31,7 @@ from tierlb.topology.shapes import (
     TierShape,
     listed_listeners,
     listener_address,
+    places_of_tls,
 )
 
 WRONG_LAYER = {
@@ -140,16 +141,15 @@ def _listener_faults(path: Path, tier: TierShape) -> Iterator[Fault]:
 
 def _tls_faults(path: Path, tier: TierShape) -> Iterator[Fault]:
     """TLS where no bytes are seen, or no connections are made."""
-    if tier.tls is None or tier.kind is Kind.L7:
-        return
-    if tier.protocol is Transport.UDP:
-        yield Fault((*path, "tls"), "is for connections: an l4 tier with protocol: udp has none", at_key=True)
-    if tier.forward in (Forwarding.HANDOFF, Forwarding.NFTABLES):
-        message = (
-            f"ends the TLS of clients here, and forward: {tier.forward.value} passes connections on unread: write "
-            "forward: relay or auto, or write tls for the l7 tier below instead"
-        )
-        yield Fault((*path, "tls"), message, at_key=True)
+    for place, _ in places_of_tls(tier, path) if tier.kind is Kind.L4 else ():
+        if tier.protocol is Transport.UDP:
+            yield Fault(place, "is for connections: an l4 tier with protocol: udp has none", at_key=True)
+        if tier.forward in (Forwarding.HANDOFF, Forwarding.NFTABLES):
+            message = (
+                f"ends the TLS of clients here, and forward: {tier.forward.value} passes connections on unread: write "
+                "forward: relay or auto, or write tls for the l7 tier below instead"
+            )
+            yield Fault(place, message, at_key=True)
 
 
 def _accept_proxy_faults(path: Path, tier: TierShape) -> Iterator[Fault]:

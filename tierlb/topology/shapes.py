@@ -6,6 +6,7 @@ None, and defaults are the model's. `MODEL` is the class of the model that a map
 attribute where that is not the key. `RULES` and the marks `l7_only` and `l4_only` hold what involves more than one key.
 """
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 import attrs
@@ -34,8 +35,9 @@ from tierlb.model.topology import (
 from tierlb.topology import forms
 from tierlb.topology import http_forms as http
 from tierlb.topology import net_forms as net
+from tierlb.topology.problems import Path
 from tierlb.topology.route_shapes import RouteShape, To
-from tierlb.topology.tls_shapes import ListenerTlsShape, PoolTlsShape
+from tierlb.topology.tls_shapes import ListenerTlsShape, NoTlsWord, PoolTlsShape
 from tierlb.topology.typed import Schema, at_most_one, exactly_one, needs, optional, required, schema_only
 
 TLS_ONLY = ("ca", "certificate", "key")
@@ -126,6 +128,9 @@ class ListenerShape:
         l7_only=True,
     )
     proxy_protocol: AcceptProxyShape | None = optional("of this listener alone, in the place of the tier's")
+    tls: NoTlsWord | ListenerTlsShape | None = optional(
+        "what clients speak at this listener, in the place of the tier's: a mapping as there, or off"
+    )
 
 
 @attrs.frozen(kw_only=True)
@@ -187,7 +192,8 @@ class TierShape:
         field="drain_s",
     )
     tls: ListenerTlsShape | None = optional(
-        "clients speak TLS; also on connections that l4 tiers above pass on. Files beside this one"
+        "clients speak TLS, at all listeners without tls of their own, and on connections that l4 tiers above pass on. "
+        "Files beside this one"
     )
     resources: ResourcesShape | None = optional(ABOUT_RESOURCES)
 
@@ -200,6 +206,27 @@ def listed_listeners(tier: TierShape) -> tuple[Address | ListenerShape, ...]:
 def listener_address(given: Address | ListenerShape) -> Address:
     """The address of an entry of the list."""
     return given if isinstance(given, Address) else given.address
+
+
+def places_of_listeners(tier: TierShape, path: Path) -> Iterator[tuple[Path, Address | ListenerShape]]:
+    """The tier's listeners, each with its path in the file, where that of the tier is `path`."""
+    for index, given in enumerate(listed_listeners(tier)):
+        yield (*path, "listen", index) if isinstance(tier.listen, tuple) else (*path, "listen"), given
+
+
+def places_of_tls(tier: TierShape, path: Path) -> Iterator[tuple[Path, ListenerTlsShape]]:
+    """The `tls` of the tier and those of its listeners, each with its path in the file."""
+    if tier.tls is not None:
+        yield (*path, "tls"), tier.tls
+    for place, given in places_of_listeners(tier, path):
+        if isinstance(given, ListenerShape) and isinstance(given.tls, ListenerTlsShape):
+            yield (*place, "tls"), given.tls
+
+
+def tls_at(tier: TierShape, given: Address | ListenerShape) -> ListenerTlsShape | None:
+    """What clients speak at this listener of the tier."""
+    own = given.tls if isinstance(given, ListenerShape) else None
+    return tier.tls if own is None else own if isinstance(own, ListenerTlsShape) else None
 
 
 @attrs.frozen(kw_only=True)

@@ -70,7 +70,12 @@ def _adding_above(sheet: Sheet, topology: Topology, edit: AddTier, target: str) 
     elif senders:
         yield _new_tier(sheet, edit, to, topology.tiers[target], before=target)
     else:
-        inner = sheet.mapping("tiers", target)
+        inner, tier = sheet.mapping("tiers", target), topology.tiers[target]
+        if edit.kind is Kind.L4 and tier.kind is Kind.L7 and any(each.tls is not None for each in tier.listen):
+            raise EditError(
+                f"the listeners of tier {target!r} have tls of their own, and move to the new l4 tier, which would end "
+                "TLS there: write tls at the tier itself, which stays there, or --kind l7"
+            )
         yield from (sheet.without(inner, key) for key in OF_LISTENERS if key in inner.entries)
         yield _new_tier(sheet, edit, to, topology.tiers[target], before=target, listen=inner)
 

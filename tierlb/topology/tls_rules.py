@@ -1,34 +1,78 @@
-"""Where `tls` of a tier or pool would have no effect: no TLS of a client arrives, or nothing speaks it to endpoints."""
+"""Where `tls` of a tier, a listener or a pool would have no effect: no TLS of a client arrives, or nothing speaks it to
+endpoints."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from tierlb.model.topology import Kind
 from tierlb.topology.problems import Fault
-from tierlb.topology.shapes import FileShape, TierShape
+from tierlb.topology.shapes import (
+    FileShape,
+    ListenerShape,
+    TierShape,
+    listed_listeners,
+    places_of_listeners,
+    tls_at,
+)
+
+Targets = Mapping[str, Collection[str]]
+"""The names that each tier sends to."""
 
 
-def tls_faults(file: FileShape, targets: Mapping[str, set[str]]) -> Iterator[Fault]:
-    """`targets`: the names that each tier sends to."""
+def tls_faults(file: FileShape, targets: Targets) -> Iterator[Fault]:
+    """Faults that the tiers above and below a `tls` show."""
     for name, tier in file.tiers.items():
-        senders = [file.tiers[sender] for sender, each in targets.items() if name in each]
-        passes = any(sender.kind is Kind.L4 and sender.tls is None for sender in senders)
-        if tier.tls is not None and tier.listen is None and not passes:
-            message = "has no effect: no client connects to this tier, and no tier above passes the TLS of clients on"
-            yield Fault(("tiers", name, "tls"), f"{message}: write listen, or leave it out", at_key=True)
-        yield from _hello_faults(name, tier, senders)
+        senders = _senders(name, targets)
+        passes = any(file.tiers[each].kind is Kind.L4 and not ends_tls(each, file, targets) for each in senders)
+        if tier.tls is not None and not passes and not _is_used(tier):
+            why = "no client connects to this tier" if tier.listen is None else "no listener goes by it"
+            message = f"has no effect: {why}, and no tier above passes the TLS of clients on"
+            advice = "write listen, or leave it out" if tier.listen is None else "leave it out"
+            yield Fault(("tiers", name, "tls"), f"{message}: {advice}", at_key=True)
+        yield from _listener_faults(name, tier)
+        yield from _hello_faults(name, file, targets)
     for name, pool in (file.pools or {}).items():
-        senders_of = [sender for sender, each in targets.items() if name in each]
-        plain = next((sender for sender in senders_of if file.tiers[sender].kind is Kind.L4), None)
+        plain = next((each for each in _senders(name, targets) if file.tiers[each].kind is Kind.L4), None)
         if pool.tls is not None and plain is not None:
             message = f"the l4 tier {plain!r} passes bytes on as they come, and speaks no TLS: send there by an l7 tier"
             yield Fault(("pools", name, "tls"), message, at_key=True)
 
 
-def _hello_faults(name: str, tier: TierShape, senders: list[TierShape]) -> Iterator[Fault]:
+def ends_tls(name: str, file: FileShape, targets: Targets) -> bool:
+    """Whether the tier ends the TLS of all clients whose connections come to it."""
+    tier = file.tiers[name]
+    ways = [tls_at(tier, given) for given in listed_listeners(tier)]
+    if not ways or _senders(name, targets):
+        ways.append(tier.tls)
+    return all(tls is not None for tls in ways)
+
+
+def _senders(name: str, targets: Targets) -> list[str]:
+    return [sender for sender, each in targets.items() if name in each]
+
+
+def _is_used(tier: TierShape) -> bool:
+    """Whether clients at some listener speak what `tls` of the tier says."""
+    listeners = listed_listeners(tier)
+    return any(not isinstance(each, ListenerShape) or not (each.tls or each.redirect_https) for each in listeners)
+
+
+def _listener_faults(name: str, tier: TierShape) -> Iterator[Fault]:
+    for path, given in places_of_listeners(tier, ("tiers", name)):
+        if not isinstance(given, ListenerShape) or given.tls is None:
+            continue
+        if given.redirect_https:
+            message = "has no effect: a listener that redirects to https takes plain HTTP: leave it out"
+            yield Fault((*path, "tls"), message, at_key=True)
+        elif tier.tls is None and tls_at(tier, given) is None:
+            yield Fault((*path, "tls"), "has no effect: the tier has no tls: leave it out", at_key=True)
+
+
+def _hello_faults(name: str, file: FileShape, targets: Targets) -> Iterator[Fault]:
     """Conditions on a ClientHello that no connection of an l4 tier meets."""
+    tier, senders = file.tiers[name], _senders(name, targets)
     if tier.kind is not Kind.L4:
         return
-    ended = tier.listen is None and bool(senders) and all(sender.tls is not None for sender in senders)
+    ended = tier.listen is None and bool(senders) and all(ends_tls(sender, file, targets) for sender in senders)
     for index, route in enumerate(tier.routes or ()):
         for key in ("sni", "alpn"):
             if getattr(route.match, key, None) is None:
@@ -36,6 +80,6 @@ def _hello_faults(name: str, tier: TierShape, senders: list[TierShape]) -> Itera
             path = ("tiers", name, "routes", index, "match", key)
             if ended:
                 yield Fault(path, "can never match: the tier above ends TLS, and what comes is plain", at_key=True)
-            elif key == "alpn" and tier.tls is not None:
+            elif key == "alpn" and ends_tls(name, file, targets):
                 message = "can never match: a tier with tls agrees on no protocol with its clients: match sni or source"
                 yield Fault(path, message, at_key=True)

@@ -1,13 +1,24 @@
 """The shapes of mappings about TLS with clients (see `shapes`)."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import attrs
 
-from tierlb.model.tls import Alpn, CertificateFiles, ClientCertificates, LeastTls, ListenerTls, PoolTls
+from tierlb.model.tls import Alpn, CertificateFiles, ClientCertificates, LeastTls, ListenerTls, NoTls, PoolTls
 from tierlb.topology import forms
 from tierlb.topology import net_forms as net
-from tierlb.topology.typed import needs, optional, required
+from tierlb.topology.typed import Form, Scalar, needs, optional, required
+from tierlb.topology.units import shown
+
+
+def _no_tls(scalar: Scalar) -> NoTls:
+    if scalar.text not in ("off", "false"):
+        raise ValueError(f"{shown(scalar.text)} is not known: write off, or a mapping with certificates")
+    return NoTls.OFF
+
+
+NoTlsWord = Annotated[NoTls, Form(_no_tls, {"enum": ["off", False]}, write=lambda _: "off")]
+"""Some editors write false for off."""
 
 
 @attrs.frozen(kw_only=True)

@@ -4,6 +4,7 @@ A connection comes, is introduced where a parent sends it, gets a host, and is r
 dropped, or until the pipe that relays it is over.
 """
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -22,6 +23,7 @@ from tierlb.dataplane.parent_identity import ParentIdentity
 from tierlb.dataplane.pipe import Pipe
 from tierlb.dataplane.upstream.host import Host
 from tierlb.dataplane.upstream.registry import HostRegistry
+from tierlb.model.tls import ListenerTls
 from tierlb.net.reactor import Reactor
 from tierlb.net.server_tls import ServerTls
 from tierlb.net.stream import Stream
@@ -99,8 +101,8 @@ class L4Connections:
 class L4Context:
     """`config` is set before the first connection comes, and swapped with each snapshot. `counters.items` are
     connections relayed. `forwarders`: those that the snapshot allows, the best first. `tls`: what clients are shown
-    that speak it. `load_field` and `full` have no effect here: there is no answer to put them in. `ending`: the node
-    drains."""
+    that parents send; `shown`: by what it says of their listener, those that connect here. `load_field` and `full`
+    have no effect here: there is no answer to put them in. `ending`: the node drains."""
 
     config: L4Config
     forwarders: tuple[Forwarder, ...]
@@ -121,6 +123,7 @@ class L4Context:
         self.kernel = KernelSeat(self)
         self.load_field = b""
         self.tls: ServerTls | None = None
+        self.shown: Mapping[ListenerTls, ServerTls] = {}
         self.full = self.ending = False
 
     @property

@@ -90,20 +90,24 @@ class L4Front(L4Context):
         self.counters.connections += 1
         if listener.inner:
             Introduction.begin(self, fd, caller, direct=listener.direct)
+        elif listener.tls is None:
+            receive(self, fd, caller, None)
+        elif (tls := self.shown.get(listener.tls)) is None:
+            self.drop(fd, caller)  # the listener ends, and its certificates are not served any more
         else:
-            receive(self, fd, caller)
+            receive(self, fd, caller, tls)
 
     def take(self, fd: int, introduced: Introduced) -> None:
         """A parent handed over a connection."""
         self.counters.connections += 1
-        receive(self, fd, Caller.introduced(introduced))
+        receive(self, fd, Caller.introduced(introduced), self.tls)
 
     def may_give_way(self) -> Iterable[Pipe | HelloWait | Securing]:
         """Connections that can be closed for new ones if they are idle."""
         waiting = [each for each in self.connections.pending if isinstance(each, (HelloWait, Securing))]
         return [*self.connections.may_give_way, *waiting]
 
-    def turn_away(self, fd: int, *, at_once: bool) -> None:
+    def turn_away(self, fd: int, *, at_once: bool, secured: bool) -> None:
         """The node is full. TCP has no way to tell the client, so the connection is closed."""
         self.reactor.close(fd)
 

@@ -97,7 +97,7 @@ class Introduction(Unplaced):
             caller.explained = header.tlvs[EXPLAINED] + b"\n"
         caller.processes = "\n".join(processes_of(parent, header)).encode("latin-1")
         context.connections.pending.discard(self)
-        receive(context, self.detach(), caller)
+        receive(context, self.detach(), caller, context.tls)
 
     def _is_client(self) -> None:
         """A parent forwarded it in the kernel; which one is not known."""
@@ -105,7 +105,7 @@ class Introduction(Unplaced):
         self._wake_at(1)
         caller.tally = context.counters.tallies.forwarded
         context.connections.pending.discard(self)
-        receive(context, self.detach(), caller)
+        receive(context, self.detach(), caller, context.tls)
 
     def _wake_at(self, count: int) -> None:
         """Bytes that were only peeked at keep the socket readable: ask to be woken for more than these, or the end."""

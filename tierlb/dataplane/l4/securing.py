@@ -7,6 +7,7 @@ learn from the PROXY header that the client speaks TLS, and expect none themselv
 from tierlb.dataplane.l4.caller import Caller
 from tierlb.dataplane.l4.context import L4Context, Unplaced
 from tierlb.dataplane.l4.placing import place
+from tierlb.net.server_tls import ServerTls
 from tierlb.net.tls_layer import TlsLayer
 from tierlb.wire.client_hello import NO_HELLO, ClientHello, Verdict, normal_server_name
 
@@ -19,16 +20,15 @@ class Securing(Unplaced):
     came: float
 
     @classmethod
-    def begin(cls, context: L4Context, fd: int, caller: Caller) -> None:
+    def begin(cls, context: L4Context, fd: int, caller: Caller, tls: ServerTls) -> None:
         """Wait for the client to begin."""
-        assert context.tls is not None
         try:
             securing = cls(context.reactor, fd)
             securing.context, securing.caller, securing.came = context, caller, context.reactor.now
             securing.watch()
             securing.arm(context.config.head_s)
             context.connections.pending.add(securing)
-            TlsLayer(securing, context.tls.context, is_server=True).begin()
+            TlsLayer(securing, tls.context, is_server=True).begin()
         except Exception:
             context.drop(fd, caller)
             raise
@@ -65,12 +65,12 @@ class Securing(Unplaced):
         return self.came
 
 
-def receive(context: L4Context, fd: int, caller: Caller) -> None:
-    """Give a connection whose client is known a host. Where clients speak TLS, their handshake comes first, unless a
-    node above has ended their TLS: such a connection has no ClientHello either."""
+def receive(context: L4Context, fd: int, caller: Caller, tls: ServerTls | None) -> None:
+    """Give a connection whose client is known a host. With `tls` the client speaks TLS, and its handshake comes first,
+    unless a node above has ended it: such a connection has no ClientHello either."""
     if caller.secured:
         caller.hello = NO_HELLO
-    if context.tls is not None and not caller.secured:
-        Securing.begin(context, fd, caller)
+    if tls is not None and not caller.secured:
+        Securing.begin(context, fd, caller, tls)
     else:
         place(context, fd, caller)

@@ -3,6 +3,7 @@
 A client is counted from its first datagram until its session is over, whatever hosts it has had.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from tierlb.balance.availability import Availability
@@ -18,6 +19,7 @@ from tierlb.dataplane.l4.watch import UseWatch
 from tierlb.dataplane.parent_identity import ParentIdentity
 from tierlb.dataplane.upstream.host import Host
 from tierlb.dataplane.upstream.registry import HostRegistry
+from tierlb.model.tls import ListenerTls
 from tierlb.net.datagrams import DatagramPort, DatagramSession
 from tierlb.net.reactor import Reactor
 from tierlb.net.server_tls import ServerTls
@@ -142,6 +144,7 @@ class UdpContext:
         self.kernel = KernelSeat(self)
         self.load_field = b""
         self.tls: ServerTls | None = None
+        self.shown: Mapping[ListenerTls, ServerTls] = {}
         self.full = self.ending = False
 
     @property

@@ -73,7 +73,7 @@ class UdpFront(UdpPlacing):
         """Sessions that can be ended for new ones if they are idle."""
         return list(self.sessions.placed)
 
-    def turn_away(self, fd: int, *, at_once: bool) -> None:
+    def turn_away(self, fd: int, *, at_once: bool, secured: bool) -> None:
         """There are no connections over UDP."""
         self.reactor.close(fd)
 

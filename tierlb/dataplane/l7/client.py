@@ -234,7 +234,7 @@ class ClientConnection(KeptStream):
         front, layer, downstream = self.front, self.layer, self.downstream
         assert isinstance(layer, TlsLayer)
         der = layer.peer_certificate
-        shown = None if front.tls is None else front.tls.shown_for(layer.server_name)
+        shown = None if self.server is None else self.server.shown_for(layer.server_name)
         if der is not None or shown is not None:
             certificate = b"" if der is None else encode_client_certificate(der, layer.peer_fields)
             prefix = front.exchanges.ids.prefix
@@ -373,14 +373,14 @@ def introduce(client: ClientConnection) -> bool:
     client.buffer = client.buffer[found.length :]
     before.tally.close()
     found.tally.open()
-    secures = found.client is not None and front.tls is not None and not found.secured
+    tls = None if found.client is None or found.secured else front.tls
     address = before.address.decode() if found.client is None else found.client
     downstream.identity = ClientIdentity(
         address,
         found.tally,
         front.exchanges.ids.prefix,
         trusted=found.client is None or config.trusts(address),
-        secured=secures or found.secured,
+        secured=tls is not None or found.secured,
         processes=found.processes,
         explained=found.explained,
         origin=found.origin or before.origin,
@@ -389,7 +389,7 @@ def introduce(client: ClientConnection) -> bool:
         placed(client, client.reactor.now)
     else:
         client.arm(config.timeouts.head)
-    if secures:
+    if tls is not None:
         first, client.buffer = client.buffer, b""
-        client.secure(first)
+        client.secure(tls, first)
     return True

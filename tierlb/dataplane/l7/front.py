@@ -108,7 +108,10 @@ class L7Front(FrontState):
 
     def accept(self, fd: int, peer: tuple[str, int], listener: Listener, origin: Origin | None = None) -> None:
         """A connection arrived. `origin`: what a balancer above told of it."""
-        host = peer[0]
+        host, tls = peer[0], None if listener.tls is None else self.shown.get(listener.tls)
+        if listener.tls is not None and tls is None:
+            self.reactor.close(fd)  # the listener ends, and its certificates are not served any more
+            return
         if origin is None and self._announces and not listener.inner:
             origin = Origin(peer, local_name(fd))
         identity = ClientIdentity(
@@ -116,15 +119,15 @@ class L7Front(FrontState):
             self.counters.tallies.outside,
             self.exchanges.ids.prefix,
             trusted=not listener.inner and self.config.trusts(host),
-            secured=not (listener.inner or listener.redirect_https) and self.tls is not None,
+            secured=tls is not None,
             redirected=listener.redirect_https,
             origin=origin,
         )
         introduced, direct = not listener.inner, listener.direct
         client = ClientConnection(self, fd, identity, self.clients, introduced=introduced, direct=direct)
         self.counters.connections += 1
-        if identity.secured:
-            client.secure()
+        if tls is not None:
+            client.secure(tls)
 
     def take(self, fd: int, introduced: Introduced) -> None:
         """A parent handed over a connection."""
@@ -142,17 +145,17 @@ class L7Front(FrontState):
         )
         client = ClientConnection(self, fd, identity, self.clients, introduced=True)
         self.counters.connections += 1
-        if identity.secured and not introduced.secured:
-            client.secure()
+        if self.tls is not None and not introduced.secured:
+            client.secure(self.tls)
         placed(client, introduced.arrived)
 
     def may_give_way(self) -> Iterable[ClientStream]:
         """Connections that can be closed for new ones if they are idle."""
         return self.clients
 
-    def turn_away(self, fd: int, *, at_once: bool) -> None:
+    def turn_away(self, fd: int, *, at_once: bool, secured: bool) -> None:
         """The node is full: 503, which takes a handshake where clients speak TLS. So these are closed."""
-        if self.tls is not None:
+        if secured:
             self.reactor.close(fd)
         elif at_once:
             self._refusals.refuse_at_once(fd)

@@ -1,5 +1,6 @@
 """What the connections and exchanges of one l7 front share. The front itself (`front`) adds the connections."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from tierlb.balance.retry_budget import RetryBudget
@@ -13,6 +14,7 @@ from tierlb.dataplane.l7.tunnels import Tunnels
 from tierlb.dataplane.upstream.host import Host
 from tierlb.dataplane.upstream.registry import HostRegistry
 from tierlb.model.address import Address
+from tierlb.model.tls import ListenerTls
 from tierlb.model.topology import Limits
 from tierlb.net.reactor import Reactor
 from tierlb.net.server_tls import ServerTls
@@ -39,7 +41,8 @@ class ExchangeContext:
 class FrontState:
     """`config` is set before the first connection comes, and swapped with each snapshot. `load_field` is a complete
     header line with this node's load, or empty. `full`: the node holds as many connections as it may, so responses end
-    their connections. `tls`: clients speak it, and this is what they are shown."""
+    their connections. `tls`: clients that parents send speak it, and this is what they are shown; `shown`: by
+    what it says of their listener, those that connect here."""
 
     config: FrontConfig
 
@@ -54,6 +57,7 @@ class FrontState:
         self.explaining = Explaining()
         self.load_field = b""
         self.tls: ServerTls | None = None
+        self.shown: Mapping[ListenerTls, ServerTls] = {}
         self.full = False
         self.exchanges = ExchangeContext(Hold(reactor, log), Tunnels(reactor, self.counters), registry.kinds.long)
 

@@ -7,6 +7,7 @@ from tierlb.dataplane.l7.front_state import FrontState
 from tierlb.dataplane.l7.lifetime import Lifetime
 from tierlb.dataplane.l7.reply import own_answer
 from tierlb.net.bulk import READ_BYTES
+from tierlb.net.server_tls import ServerTls
 from tierlb.net.tls_layer import TlsLayer
 
 NOT_TLS: Final = "this port speaks TLS: write https:// in the place of http://"
@@ -15,18 +16,18 @@ PIPELINED_BYTES: Final = 64 * 1024
 
 
 class KeptStream(ClientStream):
-    """`buffer`: bytes of requests that wait for their turn."""
+    """`buffer`: bytes of requests that wait for their turn. `server`: what a client that speaks TLS is shown."""
 
-    __slots__ = ("buffer",)
+    __slots__ = ("buffer", "server")
 
     def __init__(self, front: FrontState, fd: int) -> None:
         super().__init__(front, fd, Lifetime(front.reactor.now, draining=front.config.draining))
         self.buffer = b""
+        self.server: ServerTls | None = None
 
-    def secure(self, first: bytes = b"") -> None:
+    def secure(self, tls: ServerTls, first: bytes = b"") -> None:
         """The client speaks TLS. `first`: what came of that already. Handshake and head share a deadline."""
-        tls = self.front.tls
-        assert tls is not None
+        self.server = tls
         TlsLayer(self, tls.context, is_server=True).begin(first)
 
     def on_unsecured(self, data: bytes) -> None:
