@@ -19,7 +19,7 @@ from tierlb.cli.table import (
     shortened,
     status_table,
 )
-from tierlb.controller.status import TierStatus, as_json
+from tierlb.controller.status import CertificateStatus, TierStatus, as_json
 
 
 def drawn(told, width=100, height=None, order=top.TOP_ORDER):
@@ -219,3 +219,21 @@ def test_what_is_out_of_the_ordinary_has_its_colour():
 def test_the_first_word_is_how_far_the_cluster_is(serving, starting, word):
     told = as_json(attrs.evolve(shop(), serving=serving, starting=starting))
     assert drawn(told).splitlines()[0].split("  ")[1] == word
+
+
+@pytest.mark.parametrize(
+    ("use", "days", "said"),
+    [
+        ("clients", 60.4, "certificate /shop.pem for shop.example expires in 60 days"),
+        ("clients", 14.0, "certificate /shop.pem for shop.example expires in 14 days"),
+        ("pool app", 13.9, "certificate /shop.pem (pool app) for shop.example expires in 14 days: renew it, and nodes"),
+        ("cluster", 1.26, "(cluster) for shop.example expires in 1.3 days: renew it, and restart what shows it"),
+        ("admin API", -3.0, "certificate /shop.pem (admin API) for shop.example has expired: renew it, and restart"),
+    ],
+)
+def test_certificates_are_below_the_table_with_a_hint_where_they_are_to_be_renewed(use, days, said):
+    certificate = CertificateStatus("/shop.pem", ("shop.example",), 0.0, use, days, ("web-1",))
+    told = as_json(attrs.evolve(shop(), certificates=(certificate,)))
+    text = " ".join(drawn(told, natural_width(told, top.TOP_ORDER)).split())
+    assert said in text
+    assert ("renew it" in text) == (days < 14)

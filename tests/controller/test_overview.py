@@ -2,10 +2,12 @@ import attrs
 import pytest
 import trio
 
+from tests.certificates import Authority
 from tests.controller.joined import ENDPOINT, come, row, serve_all, settle
 from tierlb.controller.status import EndpointStatus, State
 from tierlb.model.address import Address
-from tierlb.model.load import Echo, HostLoad, SubtreeLoad
+from tierlb.model.load import CertificateExpiry, Echo, HostLoad, SubtreeLoad
+from tierlb.model.tls import AdminTls
 from tierlb.wire.frames import Ack, ParentAddress, Report
 
 
@@ -143,3 +145,19 @@ async def test_a_pool_that_is_down_for_all_nodes_of_a_top_tier_is_missing(runnin
     assert running.observer.status().down == ("demo",)
     running.registry.lost(edge, edge.link)
     assert running.observer.status().down == (), "it may find one by now"
+
+
+async def test_certificates_of_nodes_and_of_the_controller_are_in_the_status(running, autojump_clock, tmp_path):
+    edge, _, _ = await serve_all(running)
+    shown = CertificateExpiry("/shop.pem", ("shop.example",), 0.0, "clients")
+    told = row("web-1", "web", 1)
+    told = attrs.evolve(told, own=attrs.evolve(told.own, certificates=(shown,)))
+    running.receive(edge, Report(SubtreeLoad(), Echo(), (told,)))
+    files = Authority(tmp_path).issue("lb.internal", days=30, since=0)
+    running.registry.topology = attrs.evolve(
+        running.registry.topology, admin_tls=AdminTls(files.certificate, files.key)
+    )
+    first, second = running.observer.status().certificates
+    assert (first.file, first.use, first.nodes) == ("/shop.pem", "clients", ("web-1",))
+    assert (second.names, second.use, second.nodes) == (("lb.internal",), "admin API", ("controller",))
+    assert second.days_left == pytest.approx(30, abs=0.1)

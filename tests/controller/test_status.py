@@ -5,6 +5,7 @@ import attrs
 import pytest
 
 from tierlb.controller.status import (
+    CertificateStatus,
     ClusterStatus,
     EndpointStatus,
     NodeStatus,
@@ -12,10 +13,11 @@ from tierlb.controller.status import (
     State,
     TierStatus,
     as_json,
+    certificates_of,
     observed,
 )
 from tierlb.model.address import Address
-from tierlb.model.load import HostLoad, NodeLoad, SubtreeLoad
+from tierlb.model.load import CertificateExpiry, HostLoad, NodeLoad, SubtreeLoad
 from tierlb.telemetry.sketch import Sketch, decode_sketch
 
 WHERE = "127.0.0.1:4000"
@@ -66,3 +68,11 @@ def test_a_latency_is_its_quantiles_and_the_sketch_for_those_who_merge():
 def test_what_nodes_observe_of_an_endpoint_is_told_in_a_word(availabilities, word):
     seen_by = {f"web-{n}": HostLoad("a", 0, 0, 0, availability=each) for n, each in enumerate(availabilities)}
     assert observed(seen_by) == word
+
+
+def test_certificates_are_told_with_what_shows_them_and_the_days_that_are_left() -> None:
+    shop = CertificateExpiry("/shop.pem", ("shop.example",), 10 * 86_400.0, "clients")
+    old = attrs.evolve(shop, expires=2.5 * 86_400.0)
+    first, second = certificates_of((("web-1", (shop,)), ("web-2", (old,)), ("web-3", (shop,))), 86_400.0)
+    assert first == CertificateStatus("/shop.pem", ("shop.example",), old.expires, "clients", 1.5, ("web-2",))
+    assert (second.days_left, second.nodes) == (9.0, ("web-1", "web-3"))

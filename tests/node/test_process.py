@@ -233,6 +233,8 @@ async def test_with_tls_the_whole_tree_speaks_it(topology, make_plane, declined,
         await nursery.start(node_of(identity, fake, declined, log, tls=tls).run)
     await until(controller, lambda: planes["edge-1"].reports and planes["web-1"].heeded)
     assert controller.registry.records["web-1"].assignment.parents[0].url.startswith("wss://")
+    (shown,) = planes["web-1"].of_cluster
+    assert (shown.file, shown.names, shown.use) == (tls.certificate, ("127.0.0.1",), "cluster")
 
 
 async def test_a_snapshot_on_which_the_data_plane_fails_is_refused_and_the_next_one_served(

@@ -6,7 +6,7 @@ import attrs
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tierlb.model.load import HostLoad, NodeLoad, SubtreeLoad
+from tierlb.model.load import CertificateExpiry, HostLoad, NodeLoad, SubtreeLoad
 from tierlb.telemetry.exposition import Exposed, expose
 from tierlb.telemetry.log_quota import LogLosses
 from tierlb.telemetry.sketch import Sketch
@@ -124,3 +124,16 @@ def test_log_lines_that_were_not_written_are_counted() -> None:
     samples = parsed(attrs.evolve(node("web-1"), log_losses=losses))
     assert value(samples, "tierlb_log_lines_dropped_total") == 7
     assert value(samples, "tierlb_log_lines_suppressed_total", event="child_turned_away") == 30
+
+
+def test_the_expiry_of_each_certificate_is_a_timestamp() -> None:
+    shown = (
+        CertificateExpiry("/etc/shop.pem", ("shop.example",), 1_800_000_000.0, "clients"),
+        CertificateExpiry("/etc/node.pem", (), 1_700_000_000.0, "pool app"),
+    )
+    web = node("web-1")
+    samples = parsed(attrs.evolve(web, own=attrs.evolve(web.own, certificates=shown)))
+    name = "tierlb_certificate_expiry_timestamp_seconds"
+    assert value(samples, name, certificate="/etc/shop.pem", use="clients") == 1_800_000_000
+    assert value(samples, name, certificate="/etc/node.pem", use="pool app") == 1_700_000_000
+    assert not any(key[0] == name for key in parsed(web))

@@ -5,7 +5,12 @@ from pathlib import Path
 import pytest
 
 from tests.certificates import Authority
-from tierlb.topology.certificates import CertificateFields, UnusableCertificate, read_certificate
+from tierlb.topology.certificates import (
+    CertificateFields,
+    UnusableCertificate,
+    read_certificate,
+    read_client_certificate,
+)
 
 DAY_S = 86_400
 
@@ -39,3 +44,18 @@ def test_what_cannot_be_used_says_which_file_is_to_blame(authority: Authority, a
     with pytest.raises(UnusableCertificate) as caught:
         read_certificate(certificate, key)
     assert caught.value.about == about
+
+
+@pytest.mark.parametrize("days", [90, 5])
+def test_what_servers_are_shown_is_read_too(authority: Authority, days: float) -> None:
+    files = authority.issue("node.example", days=days, since=-10)
+    fields = read_client_certificate(files.certificate, files.key)
+    assert fields is not None
+    assert fields.names == ("node.example",)
+    assert fields == read_certificate(files.certificate, files.key)
+
+
+def test_nothing_is_known_of_files_that_servers_cannot_be_shown(authority: Authority) -> None:
+    files, other = authority.issue(), authority.issue(file="other")
+    assert read_client_certificate(files.certificate, other.key) is None
+    assert read_client_certificate(str(authority.folder / "none.pem"), files.key) is None

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from tests.certificates import Authority
+from tierlb.model.places import listener_tls
 from tierlb.model.tls import Alpn, LeastTls, Tls
 from tierlb.model.topology import SharedStore
 from tierlb.topology.diff import listener_text
@@ -234,7 +235,7 @@ def test_listeners_have_files_of_their_own(tmp_path: Path) -> None:
     assert problem == f"shop.yaml:8:78: {place}: 'shop.key' does not fit the certificate, whose key is another one"
     assert secured(tmp_path, LISTENERS.replace("other.pem, key: shop.key", "other.pem, key: other.key")) == []
     tier = load_file(tmp_path / "shop.yaml").tiers["a"]
-    plain, usual, own = map(tier.tls_at, tier.listen)
+    plain, usual, own = (listener_tls(tier, each) for each in tier.listen)
     assert plain is None
     assert usual is tier.tls
     assert own is not None

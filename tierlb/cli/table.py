@@ -23,6 +23,10 @@ from tierlb.cli.rows import SERVING, STALE_S, StatusGroup, StatusRow, groups_of,
 MOST_PHRASES = 5
 MOST_PROCESSES = 4
 """The most processes that the line about internal errors names."""
+RENEW_DAYS = 14
+"""A certificate with fewer days left is to be renewed. Those of 90 days are renewed 30 days before, as a rule."""
+READ_AT_START = ("cluster", "admin API")
+"""Uses of certificates whose files are not read again while a process runs."""
 INDENT = "  "
 HEADLINES = 3
 """The lines above the rows: the cluster, the headings, the rule."""
@@ -48,9 +52,11 @@ def status_table(status: dict[str, Any], order: Sequence[str], width: int, heigh
     """The whole table in so many characters and lines; `order` names the columns, the most important first."""
     groups = groups_of(status)
     phrases = _first(_phrases(status, groups), MOST_PHRASES)
+    valid = _first(_valid_certificates(status), MOST_PHRASES) if height is None else []
     if height is not None:
         groups = shortened(groups, height - HEADLINES - len(phrases))
-    return Lines(_headline(status), _table(groups, order, width), *(_line(phrase, "yellow") for phrase in phrases))
+    lines = [*(_line(phrase, "yellow") for phrase in phrases), *(_line(phrase, "") for phrase in valid)]
+    return Lines(_headline(status), _table(groups, order, width), *lines)
 
 
 def natural_width(status: dict[str, Any], order: Sequence[str]) -> int:
@@ -58,7 +64,8 @@ def natural_width(status: dict[str, Any], order: Sequence[str]) -> int:
     groups = groups_of(status)
     rows = _group_rows(groups)
     wide = sum(_width(STATUS_COLUMNS[key], rows) + 2 for key in order)
-    return max(wide, *(cell_len(INDENT + phrase) for phrase in _phrases(status, groups)), 0)
+    phrases = [*_phrases(status, groups), *_valid_certificates(status)]
+    return max(wide, *(cell_len(INDENT + phrase) for phrase in phrases), 0)
 
 
 def shortened(groups: Sequence[StatusGroup], lines: int) -> tuple[StatusGroup, ...]:
@@ -196,7 +203,32 @@ def _line(text: str, style: str) -> Text:
 def _phrases(status: dict[str, Any], groups: Sequence[StatusGroup]) -> list[str]:
     """The lines below the table: what is not up, then what health checks found, and where."""
     found = [f"{row.name}: {row.problem}" for group in groups for row in group.hosts if row.problem]
-    return [*_internal_errors(status), *(f"waiting for {phrase}" for phrase in status["waiting"]), *found]
+    waiting = (f"waiting for {phrase}" for phrase in status["waiting"])
+    return [*_internal_errors(status), *_expiring_certificates(status), *waiting, *found]
+
+
+def _expiring_certificates(status: dict[str, Any]) -> list[str]:
+    """Those to renew, with what to do. Nodes read files of tiers and pools again; those of the cluster at a start."""
+    soon = [each for each in status.get("certificates", ()) if each["days_left"] < RENEW_DAYS]
+    return [
+        f"{_certificate_text(each)}: renew it, and "
+        + ("restart what shows it" if each["use"] in READ_AT_START else "nodes take the new file within seconds")
+        for each in soon
+    ]
+
+
+def _valid_certificates(status: dict[str, Any]) -> list[str]:
+    return [_certificate_text(each) for each in status.get("certificates", ()) if each["days_left"] >= RENEW_DAYS]
+
+
+def _certificate_text(certificate: dict[str, Any]) -> str:
+    days = certificate["days_left"]
+    names = ", ".join(_first(certificate["names"], MOST_PROCESSES))
+    when = (
+        "has expired" if days <= 0 else f"expires in {days:,.0f} days" if days >= 2 else f"expires in {days:.1f} days"
+    )
+    use = "" if certificate["use"] == "clients" else f" ({certificate['use']})"
+    return f"certificate {certificate['file']}{use} for {names or 'no name'} {when}"
 
 
 def _internal_errors(status: dict[str, Any]) -> list[str]:

@@ -1,6 +1,7 @@
 """The status of the whole cluster, put together from the parts of the controller."""
 
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 
 import attrs
 import trio
@@ -12,12 +13,23 @@ from tierlb.controller.published_endpoints import PublishedEndpoints
 from tierlb.controller.publisher import Publisher
 from tierlb.controller.readiness import Readiness
 from tierlb.controller.registry import NodeRegistry
-from tierlb.controller.status import ClusterStatus, EndpointStatus, NodeStatus, PoolStatus, State, TierStatus, observed
+from tierlb.controller.status import (
+    CertificateStatus,
+    ClusterStatus,
+    EndpointStatus,
+    NodeStatus,
+    PoolStatus,
+    State,
+    TierStatus,
+    certificates_of,
+    observed,
+)
 from tierlb.controller.top_health import stalled
 from tierlb.model.address import parse_address
 from tierlb.model.load import HostLoad
 from tierlb.model.places import secured_listeners
-from tierlb.model.topology import Admin, Pool
+from tierlb.model.topology import Admin, Pool, Topology
+from tierlb.net.tls import expiry_of
 from tierlb.telemetry.aggregate import pools_down
 from tierlb.telemetry.internal_errors import InternalErrors
 
@@ -35,6 +47,7 @@ class Overview:
     _readiness: Readiness
     _errors: InternalErrors
     starting: bool = False
+    _epoch: Callable[[], float] = time.time
 
     def status(self) -> ClusterStatus:
         """Everything that is known now."""
@@ -69,7 +82,16 @@ class Overview:
             starting=self.starting,
             waiting=(*self._readiness.waiting(), *without_service),
             internal_errors=self._errors.counts.total(),
+            certificates=self._certificates(topology, tiers),
         )
+
+    def _certificates(self, topology: Topology, tiers: Mapping[str, TierStatus]) -> tuple[CertificateStatus, ...]:
+        """Of nodes as they were reported, and of the controller as its files are."""
+        shown = [(node.name, node.load.certificates) for tier in tiers.values() for node in tier.nodes if node.load]
+        for tls, use in ((topology.tls, "cluster"), (topology.admin_tls, "admin API")):
+            if tls is not None:
+                shown.append(("controller", expiry_of(tls.certificate, tls.key, use)))
+        return certificates_of(shown, self._epoch())
 
     def _nodes_of(self, name: str, now: float, desired: Desired) -> tuple[NodeStatus, ...]:
         """The nodes of a tier, or the agents of a pool."""

@@ -3,16 +3,17 @@
 import enum
 from base64 import b64encode
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
 
 from tierlb.balance.availability import Availability
 from tierlb.model.address import Address, Transport
-from tierlb.model.load import HostLoad, NodeLoad, SubtreeLoad
+from tierlb.model.load import CertificateExpiry, HostLoad, NodeLoad, SubtreeLoad
 from tierlb.model.topology import Admin
 from tierlb.telemetry.sketch import decode_sketch
+from tierlb.topology.certificates import DAY_S
 from tierlb.topology.typed import plain
 
 
@@ -95,12 +96,25 @@ class PoolStatus:
 
 
 @attrs.frozen
+class CertificateStatus:
+    """A certificate as `CertificateExpiry`, with the days that are left and the processes that show it."""
+
+    file: str
+    names: tuple[str, ...]
+    expires: float
+    use: str
+    days_left: float
+    nodes: tuple[str, ...]
+
+
+@attrs.frozen
 class ClusterStatus:
     """The whole tree, at the `revision` of the history that is active. `serving`: each tier and pool has one that
     serves. Pools that fill themselves, by agents or by a name in DNS, may still be empty. `missing`: what is not up,
     `waiting`: the same by tier and pool. `down`: pools of which the nodes observe no endpoint to be available; the
     cluster is not `serving` then. `starting`: a cluster that was not whole since its start; it is not `serving` yet.
-    `internal_errors`: of the controller's process, since its start."""
+    `internal_errors`: of the controller's process, since its start. `certificates`: those of the controller,
+    and while a client watches those of nodes."""
 
     cluster: str
     revision: int
@@ -112,6 +126,24 @@ class ClusterStatus:
     waiting: tuple[str, ...] = ()
     down: tuple[str, ...] = ()
     internal_errors: int = 0
+    certificates: tuple[CertificateStatus, ...] = ()
+
+
+def certificates_of(
+    each_shows: Iterable[tuple[str, Iterable[CertificateExpiry]]], epoch: float
+) -> tuple[CertificateStatus, ...]:
+    """What the processes show, by name, the first to expire first. Those that have read other files are told apart by
+    the time of expiry. `epoch`: seconds since 1970."""
+    shown: dict[CertificateExpiry, list[str]] = {}
+    for name, certificates in each_shows:
+        for certificate in certificates:
+            shown.setdefault(certificate, []).append(name)
+    return tuple(
+        CertificateStatus(
+            each.file, each.names, each.expires, each.use, round((each.expires - epoch) / DAY_S, 1), tuple(names)
+        )
+        for each, names in sorted(shown.items(), key=lambda item: (item[0].expires, item[0].file, item[0].use))
+    )
 
 
 def observed(seen_by: Mapping[str, HostLoad]) -> str:

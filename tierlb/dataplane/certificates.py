@@ -10,19 +10,20 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
+from tierlb.model.load import CertificateExpiry
 from tierlb.model.tls import ListenerTls
 from tierlb.net.server_tls import ServedCertificate, ServerTls, load_server_tls
 from tierlb.net.tls import TlsProblem
 from tierlb.net.wheel import NEVER
+from tierlb.topology.certificates import DAY_S
 
 LOOK_EVERY_S: Final = 2.0
 """At files: a few system calls. Certificates are renewed days before that has to be done."""
-DAY_S: Final = 86_400.0
 EXPIRY_SOON_S: Final = 7 * DAY_S
 """A certificate that expires within this is logged once a day. Renewals come 30 days before, as a rule."""
 
 Stamp = tuple[tuple[int, int, int], ...]
-Served = Mapping[ListenerTls, ServerTls]
+ServerByTls = Mapping[ListenerTls, ServerTls]
 """What clients are shown, by what the snapshot says of the listener that they connect to."""
 
 
@@ -32,8 +33,8 @@ class Certificates:
     snapshot. `epoch`: the time in seconds since 1970."""
 
     def __init__(self, log: Any, epoch: Callable[[], float] = time.time) -> None:
-        self.served: Served = {}
-        self.shown: Served = {}
+        self.served: ServerByTls = {}
+        self.shown: ServerByTls = {}
         self._log = log
         self._epoch = epoch
         self._stamps: dict[ListenerTls, Stamp] = {}
@@ -41,7 +42,7 @@ class Certificates:
         self._look_at = NEVER
         self._warned_at = -DAY_S
 
-    def prepare(self, wanted: Iterable[ListenerTls | None]) -> Served:
+    def prepare(self, wanted: Iterable[ListenerTls | None]) -> ServerByTls:
         """What a snapshot asks for, as it is served already or as its files have it. Raises TlsProblem."""
         self._prepared, found = {}, {}
         for tls in dict.fromkeys(wanted):
@@ -50,7 +51,7 @@ class Certificates:
                 found[tls] = self.served.get(tls) or load_server_tls(tls)
         return found
 
-    def use(self, served: Served, now: float) -> None:
+    def use(self, served: ServerByTls, now: float) -> None:
         """Serve what was prepared."""
         if served != self.served:
             self.shown = {**self.served, **served}
@@ -112,6 +113,13 @@ class Certificates:
         """All that clients are shown, each file once."""
         every = (each for server in self.served.values() for each in server.certificates)
         return tuple({each.files: each for each in every}.values())
+
+    def expiries(self) -> tuple[CertificateExpiry, ...]:
+        """Of all that clients are shown."""
+        return tuple(
+            CertificateExpiry(each.files.certificate, each.fields.names, each.fields.expires, "clients")
+            for each in self.certificates
+        )
 
     def _said(self, certificate: ServedCertificate) -> tuple[str, list[str], float]:
         """Its file, its names and the days until it expires."""

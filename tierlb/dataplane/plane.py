@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import attrs
 import trio
 
 from tierlb.dataplane.certificates import Certificates
@@ -21,7 +22,7 @@ from tierlb.dataplane.runtime import Runtime, Serving
 from tierlb.dataplane.upstream.discovery import Discovery
 from tierlb.dataplane.upstream.endpoint_tls import EndpointTls
 from tierlb.model.address import Address, Transport
-from tierlb.model.load import REPORT_INTERVAL_S, Echo, Guidance, NodeLoad, NodeRow, SubtreeLoad
+from tierlb.model.load import REPORT_INTERVAL_S, CertificateExpiry, Echo, Guidance, NodeLoad, NodeRow, SubtreeLoad
 from tierlb.model.snapshot import Listener, Snapshot
 from tierlb.model.topology import Admin, Forwarding
 from tierlb.net.broker import Broker
@@ -43,7 +44,8 @@ class Plane:
     """`data_key` is what nodes of the cluster show each other on the data path, until a snapshot has another one.
     Public sockets come from `broker`, and `ask` finds endpoints that are looked up in DNS. `descriptors`: how many this
     process may hold, if not by its own limit. In the `meeting_place` nodes of the same machine find each other, to hand
-    connections over; `why_none` says why there is no such place. `listening` has the sockets, and `serving` is a
+    connections over; `why_none` says why there is no such place. `of_cluster`: what the process shows on its control
+    connections. `listening` has the sockets, and `serving` is a
     `Runtime` from the first snapshot on.
     """
 
@@ -74,6 +76,7 @@ class Plane:
         self._meets = (meeting_place, why_none)
         self.certificates = Certificates(log)
         self.endpoint_tls = EndpointTls(log)
+        self.of_cluster: tuple[CertificateExpiry, ...] = ()
         self._discovery = Discovery(self._serve, log, ask, self.errors)
         takers = Takers(
             self.reactor,
@@ -161,7 +164,9 @@ class Plane:
 
     def load(self) -> NodeLoad:
         """The counters now; `busy` is of the last second or so."""
-        return self.serving.load(self.listening.strangers)
+        load = self.serving.load(self.listening.strangers)
+        found = (*self.certificates.expiries(), *self.endpoint_tls.expiries(), *self.of_cluster)
+        return attrs.evolve(load, certificates=found) if found else load
 
     def subtree(self) -> SubtreeLoad:
         """This node and everything below it."""

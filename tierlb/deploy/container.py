@@ -15,6 +15,7 @@ import attrs
 import tierlb
 from tierlb.model.address import Transport
 from tierlb.model.listener import TierListener
+from tierlb.model.places import listener_tls
 from tierlb.model.topology import Forwarding, Run, Tier, Topology
 from tierlb.topology.allot import transports_to
 from tierlb.topology.source import read_source
@@ -157,7 +158,7 @@ def port_problems(topology: Topology) -> Iterator[str]:
                 "add the authority to those that the image trusts"
             )
     for tier in topology.tiers.values():
-        if tier.tls is not None or any(tier.tls_at(each) is not None for each in tier.listen):
+        if tier.tls is not None or any(listener_tls(tier, each) is not None for each in tier.listen):
             yield (
                 f"tiers.{tier.name}.tls: certificates of clients are not rendered: leave it out here, and have a proxy "
                 "in front of the containers end TLS"

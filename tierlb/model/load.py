@@ -41,6 +41,18 @@ class HostLoad:
 
 
 @attrs.frozen
+class CertificateExpiry:
+    """A certificate that a process shows: its file, the names that it is for, and when it expires, in seconds since
+    1970. `use`: to whom it is shown, which is clients, the endpoints of a pool (`pool app`), the rest of the
+    cluster (`cluster`), or callers of the admin API (`admin API`)."""
+
+    file: str
+    names: tuple[str, ...]
+    expires: float
+    use: str
+
+
+@attrs.frozen
 class NodeLoad:
     """A node's own counters.
 
@@ -52,6 +64,7 @@ class NodeLoad:
     to hosts that failed because this machine lacked something. `tunnels` are the upgraded connections among those in
     flight. `internal_errors` are those of the process that a barrier caught. `parked` are the items in flight that wait
     for something other than their host, tunnels included. `lost_datagrams` are those that the kernel had no room for.
+    `certificates` are those that the node shows, as their files were read last.
     """
 
     connections: int
@@ -71,6 +84,7 @@ class NodeLoad:
     internal_errors: int = 0
     parked: int = 0
     lost_datagrams: int = 0
+    certificates: tuple[CertificateExpiry, ...] = ()
 
 
 @attrs.frozen

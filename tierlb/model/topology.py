@@ -11,7 +11,7 @@ import attrs
 
 from tierlb.model.address import Address, Transport
 from tierlb.model.listener import ProxyVersion, TierListener, as_listeners
-from tierlb.model.tls import AdminTls, ListenerTls, NoTls, PoolTls, Tls
+from tierlb.model.tls import AdminTls, ListenerTls, PoolTls, Tls
 
 AUTO = "auto"
 DRAIN_S = 30.0
@@ -299,12 +299,6 @@ class Tier:
     """Over UDP: how many datagrams answer one of the client's, after which a session ends. None: not known."""
     tls: ListenerTls | None = None
     """What clients speak, at listeners without `tls` of their own and on connections that l4 parents give this tier."""
-
-    def tls_at(self, listener: TierListener) -> ListenerTls | None:
-        """What clients speak at this listener; None: no TLS, as where all are sent to https."""
-        if listener.redirect_https or listener.tls is NoTls.OFF:
-            return None
-        return listener.tls or self.tls
 
     @property
     def targets(self) -> tuple[str, ...]:

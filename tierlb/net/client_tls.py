@@ -7,17 +7,19 @@ import ssl
 
 from tierlb.model.tls import PoolTls
 from tierlb.net.tls import TlsProblem, load_chain, load_client_ca
+from tierlb.topology.certificates import CertificateFields, read_client_certificate
 
 
 class ClientTls:
-    """`context` is that of the files as they were read last. `server_name`: what the certificates of all endpoints are
-    for; None: each is for its own address."""
+    """`context` is that of the files as they were read last, and `shown` what is known of the certificate in them.
+    `server_name`: what the certificates of all endpoints are for; None: each is for its own address."""
 
     def __init__(self, tls: PoolTls, server_name: str | None = None) -> None:
         """`server_name`: where the pool names none itself. Raises TlsProblem."""
         self.tls = tls
         self.server_name = tls.server_name or server_name
         self.context = client_context_for(tls)
+        self.shown = _shown(tls)
 
     def name_of(self, host: str) -> str:
         """What the certificate of the endpoint at this host is to be for."""
@@ -26,6 +28,11 @@ class ClientTls:
     def read_again(self) -> None:
         """The files changed. Raises TlsProblem, and goes on as before."""
         self.context = client_context_for(self.tls)
+        self.shown = _shown(self.tls)
+
+
+def _shown(tls: PoolTls) -> CertificateFields | None:
+    return read_client_certificate(tls.certificate, tls.key) if tls.certificate and tls.key else None
 
 
 def handshake_reason(error: BaseException) -> str:

@@ -6,7 +6,14 @@ Errors are explained with what to do, because the texts of `ssl` are OpenSSL's. 
 
 import ssl
 
+from tierlb.model.load import CertificateExpiry
 from tierlb.model.tls import AdminTls, Tls
+from tierlb.topology.certificates import (
+    CertificateFields,
+    UnusableCertificate,
+    read_certificate,
+    read_client_certificate,
+)
 
 
 class TlsProblem(Exception):  # noqa: N818 (the text is the whole message)
@@ -32,6 +39,15 @@ def admin_context(tls: AdminTls) -> ssl.SSLContext:
 def client_context(tls: Tls) -> ssl.SSLContext:
     """For a child: the parent's certificate must be from the CA and name the host of its URL. Raises TlsProblem."""
     return _context(ssl.Purpose.SERVER_AUTH, tls)
+
+
+def expiry_of(certificate: str, key: str, use: str) -> tuple[CertificateExpiry, ...]:
+    """Until when a certificate of the control channel or the admin API is valid; empty where that cannot be known."""
+    try:
+        fields: CertificateFields | None = read_certificate(certificate, key)
+    except UnusableCertificate:
+        fields = read_client_certificate(certificate, key)
+    return () if fields is None else (CertificateExpiry(certificate, fields.names, fields.expires, use),)
 
 
 def explain_tls_problem(error: BaseException, host: str) -> str:

@@ -23,10 +23,10 @@ from tierlb.channel.parent_end import ParentEnd
 from tierlb.channel.report_schedule import Reporter
 from tierlb.channel.uplink import Uplink
 from tierlb.channel.watching import WatchRelay
-from tierlb.model.load import NodeLoad
+from tierlb.model.load import CertificateExpiry, NodeLoad
 from tierlb.model.tls import Tls
 from tierlb.net.keep_going import keep_going
-from tierlb.net.tls import client_context, server_context
+from tierlb.net.tls import client_context, expiry_of, server_context
 from tierlb.node.children import Children, ReportSink
 from tierlb.node.configuration import Configurable, Configuration
 from tierlb.node.snapshot_keeper import SnapshotKeeper
@@ -39,7 +39,10 @@ TOKEN_VARIABLE = "TIERLB_TOKEN"  # noqa: S105 (the name of the environment varia
 
 
 class NodePlane(Reporter, ReportSink, Configurable, Protocol):
-    """What a node's process needs of its data plane, besides reports, guidance and snapshots."""
+    """What a node's process needs of its data plane, besides reports, guidance and snapshots. `of_cluster`: the
+    certificate that the process shows on its control connections, for its loads."""
+
+    of_cluster: tuple[CertificateExpiry, ...]
 
     def regularly(self, work: Callable[[], float]) -> Callable[[], None]:
         """Do this with the regular work. It returns in how many seconds to do it again at the latest if nothing happens
@@ -93,6 +96,7 @@ class Node:
         identity, tls = self.identity, None
         if self.tls is not None:
             identity, tls = attrs.evolve(identity, tls=client_context(self.tls)), server_context(self.tls)
+            self.plane.of_cluster = expiry_of(self.tls.certificate, self.tls.key, "cluster")
         async with trio.open_nursery() as nursery:
             control = self.configuration.placement.control
             address = await nursery.start(end.serve, control, admit, tls, pages.find)

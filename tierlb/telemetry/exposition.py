@@ -134,8 +134,21 @@ def _metrics(nodes: Sequence[Exposed]) -> Iterator["Metric"]:
                     if (value := read_host(host)) is not None:
                         metric.add_metric((each.node, each.tier, host.name), value)
             yield metric
+    yield _expiries(nodes)
     yield _durations(nodes)
     yield from process_metrics(nodes)
+
+
+def _expiries(nodes: Sequence[Exposed]) -> "Metric":
+    from prometheus_client.core import GaugeMetricFamily
+
+    labels = ("node", "tier", "certificate", "use")
+    text = "When a certificate that the node shows expires, in seconds since 1970"
+    metric = GaugeMetricFamily("tierlb_certificate_expiry_timestamp_seconds", text, labels=labels)
+    for each in nodes:
+        for certificate in each.own.certificates:
+            metric.add_metric((each.node, each.tier, certificate.file, certificate.use), certificate.expires)
+    return metric
 
 
 def _durations(nodes: Sequence[Exposed]) -> "Metric":

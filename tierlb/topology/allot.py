@@ -13,7 +13,7 @@ import attrs
 
 from tierlb.model.address import Address, Transport
 from tierlb.model.listener import ProxyVersion, TierListener
-from tierlb.model.places import bound_listeners
+from tierlb.model.places import bound_listeners, listener_tls
 from tierlb.model.snapshot import Destination, FoundEndpoint, HostSpec, Listener, PoolSettings, Rule, Send, Snapshot
 from tierlb.model.topology import (
     Action,
@@ -112,7 +112,7 @@ def _public_listener(tier: Tier, address: Address, given: TierListener) -> Liste
         spare=address != given.address and ":" in address.host,
         redirect_https=given.redirect_https,
         announced_from=() if given.proxy_protocol is None else given.proxy_protocol.accept_from,
-        tls=tier.tls_at(given),
+        tls=listener_tls(tier, given),
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import attrs
 
+DAY_S: Final = 86_400.0
 WITHOUT_TIME: Final = 0x200000
 """X509_V_FLAG_NO_CHECK_TIME of OpenSSL: an expired certificate can be read, too."""
 
@@ -54,10 +55,31 @@ def read_certificate(certificate: str, key: str) -> CertificateFields:
     client.verify_flags |= ssl.VerifyFlags(ssl.VERIFY_X509_PARTIAL_CHAIN | WITHOUT_TIME)
     try:
         client.load_verify_locations(cafile=certificate)
-        found = _met(server, client) or {}
+        found = _met(server, client)[0].getpeercert() or {}
     except ssl.SSLError as error:
         reason = f"cannot be used by a server: {getattr(error, 'verify_message', '') or tls_reason(error)}"
         raise UnusableCertificate("certificate", reason) from error
+    return _fields(found)
+
+
+def read_client_certificate(certificate: str, key: str) -> CertificateFields | None:
+    """The fields of a certificate that servers are shown; None where they cannot be known. The same files serve as the
+    server's, whose certificate the client does not look at."""
+    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = False
+    client.verify_mode = ssl.CERT_NONE
+    server.verify_mode = ssl.CERT_REQUIRED
+    server.verify_flags |= ssl.VerifyFlags(ssl.VERIFY_X509_PARTIAL_CHAIN | WITHOUT_TIME)
+    try:
+        for context in (server, client):
+            context.load_cert_chain(certificate, key, password=_no_passphrase)
+        server.load_verify_locations(cafile=certificate)
+        return _fields(_met(server, client)[1].getpeercert() or {})
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _fields(found: dict[str, Any]) -> CertificateFields:
     names = tuple(value.lower() for kind, value in found.get("subjectAltName", ()) if kind in ("DNS", "IP Address"))
     begins, expires = (ssl.cert_time_to_seconds(found[each]) for each in ("notBefore", "notAfter"))
     return CertificateFields(names, begins, expires)
@@ -73,8 +95,8 @@ def _no_passphrase() -> str:
     raise ValueError("the key is encrypted; write it without a passphrase")
 
 
-def _met(server: ssl.SSLContext, client: ssl.SSLContext) -> dict[str, Any] | None:
-    """What the client learns of the server's certificate in a handshake in memory. Raises ssl.SSLError."""
+def _met(server: ssl.SSLContext, client: ssl.SSLContext) -> tuple[ssl.SSLObject, ssl.SSLObject]:
+    """The client's and the server's end after a handshake in memory. Raises ssl.SSLError."""
     there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
     ends = client.wrap_bio(back, there, server_side=False), server.wrap_bio(there, back, server_side=True)
     steps: list[Callable[[], None]] = [end.do_handshake for end in ends]
@@ -85,4 +107,4 @@ def _met(server: ssl.SSLContext, client: ssl.SSLContext) -> dict[str, Any] | Non
             except ssl.SSLWantReadError:
                 continue
             steps.remove(step)
-    return ends[0].getpeercert()
+    return ends

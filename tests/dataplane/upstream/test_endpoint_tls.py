@@ -10,9 +10,10 @@ import trio
 
 from tests.certificates import NAME, Authority, SecuredStream
 from tests.dataplane.conftest import FakeEndpoint, Lab, Voice, l7
+from tierlb.dataplane.certificates import LOOK_EVERY_S
 from tierlb.dataplane.upstream.health import check_once
 from tierlb.model.snapshot import PoolSettings
-from tierlb.model.tls import PoolTls
+from tierlb.model.tls import ListenerTls, PoolTls
 from tierlb.model.topology import HealthCheck, Timeouts
 from tierlb.net.client_tls import ClientTls
 
@@ -190,3 +191,20 @@ async def test_renewed_files_are_used_for_new_connections(lab: Lab, authority: A
     await voice.hears_head()
     shown = voice.stream.ssl.getpeercert()  # type: ignore[attr-defined]
     assert ("DNS", "renewed.example") in shown["subjectAltName"]
+
+
+async def test_a_node_tells_when_what_it_shows_expires(lab: Lab, authority: Authority) -> None:
+    own = authority.issue("node.example", file="node", days=9, since=0)
+    shown = authority.issue("shop.example", "www.shop.example", days=30, since=0)
+    pool = PoolSettings("app", tls=speaks(authority, certificate=own.certificate, key=own.key))
+    await lab.serves(l7(await lab.endpoint(), pools=(pool,), tls=ListenerTls((shown,))))
+    found = lab.plane.row().own.certificates
+    assert [(each.file, each.names, each.use) for each in found] == [
+        (shown.certificate, ("shop.example", "www.shop.example"), "clients"),
+        (own.certificate, ("node.example",), "pool app"),
+    ]
+    assert found[0].expires - found[1].expires == pytest.approx(21 * 86_400, abs=60)
+    renewed = authority.issue("node.example", file="node", days=90, since=0)
+    assert renewed.certificate == own.certificate
+    lab.plane.endpoint_tls.tick(lab.plane.reactor.look() + LOOK_EVERY_S)
+    assert lab.plane.row().own.certificates[1].expires - found[1].expires == pytest.approx(81 * 86_400, abs=60)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tierlb.dataplane.certificates import LOOK_EVERY_S, Stamp, stamp_of
+from tierlb.model.load import CertificateExpiry
 from tierlb.model.snapshot import PoolSettings
 from tierlb.net.client_tls import ClientTls
 from tierlb.net.tls import TlsProblem
@@ -35,6 +36,14 @@ class EndpointTls:
         self.by_pool = found
         self._stamps = {name: _stamp(each) for name, each in found.items()}
         self._look_at = now + LOOK_EVERY_S if found else NEVER
+
+    def expiries(self) -> tuple[CertificateExpiry, ...]:
+        """Of the certificates that endpoints are shown."""
+        return tuple(
+            CertificateExpiry(each.tls.certificate, each.shown.names, each.shown.expires, f"pool {name}")
+            for name, each in self.by_pool.items()
+            if each.shown is not None and each.tls.certificate is not None
+        )
 
     def tick(self, now: float) -> float:
         """Look at the files, if that is due. Returns when it is due next."""
