@@ -16,6 +16,7 @@ from tierlb.model.topology import (
     Paths,
     Policy,
     Pool,
+    PoolProtocol,
     Resources,
     Respond,
     Route,
@@ -189,6 +190,12 @@ def test_what_operators_want_reaches_members_of_every_sort():
     announced = {"web": {"web-1": at(61), "web-2": at(62)}}
     assert [m.admin for m in hosts(DEEP, "inner", announced, admin=admin)] == [Admin.MAINTENANCE, Admin.READY]
     assert [m.admin for m in hosts(DEEP, "api", {}, admin=admin)] == [Admin.READY, Admin.DRAIN]
+
+
+def test_nodes_check_by_the_protocol_of_the_pool():
+    pool = Pool("app", (at(1),), protocol=PoolProtocol.H2C, health=HealthCheck(path="/up"))
+    (settings,) = snapshot_for(topology_of(tier("web", Kind.L7, "app"), pools=(pool,)), "web", 1, {}, {}).pools
+    assert settings.health == HealthCheck(path="/up", protocol=PoolProtocol.H2C)
 
 
 def test_only_pools_sent_to_that_say_something_are_in_the_snapshot():

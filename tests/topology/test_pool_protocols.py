@@ -11,8 +11,10 @@ from tests.topology.test_graph import problems_of
         ("l7", "h2c", "tcp", None),
         ("l7", "http/1.1", "{path: /}", None),
         ("l4", "h2c", "tcp", "has no effect under an l4 tier"),
-        ("l7", "h2c", "{path: /}", "write health: tcp"),
+        ("l7", "h2c", "{path: /}", None),
         ("l7", "h3", "tcp", "h2c"),
+        ("l7", "h2", "tcp", "h2 is HTTP/2 over TLS: write tls as well"),
+        ("l7", "auto", "tcp", "auto is chosen in the TLS handshake (ALPN): write tls as well"),
     ],
 )
 def test_combinations(kind: str, protocol: str, health: str, said: str | None) -> None:
@@ -23,6 +25,15 @@ def test_combinations(kind: str, protocol: str, health: str, said: str | None) -
     assert (problems == []) == (said is None), problems
     if said is not None:
         assert said in str(problems[0])
+
+
+@pytest.mark.parametrize("protocol", ["h2", "auto"])
+def test_with_tls_endpoints_may_speak_http2(protocol: str) -> None:
+    found = problems_of(
+        'web: {kind: l7, listen: "127.0.0.1:8080", to: app}',
+        f"app: {{endpoints: [127.0.0.1:9001], protocol: {protocol}, tls: {{verify: false}}, health: {{path: /}}}}",
+    )
+    assert found == []
 
 
 def test_h2c_is_without_tls() -> None:

@@ -154,13 +154,18 @@ def test_the_urgency_is_read(value: bytes, urgency: int) -> None:
     assert DEFAULT_URGENCY == 3
 
 
+def test_a_head_that_goes_over_tls_has_the_scheme_https() -> None:
+    block = request_block(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", secured=True)
+    assert (b":scheme", b"https") in [tuple(field) for field in hpack.Decoder().decode(block, raw=True)]
+
+
 def test_a_head_for_a_host_becomes_a_block() -> None:
     head = (
         b"POST /x?y HTTP/1.1\r\nHost: a:1\r\nX-Y: z\r\nTransfer-Encoding: chunked\r\nConnection: TE\r\nTE: trailers\r\n"
         b"Via: 1.1 tierlb\r\nX-Forwarded-For: ::1"
     )
     for _ in range(3):  # lines are remembered
-        fields = [tuple(field) for field in hpack.Decoder().decode(request_block(head), raw=True)]
+        fields = [tuple(field) for field in hpack.Decoder().decode(request_block(head, secured=False), raw=True)]
         assert fields == [
             (b":method", b"POST"),
             (b":scheme", b"http"),

@@ -76,10 +76,13 @@ class ClientAbort(enum.Enum):
 
 
 class PoolProtocol(enum.Enum):
-    """What the endpoints of a pool speak with l7 tiers: HTTP/1.1, or HTTP/2 without TLS (H2C)."""
+    """What the endpoints of a pool speak with l7 tiers: HTTP/1.1, HTTP/2 without TLS (H2C) or over TLS (H2), or over
+    TLS whatever each connection agrees on (AUTO; ALPN, RFC 7301)."""
 
     HTTP1 = "http/1.1"
     H2C = "h2c"
+    H2 = "h2"
+    AUTO = "auto"
 
 
 class Forwarding(enum.Enum):
@@ -106,7 +109,8 @@ class HealthCheck:
     unhealthy: int = 3
     statuses: tuple[tuple[int, int], ...] = ((200, 399),)
     announces: ProxyVersion | None = None
-    """As in `Pool`, for the nodes that check."""
+    protocol: PoolProtocol | None = None
+    """These two are as in `Pool`, for the nodes that check; None: no header, and HTTP/1.1."""
 
 
 @attrs.frozen

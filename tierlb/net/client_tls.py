@@ -1,25 +1,38 @@
-"""TLS towards the endpoints of one pool, by the files that the pool names.
+"""TLS towards the endpoints of one pool, by the files that the pool names, and the protocol that is agreed on in it.
 
 Left out: going on with sessions (kept connections make handshakes rare), and checks of revocation.
 """
 
 import ssl
+from collections.abc import Sequence
+from typing import Final
 
 from tierlb.model.tls import PoolTls
+from tierlb.model.topology import PoolProtocol
 from tierlb.net.tls import TlsProblem, load_chain, load_client_ca
 from tierlb.topology.certificates import CertificateFields, read_client_certificate
 
+HTTP_2: Final = "h2"
+HTTP_1_1: Final = "http/1.1"
+OFFERED: Final = {PoolProtocol.H2: (HTTP_2,), PoolProtocol.AUTO: (HTTP_2, HTTP_1_1)}
+"""By ALPN (RFC 7301); other pools offer HTTP/1.1."""
+NO_HTTP_2: Final = "no HTTP/2 (ALPN), which protocol: h2 of its pool demands: enable it there, or write protocol: auto"
+"""What is wrong with an endpoint whose handshake ends without HTTP/2."""
+
 
 class ClientTls:
-    """`context` is that of the files as they were read last, and `shown` what is known of the certificate in them.
+    """`context` is that of the files as they were read last, and `shown` what is known of the certificate in them. In
+    `context_http1` HTTP/1.1 alone is offered.
     `server_name`: what the certificates of all endpoints are for; None: each is for its own address."""
 
-    def __init__(self, tls: PoolTls, server_name: str | None = None) -> None:
+    def __init__(
+        self, tls: PoolTls, server_name: str | None = None, protocol: PoolProtocol = PoolProtocol.HTTP1
+    ) -> None:
         """`server_name`: where the pool names none itself. Raises TlsProblem."""
         self.tls = tls
+        self.protocol = protocol
         self.server_name = tls.server_name or server_name
-        self.context = client_context_for(tls)
-        self.shown = _shown(tls)
+        self.read_again()
 
     def name_of(self, host: str) -> str:
         """What the certificate of the endpoint at this host is to be for."""
@@ -27,7 +40,10 @@ class ClientTls:
 
     def read_again(self) -> None:
         """The files changed. Raises TlsProblem, and goes on as before."""
-        self.context = client_context_for(self.tls)
+        offered = OFFERED.get(self.protocol, (HTTP_1_1,))
+        context = client_context_for(self.tls, offered)
+        self.context_http1 = client_context_for(self.tls) if HTTP_2 in offered else context
+        self.context = context
         self.shown = _shown(self.tls)
 
 
@@ -41,12 +57,17 @@ def handshake_reason(error: BaseException) -> str:
     return str(reason).replace("_", " ").lower()
 
 
-def client_context_for(tls: PoolTls) -> ssl.SSLContext:
-    """Raises TlsProblem."""
+def agreed_on_nothing(reason: str) -> bool:
+    """Whether a handshake failed because the server speaks none of the protocols that it was offered."""
+    return "no application protocol" in reason
+
+
+def client_context_for(tls: PoolTls, offered: Sequence[str] = (HTTP_1_1,)) -> ssl.SSLContext:
+    """`offered`: protocols, the best first. Raises TlsProblem."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
-    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols(offered)
     if not tls.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

@@ -287,7 +287,8 @@ def _pool_settings(topology: Topology, tier: Tier) -> tuple[PoolSettings, ...]:
 def _settings(topology: Topology, pool: Pool) -> PoolSettings:
     parents = 1 if pool.dns is None else _count_parents(topology, pool.name)
     overrides = pool.overrides if pool.dns is not None else ()
-    health = pool.health and attrs.evolve(pool.health, announces=pool.proxy_protocol)
+    protocol = None if pool.protocol is PoolProtocol.HTTP1 else pool.protocol
+    health = pool.health and attrs.evolve(pool.health, announces=pool.proxy_protocol, protocol=protocol)
     given = pool.name, health, pool.agent_check_port, pool.dns, parents, pool.outlier, overrides
     return PoolSettings(*given, pool.tls, pool.protocol, pool.proxy_protocol)
 

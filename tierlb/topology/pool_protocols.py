@@ -1,11 +1,11 @@
-"""Pools whose endpoints speak HTTP/2, beside what else the file says of them."""
+"""Pools whose endpoints may speak HTTP/2, beside what else the file says of them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 from tierlb.model.topology import Kind, PoolProtocol
 from tierlb.topology.problems import Fault
-from tierlb.topology.shapes import FileShape, HealthShape
+from tierlb.topology.shapes import FileShape
 
 
 class HasTarget(Protocol):
@@ -16,7 +16,7 @@ class HasTarget(Protocol):
 
 
 def protocol_faults(file: FileShape, edges: Mapping[str, Sequence[HasTarget]]) -> Iterator[Fault]:
-    """A protocol that nobody speaks, and health checks in another one."""
+    """A protocol that no tier speaks with the endpoints, or that does not go with `tls` or its absence."""
     for name, pool in (file.pools or {}).items():
         if pool.protocol is None:
             continue
@@ -26,8 +26,9 @@ def protocol_faults(file: FileShape, edges: Mapping[str, Sequence[HasTarget]]) -
             message = "has no effect under an l4 tier, which passes bytes on as they are: it acts under l7 tiers"
             yield Fault((*path, "protocol"), message, at_key=True)
         if pool.protocol is PoolProtocol.H2C and pool.tls is not None:
-            message = "h2c is HTTP/2 without TLS: leave out tls here, or protocol (over TLS endpoints speak HTTP/1.1)"
+            message = "h2c is HTTP/2 without TLS: leave out tls here, or write protocol: h2"
             yield Fault((*path, "protocol"), message, at_key=True)
-        if pool.protocol is PoolProtocol.H2C and isinstance(pool.health, HealthShape) and pool.health.path is not None:
-            message = "checks by path speak HTTP/1.1, which these endpoints (protocol: h2c) do not: write health: tcp"
-            yield Fault((*path, "health", "path"), message, at_key=True)
+        if pool.protocol in (PoolProtocol.H2, PoolProtocol.AUTO) and pool.tls is None:
+            meaning = "HTTP/2 over TLS" if pool.protocol is PoolProtocol.H2 else "chosen in the TLS handshake (ALPN)"
+            message = f"{pool.protocol.value} is {meaning}: write tls as well, or protocol: h2c for HTTP/2 without TLS"
+            yield Fault((*path, "protocol"), message, at_key=True)

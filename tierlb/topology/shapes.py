@@ -328,7 +328,8 @@ class PoolShape:
     )
     agent_check: net.Port | None = optional("port where each endpoint's host answers HAProxy's agent-check")
     protocol: PoolProtocol | None = optional(
-        "what the endpoints speak with l7 tiers: http/1.1 (the default), or h2c, HTTP/2 without TLS, as gRPC servers do"
+        "what the endpoints speak with l7 tiers: http/1.1 (the default), h2c (HTTP/2 without TLS, as many gRPC servers "
+        "do), or, with tls, h2 (HTTP/2) or auto (HTTP/2 or HTTP/1.1, as each endpoint chooses by ALPN)"
     )
 
 

@@ -149,8 +149,9 @@ _known_lines: Memo[bytes] = Memo(ENCODED_LINES_BUDGET_BYTES)
 """Encoded fields by their lines."""
 
 
-def request_block(head: bytes) -> bytes:
-    """The block of a request's head of HTTP/1.1, which this program has written: with its empty line, or without."""
+def request_block(head: bytes, *, secured: bool) -> bytes:
+    """The block of a request's head of HTTP/1.1, which this program has written: with its empty line, or without.
+    `secured`: it goes over TLS."""
     first, *lines = head.split(b"\r\n")
     method, target, _ = first.split(b" ")
     fields, authority = [], b""
@@ -168,7 +169,7 @@ def request_block(head: bytes) -> bytes:
     return b"".join(
         [
             encode_field(b":method", method),
-            encode_field(b":scheme", b"http"),
+            encode_field(b":scheme", b"https" if secured else b"http"),
             encode_field(b":authority", authority),
             encode_field(b":path", target),
             *fields,

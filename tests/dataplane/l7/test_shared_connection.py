@@ -1,5 +1,7 @@
 """Connections over HTTP/2 to hosts: shared by requests, made when there is no room, kept, and ended."""
 
+import errno
+
 import attrs
 import pytest
 
@@ -62,6 +64,20 @@ async def test_beyond_what_the_host_allows_there_is_another_connection(lab: Lab)
     assert (await second.hears_message()).body == b"ok"
     await host.answers(1)
     assert (await first.hears_message()).body == b"ok"
+
+
+async def test_requests_go_where_the_kernel_takes_its_time_to_connect(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint = await lab.endpoint(**H2C)
+    await lab.serves(l7(endpoint))
+    context = lab.host(endpoint).context
+    dial = context.dial
+    monkeypatch.setattr(context, "dial", lambda *given, **more: (dial(*given, **more)[0], errno.EINPROGRESS))
+    client = await asks(lab, 0)
+    host = await accepts_http2(endpoint)
+    await host.answers(await host.hears_request())
+    assert (await client.hears_message()).body == b"ok"
 
 
 async def test_an_idle_connection_ends_with_goaway(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ connections are closed too, so that the next request has to connect.
 import errno
 from array import array
 from fcntl import ioctl
+from ssl import SSLContext
 from termios import FIONREAD
 
 from mypy_extensions import mypyc_attr
@@ -74,6 +75,10 @@ class Carried:
         """Handling one of these events failed."""
         raise NotImplementedError
 
+    def on_other_protocol(self, connection: "PooledConnection | None") -> None:
+        """The host agreed on another protocol than was expected: go on with this connection, or with one of its own."""
+        raise NotImplementedError
+
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class PooledConnection(Stream):
@@ -134,7 +139,7 @@ class PooledConnection(Stream):
         self.response.state = AWAITED  # NEXT
         idle = self.host.idle
         is_stale = bool(self.announced) is (self.host.spec.announces is None)
-        if self.host.closes or self.eof or is_stale or len(idle) >= IDLE_PER_HOST:
+        if self.host.closes or self.eof or is_stale or not self.host.speaks_http1 or len(idle) >= IDLE_PER_HOST:
             self.close()
             return
         if self.paused:
@@ -198,7 +203,11 @@ class PooledConnection(Stream):
             send(self.fd, self.first)
             self.first = b""
         name = tls.name_of(self.host.spec.address.host)
-        TlsLayer(self, tls.context, is_server=False, host=name).begin()
+        TlsLayer(self, self.context_in(tls), is_server=False, host=name).begin()
+
+    def context_in(self, tls: ClientTls) -> SSLContext:
+        """What this connection offers."""
+        return tls.context_http1
 
     def on_secured(self) -> None:
         """It can be written to."""

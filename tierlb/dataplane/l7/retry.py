@@ -17,21 +17,19 @@ from typing import Final
 from tierlb.balance.outlier import HostFault
 from tierlb.balance.ticket import Ticket
 from tierlb.dataplane.l7.announcing import announcement, kept_for
+from tierlb.dataplane.l7.connecting import connect_to_host
 from tierlb.dataplane.l7.downstream import Downstream
 from tierlb.dataplane.l7.front_state import FrontState
 from tierlb.dataplane.l7.plan import RequestPlan
 from tierlb.dataplane.l7.pooled import Carried, PooledConnection
 from tierlb.dataplane.l7.request_id import printable_id
-from tierlb.dataplane.l7.shared_connection import shared_stream_to
 from tierlb.dataplane.l7.states import AWAITED
 from tierlb.dataplane.upstream.host import Host
 from tierlb.dataplane.upstream.host_set import HostSet
-from tierlb.model.topology import PoolProtocol
 from tierlb.net import peer_liveness
 from tierlb.net.shortage import is_own
 
 REQUEST_CONNECTS: Final = 3
-HTTP1: Final = PoolProtocol.HTTP1
 
 
 class Tried:
@@ -103,7 +101,7 @@ class Attempts(Carried):
         if host.spec.announces is not None:
             announced = announcement(host.spec.announces, plan, self.downstream.identity, host)
             idle = [] if tried.repeated else kept_for(host, announced)
-        while idle and not tried.repeated and host.spec.protocol is HTTP1:
+        while idle and not tried.repeated and host.speaks_http1:
             connection = idle.pop()
             if connection.is_clean() if plan.repeatable else connection.is_alive():
                 connection.exchange = self
@@ -121,11 +119,8 @@ class Attempts(Carried):
         front, tried = self.front, self.tried
         self.tried = Tried(tried.hosts, tried.connects + 1, repeated=tried.repeated)
         timeout_s = front.config.timeouts.connect
-        connection: PooledConnection | int
-        if host.spec.protocol is HTTP1:
-            connection = PooledConnection.open(front.reactor, host, timeout_s, announced)
-        else:
-            connection = shared_stream_to(front.reactor, host, timeout_s)
+        upgrades = self.plan.head.upgrade is not None
+        connection = connect_to_host(front.reactor, host, timeout_s, announced, upgrades=upgrades)
         if isinstance(connection, int):
             self.on_connect_failed(connection)
             return
@@ -135,6 +130,19 @@ class Attempts(Carried):
             self.on_connected()
         elif self.plan.body_bytes != 0:
             self.downstream.pause()
+
+    def on_other_protocol(self, connection: PooledConnection | None) -> None:
+        ticket, tried = self.ticket, self.tried
+        assert ticket is not None
+        self.connection = connection
+        if connection is not None:
+            connection.exchange = self
+            return
+        self.tried = Tried(tried.hosts, tried.connects - 1, repeated=tried.repeated)
+        try:
+            self._connect(ticket.host)
+        except Exception as error:
+            self.failed(error)
 
     def on_connect_failed(self, code: int) -> None:
         ticket, tried = self.ticket, self.tried

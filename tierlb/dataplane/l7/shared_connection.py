@@ -1,20 +1,24 @@
 """A connection over HTTP/2 to a host, which carries several requests at once (`shared_session`: what goes over it).
 
 It lies among the host's connections, in `Host.idle`, for as long as it may carry a further request. A connection is
-made when no other has room.
+made when no other has room. Over TLS the host has to agree on HTTP/2 (ALPN). Where it may agree on HTTP/1.1 instead,
+the first of the requests that wait goes on with the socket then, and the others with connections of their own.
 """
 
 import errno
 from typing import Final
 
-from tierlb.dataplane.l7.pooled import IDLE_S
+from tierlb.dataplane.l7.pooled import IDLE_S, Carried, PooledConnection
 from tierlb.dataplane.l7.shared_session import SharedSession
 from tierlb.dataplane.l7.shared_stream import SharedStream
 from tierlb.dataplane.upstream.host import Host
+from tierlb.model.topology import PoolProtocol
 from tierlb.net.asked import error_of
+from tierlb.net.client_tls import HTTP_2, NO_HTTP_2, ClientTls, agreed_on_nothing
 from tierlb.net.peer_liveness import SILENT
 from tierlb.net.reactor import ERROR, HANGUP, READ, WRITE, Reactor
 from tierlb.net.stream import Stream
+from tierlb.net.tls_layer import TlsLayer
 from tierlb.net.wheel import NEVER
 from tierlb.wire.http2_frames import NO_ERROR, BadConnection, goaway_frame
 
@@ -55,11 +59,15 @@ class SharedConnection(Stream):
         return stream
 
     def begin(self, code: int, timeout_s: float) -> None:
-        """The handshake has begun, or is over (0)."""
-        if code == 0:
-            self.connecting = False
+        """The handshake has begun, or is over (0). Raises OSError."""
+        tls = self.host.context.tls.get(self.host.spec.target)
+        if code == 0 and tls is not None:
             self.watch()
-            self.host.reach.connected()
+            self.arm(timeout_s)
+            self._secure(tls)
+        elif code == 0:
+            self.watch()
+            self.made()
         else:
             self.mask = READ | WRITE
             self.reactor.add(self.fd, READ | WRITE, self.on_connected)
@@ -71,10 +79,35 @@ class SharedConnection(Stream):
         if code:
             self._connect_failed(code)
             return
-        self.connecting = False
-        self.disarm()
         self.mask = READ
         self.reactor.replace(self.fd, READ, self.on_ready)
+        tls = self.host.context.tls.get(self.host.spec.target)
+        if tls is None:
+            self.made()
+        else:
+            self._secure(tls)
+
+    def _secure(self, tls: ClientTls) -> None:
+        """The host has the connect timeout for the handshake of TLS, too."""
+        name = tls.name_of(self.host.spec.address.host)
+        TlsLayer(self, tls.context, is_server=False, host=name).begin()
+
+    def on_secured(self) -> None:
+        layer, host = self.layer, self.host
+        assert isinstance(layer, TlsLayer)
+        if layer.alpn == HTTP_2:
+            host.agreed_on(http1=False)
+            self.made()
+        elif host.spec.protocol is PoolProtocol.AUTO:
+            speak_http1(self, layer)
+        else:
+            self.on_broken(OSError(errno.EPROTO, NO_HTTP_2))
+
+    def made(self) -> None:
+        """Requests can go."""
+        self.connecting = False
+        self.disarm()
+        self.reactor.ready.add(self)
         self.host.reach.connected()
         waiting, self.waiting = self.waiting, []
         for stream in waiting:
@@ -122,7 +155,14 @@ class SharedConnection(Stream):
         self.on_broken(OSError(errno.ECONNRESET, "the host closed the connection"))
 
     def on_broken(self, error: OSError) -> None:
-        self._leave_host()
+        self.leave_host()
+        if self.connecting:
+            reason = str(error.strerror)
+            if agreed_on_nothing(reason) and self.host.spec.protocol is PoolProtocol.H2:
+                reason = NO_HTTP_2
+            self.host.context.on_insecure(self.host, reason)
+            self._connect_failed(error.errno or errno.EIO)
+            return
         if error.errno in SILENT:
             for connection in self.host.idle[:]:
                 connection.close()
@@ -150,20 +190,44 @@ class SharedConnection(Stream):
     def close(self) -> None:
         """Take no more requests, and end with those that are under way."""
         self.session.is_leaving = True
-        self._leave_host()
+        self.leave_host()
         if not self.session.streams and not self.waiting:
             self._end()
 
-    def _leave_host(self) -> None:
+    def leave_host(self) -> None:
+        """It gets no further requests."""
         if self in self.host.idle:
             self.host.idle.remove(self)
 
     def _end(self) -> None:
-        self._leave_host()
+        self.leave_host()
         if not self.closed and not self.connecting and self.backlog is None and self.lost is None and not self.eof:
             self.session.output.write(goaway_frame(0, NO_ERROR))
             self.session.output.flush()
         super().close()
+
+
+def speak_http1(shared: SharedConnection, layer: TlsLayer) -> None:
+    """The host agreed on HTTP/1.1."""
+    waiting, shared.waiting = shared.waiting, []
+    shared.leave_host()
+    connection = PooledConnection(shared.reactor, shared.fd, shared.host)
+    connection.take_over(shared)
+    shared.host.agreed_on(http1=True)
+    others: list[Carried] = []
+    for stream in waiting:
+        exchange, stream.exchange = stream.exchange, None
+        stream.close()
+        if exchange is None:
+            continue
+        if connection.exchange is None:
+            exchange.on_other_protocol(connection)
+        else:
+            others.append(exchange)
+    connection.on_secured()
+    layer.moved()
+    for each in others:
+        each.on_other_protocol(None)
 
 
 def shared_stream_to(reactor: Reactor, host: Host, timeout_s: float) -> SharedStream | int:

@@ -132,7 +132,8 @@ class SharedStream(PooledConnection):
         assert side is not None
         self._left = body_length_of(head)
         side.enter(StreamEvent.SEND_HEADERS if self._left else StreamEvent.SEND_END)
-        source.output.write_head(side, request_block(head), ended=not self._left)
+        secured = source.socket.layer is not None
+        source.output.write_head(side, request_block(head, secured=secured), ended=not self._left)
         if body:
             self._send_body(body)
 

@@ -27,8 +27,8 @@ class EndpointTls:
             if pool.tls is not None:
                 name = pool.dns.partition(":")[0] if pool.dns else None
                 known = self.by_pool.get(pool.name)
-                same = known is not None and known.tls == pool.tls
-                found[pool.name] = known if same and known else ClientTls(pool.tls, name)
+                same = known is not None and (known.tls, known.protocol) == (pool.tls, pool.protocol)
+                found[pool.name] = known if same and known else ClientTls(pool.tls, name, pool.protocol)
         return found
 
     def use(self, found: Mapping[str, ClientTls], now: float) -> None:

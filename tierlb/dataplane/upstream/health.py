@@ -1,8 +1,9 @@
 """Active health checks: ask each endpoint whether it works, and report when the result changes.
 
 Plain trio beside the reactor, one task per endpoint: it checks, waits, and checks again, so checks never pile up. What
-results mean is in `balance.health`. A check is a TCP connect, or GET over a connection of its own (`net.http_client`).
-The response's body is read to its end, within bounds, since an endpoint that stops in the middle of it does not work.
+results mean is in `balance.health`. A check is a TCP connect, or GET over a connection of its own, in the protocol that
+the endpoint speaks with l7 tiers (`net.http_client`, `net.http2_client`). The response's body is read to its end,
+within bounds, since an endpoint that stops in the middle of it does not work.
 
 Only the endpoint is judged: where this node has no descriptor or port left, or woke up too late to see an answer in
 time, there is no result. Left out: sharing results between nodes (each sees its own network).
@@ -19,13 +20,15 @@ import trio
 
 from tierlb.balance.health import Health, pauses_s
 from tierlb.model.address import Address
-from tierlb.model.topology import HealthCheck
-from tierlb.net.client_tls import ClientTls, handshake_reason
+from tierlb.model.topology import HealthCheck, PoolProtocol
+from tierlb.net.client_tls import HTTP_2, NO_HTTP_2, ClientTls, agreed_on_nothing, handshake_reason
+from tierlb.net.http2_client import ask_http2
 from tierlb.net.http_client import BadAnswer, HttpConnection
 from tierlb.net.self_connect import abandon, reached_itself
 from tierlb.net.shortage import has_route, is_own
 from tierlb.net.sockaddr import socket_family
 from tierlb.wire.announcement import local_header
+from tierlb.wire.http_fields import Header
 
 HEALTH_CHECKS_AT_ONCE = 256
 """Descriptors are for clients; endpoints that hang for a second each do not hold up the others before that."""
@@ -209,6 +212,7 @@ async def _connect_and_ask(
         abandon(sock)
         return Result(False, "connection refused")
     stream: trio.abc.Stream = trio.SocketStream(sock)
+    speaks_http2 = check.protocol is PoolProtocol.H2C
     if check.announces is not None:
         await stream.send_all(local_header(check.announces))
     if tls is not None:
@@ -219,10 +223,19 @@ async def _connect_and_ask(
         try:
             await secured.do_handshake()
         except trio.BrokenResourceError as error:
-            return Result(False, f"the TLS handshake failed: {handshake_reason(error.__cause__ or error)}")
+            reason = handshake_reason(error.__cause__ or error)
+            if check.protocol is not PoolProtocol.H2 or not agreed_on_nothing(reason):
+                return Result(False, f"the TLS handshake failed: {reason}")
+            return Result(False, NO_HTTP_2)
+        speaks_http2 = secured.selected_alpn_protocol() == HTTP_2
+        if check.protocol is PoolProtocol.H2 and not speaks_http2:
+            return Result(False, NO_HTTP_2)
+    host = check.host or ("localhost" if address.is_unix else str(address))
     if check.path is None:
         return Result(True, "connected")
-    return await _ask(HttpConnection(stream), check, check.host or ("localhost" if address.is_unix else str(address)))
+    if speaks_http2:
+        return await _ask_http2(stream, check, host, secured=tls is not None)
+    return await _ask(HttpConnection(stream), check, host)
 
 
 def _failed(error: OSError, address: Address) -> Result:
@@ -254,6 +267,22 @@ async def _ask(http: HttpConnection, check: HealthCheck, host: str) -> Result:
     while http.received_bytes <= MAX_CHECK_ANSWER_BYTES and await http.chunk():
         pass
     return _judged(head.status, check)
+
+
+async def _ask_http2(stream: trio.abc.Stream, check: HealthCheck, host: str, *, secured: bool) -> Result:
+    fields = _pseudo("GET", check.path or "/", host, secured=secured)
+    fields += [(b"user-agent", b"tierlb-health-check"), (b"accept", b"*/*")]
+    answer = await ask_http2(stream, fields, max_bytes=MAX_CHECK_ANSWER_BYTES)
+    return _judged(answer.status, check)
+
+
+def _pseudo(method: str, path: str, host: str, *, secured: bool) -> list[Header]:
+    return [
+        (b":method", method.encode()),
+        (b":scheme", b"https" if secured else b"http"),
+        (b":authority", host.encode()),
+        (b":path", path.encode()),
+    ]
 
 
 def _judged(status: int, check: HealthCheck) -> Result:

@@ -20,6 +20,7 @@ from tierlb.dataplane.upstream.reachability import ConnectContext, Reachability
 from tierlb.dataplane.upstream.recovery import Recovery
 from tierlb.model.load import HostLoad
 from tierlb.model.snapshot import HostSpec
+from tierlb.model.topology import PoolProtocol
 from tierlb.net.reactor import Reactor
 from tierlb.net.shortage import Shortages
 from tierlb.wire.agent_check import AgentReply
@@ -73,7 +74,8 @@ class Dependent:
 class Host(JudgedHost):
     """`share`, `weight` and `peak` are what choosers read beside its cost. `stated_part` is what its statement of its
     capacity makes of its weight. `cap`: how many items this node may have in flight there, its part of its agent's
-    `maxconn`. `idle` holds kept connections, the freshest last; none is kept while it `closes`.
+    `maxconn`. `idle` holds kept connections, the freshest last; none is kept while it `closes`. They are all of
+    HTTP/1.1 or all of HTTP/2, by what it `speaks_http1`: where each connection agrees on it, as the last one did.
     """
 
     __slots__ = (
@@ -86,6 +88,7 @@ class Host(JudgedHost):
         "peak",
         "reach",
         "share",
+        "speaks_http1",
         "stated_part",
         "weight",
     )
@@ -98,6 +101,7 @@ class Host(JudgedHost):
         self.dependents: tuple[Dependent, ...] = ()
         self.idle: list[Any] = []
         self.closes = False
+        self.speaks_http1 = spec.protocol is PoolProtocol.HTTP1
         self.stated_part = 1.0
         self.peak = PeakEwma()
         self.take(spec)
@@ -114,6 +118,7 @@ class Host(JudgedHost):
         if spec.protocol is not self.spec.protocol or spec.announces is not self.spec.announces:
             for connection in self.idle[:]:
                 connection.close()
+            self.speaks_http1 = spec.protocol is PoolProtocol.HTTP1
         self.spec = spec
         share, maxconn = self.estimate.received.share, self.condition.agent.maxconn
         share.expect(spec.parents)
@@ -121,6 +126,13 @@ class Host(JudgedHost):
         self.cap = max(1, maxconn // share.parents) if maxconn else NO_CAP
         self.weigh(self.stated_part)
         self.assess(event)
+
+    def agreed_on(self, *, http1: bool) -> None:
+        """What it chose for a connection is expected of the next one; kept connections of the other protocol end."""
+        if http1 is not self.speaks_http1:
+            self.speaks_http1 = http1
+            for connection in self.idle[:]:
+                connection.close()
 
     def weigh(self, stated_part: float) -> None:
         """What it states of its capacity counts in its weight."""
