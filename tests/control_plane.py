@@ -76,7 +76,6 @@ class FakePlane:
         self.subtree_load = SubtreeLoad(capacity=100.0, in_flight=3, ready_leaves=1, leaves=1)
         self.busy = False
         self.guidance = Guidance(0.5)
-        self.of_cluster = ()
         self.reports = []
         self.lost = []
         self.heeded = []

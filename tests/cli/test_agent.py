@@ -17,6 +17,7 @@ from tests.control_plane import KeptLog, controller_port, tier
 from tierlb.agent.fetch import parse_url
 from tierlb.channel.admission import Admission
 from tierlb.cli import agent as cli_agent
+from tierlb.cli import join
 from tierlb.cli.agent import AgentOptions
 from tierlb.cli.tokens import exposure
 from tierlb.controller.controller import Controller
@@ -143,7 +144,15 @@ def test_each_option_reaches_what_it_is_for(monkeypatch, tmp_path):
     started, meters, contexts = [], [], []
     monkeypatch.setattr(trio, "run", lambda *arguments: started.append(arguments))
     monkeypatch.setattr(cli_agent, "make_meter", lambda *arguments: meters.append(arguments))
-    monkeypatch.setattr(cli_agent, "client_context", contexts.append)
+
+    class Fake:
+        def __init__(self, files, log):
+            contexts.append(files)
+
+        def control_client(self):
+            return "the context"
+
+    monkeypatch.setattr(join, "ClusterTls", Fake)
     (tmp_path / "token").write_text("secret\n")
     options = (*REQUIRED, "--token-file", str(tmp_path / "token"), "--url", "http://127.0.0.1:9/load", "--slots", "4")
     files = ("--tls-certificate", "a.pem", "--tls-key", "a.key", "--tls-ca", "ca.pem")
@@ -152,7 +161,9 @@ def test_each_option_reaches_what_it_is_for(monkeypatch, tmp_path):
         assert result.exit_code == 0, result.output
     assert meters == [(7, None, 2.0), (None, Path("/sys/fs/cgroup/app"), 0.0)]
     assert contexts == [Tls("a.pem", "a.key", "ca.pem")]
-    (_, first, uplink, usual_s), (*_, drain_time_s) = started
+    (_, first, uplink, usual_s, no_tls), (*_, secured, drain_time_s, tls) = started
+    assert no_tls is None
+    assert secured.identity.tls == tls.control_client
     assert (first.name, first.pool, first.leaf.slots, first.url) == (
         "app-1",
         "app",

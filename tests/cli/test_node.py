@@ -7,6 +7,7 @@ import trio
 
 from tests.cli.conftest import run
 from tests.control_plane import KeptLog
+from tierlb.cli import join
 from tierlb.cli import node as cli_node
 from tierlb.cli.tokens import exposure
 from tierlb.model.address import Address
@@ -49,7 +50,7 @@ def started(monkeypatch):
 
 def test_each_option_reaches_what_it_is_for(started, monkeypatch, tmp_path):
     """A wrong place or a missing file would end it before."""
-    monkeypatch.setattr(cli_node, "client_context", lambda tls: None)
+    monkeypatch.setattr(join, "ClusterTls", lambda files, log: ("the TLS of", files))
     (tmp_path / "token").write_text("secret\n")
     (tmp_path / "handoff").mkdir(mode=0o700)
     options = {
@@ -80,7 +81,7 @@ def test_each_option_reaches_what_it_is_for(started, monkeypatch, tmp_path):
     assert place.directory == tmp_path / "handoff"
     place.close()
     assert node.errors is node.plane.errors, "the page of metrics has those of the data plane"
-    assert (node.state, node.tls) == (tmp_path / "state", Tls("a.pem", "a.key", "ca.pem"))
+    assert (node.state, node.tls) == (tmp_path / "state", ("the TLS of", Tls("a.pem", "a.key", "ca.pem")))
 
 
 def test_a_directory_of_handoff_that_is_not_there_is_warned_of_with_what_to_do(tmp_path):

@@ -126,7 +126,7 @@ def is_listening(address: str) -> bool:
 
 def test_with_security_nodes_and_controller_speak_tls(tmp_path: Path) -> None:
     authority = trustme.CA()
-    issued = authority.issue_cert("127.0.0.1")
+    issued = authority.issue_cert("127.0.0.1", "edge", "web")
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     issued.cert_chain_pems[0].write_to_path(tmp_path / "node.pem")
     issued.private_key_pem.write_to_path(tmp_path / "node.key")

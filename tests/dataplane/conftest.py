@@ -24,6 +24,7 @@ from tierlb.model.address import Address
 from tierlb.model.snapshot import Destination, HostSpec, Listener, Rule, Send, Snapshot
 from tierlb.model.topology import Kind, Match, Policy
 from tierlb.net import stream
+from tierlb.net.cluster_tls import ClusterTls
 from tierlb.net.lookup import LookUp, look_up
 from tierlb.net.meeting_place import NOT_GIVEN, MeetingPlace
 from tierlb.net.peer_liveness import next_look_s
@@ -302,6 +303,8 @@ class Lab:
         self.at = Address("127.0.0.1", 0)
         self.meets_in: Path | None = None
         self.why_none = NOT_GIVEN
+        self.cluster_tls: ClusterTls | None = None
+        """What nodes that begin from now on show to nodes of other tiers."""
         self.others: list[Any] = []
 
     @property
@@ -349,6 +352,7 @@ class Lab:
         options["descriptors"] = 1_000_000
         options["clock"] = self.clock
         options["why_none"] = self.why_none
+        options["cluster_tls"] = self.cluster_tls
         if self.meets_in is not None:
             options["meeting_place"] = MeetingPlace(self.meets_in)
         self.planes.append(Plane(f"node-{number}", self.log, seed=1, **options))

@@ -5,6 +5,7 @@ import subprocess
 
 import compose_spec
 import pytest
+import trustme
 
 from tests.deploy.compose_files import EVERYTHING, EXAMPLES, IMAGE, ROOT, TOPOLOGIES, everything, option, rendered
 from tests.deploy.test_container import command_named
@@ -305,3 +306,21 @@ def test_an_endpoint_is_healthy_when_it_takes_what_is_sent_to_it():
     services = rendered(load_text(OVER_UDP, "f"))["services"]
     assert services["dns"]["healthcheck"]["test"][-1] == "udp:9000"
     assert services["both"]["healthcheck"]["test"][-1] == "9000"
+
+
+@pytest.mark.parametrize(("names", "lacking"), [(("edge", "web"), ""), (("web",), "add DNS:edge to")])
+def test_a_certificate_that_nodes_would_refuse_is_told(tmp_path, names, lacking):
+    issued = trustme.CA().issue_cert(*names)
+    issued.cert_chain_pems[0].write_to_path(tmp_path / "c.pem")
+    issued.private_key_pem.write_to_path(tmp_path / "c.key")
+    text = """\
+cluster: x
+security: {tls: {certificate: c.pem, key: c.key, ca: c.pem}}
+tiers:
+  edge: {kind: l4, listen: "127.0.0.1:8080", to: web}
+  web: {kind: l7, to: p}
+  alone: {kind: l7, listen: "127.0.0.1:8081", to: p}
+pools: {p: {agents: true}}
+"""
+    found = compose_warnings(load_text(text, str(tmp_path / "x.yaml")))
+    assert [lacking in warning for warning in found] == [True] * bool(lacking)

@@ -305,7 +305,8 @@ def test_a_certificate_is_for_whoever_is_reported_to():
     assert certified(plan_of()) == [
         *(f"shop-controller-{number}.shop-controller" for number in range(2)),
         *("shop-edge", "shop-direct", "shop-web"),
-    ]
+        *("edge", "web", "far"),
+    ], "and tiers know each other by their names"
 
 
 @pytest.mark.parametrize(

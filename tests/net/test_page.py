@@ -75,7 +75,7 @@ async def start(nursery):
                 raise RuntimeError("a bug")
             return {"/metrics": Page("text/plain", b"a 1\n"), "/large": Page("image/gif", LARGE)}.get(path)
 
-        server = WebsocketServer(Echo, admit, crashes.append, tls, pages)
+        server = WebsocketServer(Echo, admit, crashes.append, tls and (lambda: tls), pages)
         return Port(await nursery.start(server.serve, LISTEN), asked, crashes)
 
     return start

@@ -31,7 +31,7 @@ class Echo:
 @pytest.fixture
 async def start(nursery):
     async def start(context):
-        return await nursery.start(WebsocketServer(Echo, admit, pytest.fail, context).serve, LISTEN)
+        return await nursery.start(WebsocketServer(Echo, admit, pytest.fail, lambda: context).serve, LISTEN)
 
     return start
 

@@ -17,7 +17,7 @@ from tierlb.controller.controller import Controller
 from tierlb.controller.status import EndpointStatus, State
 from tierlb.model.address import Address
 from tierlb.model.tls import Tls
-from tierlb.net.tls import server_context
+from tierlb.net.cluster_tls import ClusterTls
 from tierlb.node import snapshot_cache as snapshot_cache
 from tierlb.node.placement import Placement
 from tierlb.node.process import run_node
@@ -226,15 +226,14 @@ def tls(tmp_path):
 async def test_with_tls_the_whole_tree_speaks_it(topology, make_plane, declined, log, nursery, tls):
     controller = Controller(attrs.evolve(topology, tls=tls), log, report_interval_s=0.02)
     nursery.start_soon(controller.run)
-    address = await controller_port(nursery, controller, controller.admission.admit, tls=server_context(tls))
+    secured = ClusterTls(tls, log)
+    address = await controller_port(nursery, controller, controller.admission.admit, tls=secured.control_server)
     planes = {name: make_plane(name) for name in ("edge-1", "web-1")}
     for name, fake in planes.items():
         identity = identity_of(controller.admission, name, f"wss://{address}", pid=os.getpid())
-        await nursery.start(node_of(identity, fake, declined, log, tls=tls).run)
+        await nursery.start(node_of(identity, fake, declined, log, tls=ClusterTls(tls, log)).run)
     await until(controller, lambda: planes["edge-1"].reports and planes["web-1"].heeded)
     assert controller.registry.records["web-1"].assignment.parents[0].url.startswith("wss://")
-    (shown,) = planes["web-1"].of_cluster
-    assert (shown.file, shown.names, shown.use) == (tls.certificate, ("127.0.0.1",), "cluster")
 
 
 async def test_a_snapshot_on_which_the_data_plane_fails_is_refused_and_the_next_one_served(

@@ -33,6 +33,7 @@ from tierlb.topology.allot import (
     node_names,
     reports_to,
     snapshot_for,
+    tiers_joined,
     ways_to,
 )
 from tierlb.topology.load import load_text
@@ -404,3 +405,19 @@ def test_over_udp_nodes_take_sessions_from_parents_only():
     topology = attrs.evolve(topology, tiers=datagrams)
     (listener,) = listeners_of(topology, topology.tiers["web"])
     assert (listener.direct, listener.accept_from) == (False, PARENT_NETWORKS)
+
+
+def test_a_node_learns_which_tiers_connect_to_it():
+    text = """\
+cluster: x
+tiers:
+  edge: {kind: l4, listen: "127.0.0.1:8080", to: web}
+  other: {kind: l7, listen: "127.0.0.1:8081", to: web}
+  web: {kind: l7, to: p}
+  alone: {kind: l7, listen: "127.0.0.1:8082", to: p}
+pools: {p: {agents: true}}
+"""
+    topology = load_text(text, "f")
+    found = {name: snapshot_for(topology, name, 1, {}, {}).parent_tiers for name in topology.tiers}
+    assert found == {"edge": (), "other": (), "web": ("edge", "other"), "alone": ()}
+    assert tiers_joined(topology) == ("edge", "other", "web")

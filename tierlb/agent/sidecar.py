@@ -21,6 +21,8 @@ from tierlb.agent.leaf import Leaf
 from tierlb.channel.log import Log
 from tierlb.channel.uplink import Uplink
 from tierlb.model.load import Echo, Guidance, NodeRow, SubtreeLoad
+from tierlb.net.cluster_tls import ClusterTls
+from tierlb.net.keep_going import keep_going
 from tierlb.telemetry.internal_errors import InternalErrors
 
 READ_EVERY_S = 0.25
@@ -118,14 +120,16 @@ def make_meter(pid: int | None, cgroup: Path | None, cores: float) -> ProcessMet
     return meter
 
 
-async def run_agent(sidecar: Sidecar, uplink: Uplink, drain_time_s: float) -> None:
-    """Report until SIGTERM (or SIGINT), then drain and return."""
+async def run_agent(sidecar: Sidecar, uplink: Uplink, drain_time_s: float, tls: ClusterTls | None = None) -> None:
+    """Report until SIGTERM (or SIGINT), then drain and return. `tls` is looked at meanwhile."""
     sidecar.uplink = uplink
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
             with sidecar.errors.barrier("reading of the app"):
                 await sidecar.read()
             nursery.start_soon(sidecar.run)
+            if tls is not None:
+                nursery.start_soon(keep_going, sidecar.errors, "certificates", tls.watch)
             nursery.start_soon(uplink.run)
             await anext(aiter(signals))
             sidecar.log.info("drain_started", at_most_s=drain_time_s)

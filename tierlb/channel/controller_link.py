@@ -9,7 +9,6 @@ Left out: the connections to parents (parents.py), and what follows from parents
 """
 
 import random
-import ssl
 from collections.abc import Sequence
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -25,6 +24,7 @@ from tierlb.channel.report_schedule import CONTROLLER_AS_PARENT, ReportSchedule
 from tierlb.model.build import BUILD
 from tierlb.model.snapshot import Snapshot
 from tierlb.net.names import Resolve, resolve
+from tierlb.net.tls import ContextNow
 from tierlb.net.websocket import Channel, Disconnected, connect
 from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.wire.control import ChildSession, Effect
@@ -51,7 +51,7 @@ class SnapshotServer(Protocol):
 class Identity:
     """What a process joins as, and where the controller is: a URL, or several separated by commas. `token` is the
     credential that it shows there; with the `receptions` it verifies the tickets of children. `control` and `data` are
-    as in Hello; `tls` goes with wss:// URLs."""
+    as in Hello; `tls` gives the context for wss:// URLs."""
 
     name: str
     tier: str
@@ -61,7 +61,7 @@ class Identity:
     pid: int
     control: str = ""
     data: str = ""
-    tls: ssl.SSLContext | None = None
+    tls: ContextNow | None = None
     receptions: tuple[bytes, ...] = attrs.field(default=(), repr=False)
 
     @property
@@ -118,7 +118,9 @@ class ControllerLink:
         """Be connected for as long as it lasts; returns why it ended."""
         with self.errors.barrier("controller link"):
             try:
-                async with connect(url, self.identity.token, self.identity.tls, at) as channel:
+                identity = self.identity
+                tls = None if identity.tls is None else identity.tls()
+                async with connect(url, identity.token, tls, at) as channel:
                     return await self._converse(channel)
             except Disconnected as problem:
                 return str(problem)

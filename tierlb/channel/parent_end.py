@@ -12,7 +12,6 @@ Left out: what reports and answers change.
 """
 
 import math
-import ssl
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
@@ -25,6 +24,7 @@ from tierlb.model.address import Address
 from tierlb.model.load import REPORT_INTERVAL_S
 from tierlb.net.keep_going import keep_going
 from tierlb.net.page import Pages
+from tierlb.net.tls import ContextNow
 from tierlb.net.websocket_server import BATCH_GAP_S, MOST_CONNECTIONS, ServerConnection, WebsocketServer
 from tierlb.net.websocket_upgrade import Admit, ProvenPeer
 from tierlb.telemetry.internal_errors import InternalErrors
@@ -162,7 +162,7 @@ class ParentEnd:
         self,
         listen: Address,
         admit: Admit,
-        tls: ssl.SSLContext | None = None,
+        tls: ContextNow | None = None,
         pages: Pages | None = None,
         *,
         task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED,

@@ -12,7 +12,6 @@ Left out: the connection to the controller (controller_link.py), and how names a
 
 import ipaddress
 import random
-import ssl
 from collections.abc import Iterable
 from functools import partial
 from urllib.parse import urlsplit
@@ -26,6 +25,7 @@ from tierlb.channel.log import Log
 from tierlb.channel.report_schedule import ReportSchedule
 from tierlb.net.keep_going import keep_going
 from tierlb.net.names import Resolve, follow, resolve
+from tierlb.net.tls import ContextNow
 from tierlb.net.websocket import Disconnected, connect
 from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.wire.control import ChildSession
@@ -44,7 +44,7 @@ class Parents:
     errors: InternalErrors
     rng: random.Random
     follow: Follow
-    tls: ssl.SSLContext | None = None
+    tls: ContextNow | None = None
     ask: Resolve = resolve
     _links: dict[ParentAddress, trio.CancelScope] = attrs.field(factory=dict, init=False)
     _wanted: tuple[ParentAddress, ...] = attrs.field(default=(), init=False)
@@ -106,7 +106,8 @@ class Parents:
                 reason = INTERNAL
                 with self.errors.barrier("parent link"):
                     try:
-                        async with connect(parent.url, parent.ticket, self.tls, at) as channel:
+                        tls = None if self.tls is None else self.tls()
+                        async with connect(parent.url, parent.ticket, tls, at) as channel:
                             session = ChildSession(self.hello, to_controller=False)
                             reason = await Conversation(channel, session, parent.name, self.reports, self.follow).run()
                     except Disconnected as problem:

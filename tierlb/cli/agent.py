@@ -4,7 +4,6 @@ import os
 import random
 import secrets
 import socket
-import ssl
 from pathlib import Path
 
 import attrs
@@ -17,12 +16,10 @@ from tierlb.agent.leaf import Leaf
 from tierlb.agent.sidecar import Sidecar, make_meter, run_agent
 from tierlb.channel.controller_link import Identity
 from tierlb.channel.uplink import Uplink
-from tierlb.cli.join import join_credentials_or_exit, own_name
+from tierlb.cli.join import cluster_tls, join_credentials_or_exit, own_name
 from tierlb.cli.log import LazyLog
 from tierlb.cli.tokens import credential_or_exit, warn_of_root
 from tierlb.model.address import parse_address
-from tierlb.model.tls import Tls
-from tierlb.net.tls import TlsProblem, client_context
 from tierlb.topology.units import parse_duration_s
 from tierlb.wire.credentials import Principal, Role
 
@@ -68,9 +65,12 @@ def start_agent(options: AgentOptions) -> None:
         warn_of_root(log, principal)
     leaf = Leaf(asked=url is not None, metered=meter is not None, slots=options.slots)
     sidecar = Sidecar(options.name, options.pool, log, leaf, url, meter)
+    tls = cluster_tls(options.tls, log)
+    if tls is not None:
+        identity = attrs.evolve(identity, tls=tls.control_client)
     uplink = Uplink(identity, sidecar, log, random.Random())
     log.warm()
-    trio.run(run_agent, sidecar, uplink, drain_time_s)
+    trio.run(run_agent, sidecar, uplink, drain_time_s, tls)
 
 
 def _agent_identity(options: AgentOptions, controllers: str, token: str) -> Identity:
@@ -79,7 +79,7 @@ def _agent_identity(options: AgentOptions, controllers: str, token: str) -> Iden
     except ValueError as error:
         raise click.UsageError(f"--address: {error}") from error
     joins = (options.name, options.pool, controllers, token)
-    return Identity(*joins, secrets.token_hex(8), os.getpid(), data=data, tls=_agent_tls(options.tls))
+    return Identity(*joins, secrets.token_hex(8), os.getpid(), data=data)
 
 
 def _counters_url(options: AgentOptions) -> Url | None:
@@ -105,14 +105,3 @@ def _drain_time_s(options: AgentOptions) -> float:
         return parse_duration_s(options.drain_time)
     except ValueError as error:
         raise click.UsageError(f"--drain-time: {error}") from error
-
-
-def _agent_tls(files: tuple[str, str, str]) -> ssl.SSLContext | None:
-    if not any(files):
-        return None
-    if not all(files):
-        raise click.UsageError("give --tls-certificate, --tls-key and --tls-ca together")
-    try:
-        return client_context(Tls(*files))
-    except TlsProblem as problem:
-        raise click.UsageError(str(problem)) from problem

@@ -9,7 +9,11 @@ from urllib.parse import urlsplit
 import click
 
 from tierlb.channel.join_credentials import NODE_TOKEN_FILE, TOKEN_FILE, JoinCredentials, NoJoinCredentials, read
+from tierlb.channel.log import Log
 from tierlb.cli.tokens import FROM_ENVIRONMENT, exposure, token_from_descriptor, token_or_exit
+from tierlb.model.tls import Tls
+from tierlb.net.cluster_tls import ClusterTls
+from tierlb.net.tls import TlsProblem
 from tierlb.node.process import TOKEN_VARIABLE
 from tierlb.wire.credentials import Role
 
@@ -53,3 +57,15 @@ def own_name(group: str, host_name: str) -> str:
     pod."""
     host = re.sub("[^a-z0-9-]", "-", host_name.lower())
     return host if host.startswith(f"{group}-") else f"{group}-{host}"
+
+
+def cluster_tls(files: tuple[str, str, str], log: Log) -> ClusterTls | None:
+    """That of the files that were given; None without any."""
+    if not any(files):
+        return None
+    if not all(files):
+        raise click.UsageError("give --tls-certificate, --tls-key and --tls-ca together")
+    try:
+        return ClusterTls(Tls(*files), log)
+    except TlsProblem as problem:
+        raise click.UsageError(str(problem)) from problem

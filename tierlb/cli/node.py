@@ -13,16 +13,14 @@ import trio
 
 from tierlb.channel.controller_link import Identity
 from tierlb.channel.log import Log
-from tierlb.cli.join import join_credentials_or_exit, own_name
+from tierlb.cli.join import cluster_tls, join_credentials_or_exit, own_name
 from tierlb.cli.log import LazyLog
 from tierlb.cli.tokens import credential_or_exit, warn_of_root
 from tierlb.dataplane.plane import Plane, Refused
 from tierlb.model.address import Address, parse_address
-from tierlb.model.tls import Tls
 from tierlb.net.broker import Broker
 from tierlb.net.descriptors import raise_limit
 from tierlb.net.meeting_place import NOT_GIVEN, MeetingPlace
-from tierlb.net.tls import TlsProblem, client_context
 from tierlb.node.configuration import Configuration
 from tierlb.node.pinning import Pinning
 from tierlb.node.placement import LOOPBACK, Placement
@@ -69,6 +67,7 @@ def start_node(options: NodeOptions) -> None:
     placement = _placement(options)
     gc.set_threshold(COLLECT_AFTER_ALLOCATIONS, 20, 100)
     errors = InternalErrors(log)
+    tls = cluster_tls(options.tls, log)
     place, why_none = meeting_place(options.handoff, log)
     plane = Plane(
         name,
@@ -78,8 +77,9 @@ def start_node(options: NodeOptions) -> None:
         errors=errors,
         meeting_place=place,
         why_none=why_none,
+        cluster_tls=tls,
     )
-    tls, rng = _node_tls(options.tls), random.Random()
+    rng = random.Random()
     pinning = Pinning(number_of(name) if broker is not None else None, log)
     configuration = Configuration(plane, Refused, log, errors, placement, pin=pinning.apply)
     node = Node(identity, plane, configuration, log, rng, tls, options.state)
@@ -168,16 +168,3 @@ def _listen(option: str, text: str) -> Address:
         return parse_address(text)
     except ValueError as error:
         raise click.UsageError(f"{option}: {error}") from error
-
-
-def _node_tls(files: tuple[str, str, str]) -> Tls | None:
-    if not any(files):
-        return None
-    if not all(files):
-        raise click.UsageError("give --tls-certificate, --tls-key and --tls-ca together")
-    tls = Tls(*files)
-    try:
-        client_context(tls)
-    except TlsProblem as problem:
-        raise click.UsageError(str(problem)) from problem
-    return tls

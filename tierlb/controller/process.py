@@ -8,7 +8,6 @@ Left out: options and tokens (cli/controller.py), and the admin API (`AdminApi`)
 
 import signal
 import socket
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from ipaddress import ip_address
@@ -23,7 +22,9 @@ from tierlb.channel.pages import ControllerPages
 from tierlb.controller.active import ActiveController, ControllerParts
 from tierlb.controller.turns import Turns
 from tierlb.model.address import Address
-from tierlb.net.tls import server_context
+from tierlb.net.cluster_tls import ClusterTls
+from tierlb.net.keep_going import keep_going
+from tierlb.net.tls import ContextNow
 from tierlb.telemetry.log_quota import LogLosses
 from tierlb.topology.problems import TopologyError
 from tierlb.wire.credentials import Principal, Role
@@ -60,11 +61,14 @@ class ControllerProcess:
     async def run(self) -> str:
         """Until a signal ends it: ""; else why it cannot go on. Raises TlsProblem."""
         problem, parts = "", self.parts
-        tls = server_context(parts.topology.tls) if parts.topology.tls is not None else None
+        files = parts.topology.tls
+        tls = None if files is None else ClusterTls(files, parts.log)
         with trio.open_signal_receiver(*SIGNALS) as signals, ExitStack() as stack:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._obey, signals, nursery.cancel_scope)
-                url = await self._open_control_port(nursery, tls)
+                if tls is not None:
+                    nursery.start_soon(keep_going, parts.errors, "certificates", tls.watch)
+                url = await self._open_control_port(nursery, None if tls is None else tls.control_server)
                 self._post_credentials(stack, url)
                 parts.log.info("control_port_opened", url=url, admin=str(parts.admin.address))
                 try:
@@ -82,7 +86,7 @@ class ControllerProcess:
         else:
             await turns.compete(shared, self.settings.name, url)
 
-    async def _open_control_port(self, nursery: trio.Nursery, tls: ssl.SSLContext | None) -> str:
+    async def _open_control_port(self, nursery: trio.Nursery, tls: ContextNow | None) -> str:
         """The URL for others."""
         parts = self.parts
         pages = ControllerPages(parts.errors, self.losses, parts.reception.unready)

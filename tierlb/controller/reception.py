@@ -11,7 +11,6 @@ are outdated by then.
 Left out: which controller is active (election.py), and what follows from frames (controller.py).
 """
 
-import ssl
 from collections.abc import Callable
 
 import attrs
@@ -26,6 +25,7 @@ from tierlb.controller.parents import with_tickets
 from tierlb.controller.registry import Unwelcome
 from tierlb.model.address import Address
 from tierlb.net.page import Pages
+from tierlb.net.tls import ContextNow
 from tierlb.net.websocket_server import DOES_NOT_READ, INTERNAL_ERROR
 from tierlb.net.websocket_upgrade import Admit
 from tierlb.telemetry.internal_errors import InternalErrors
@@ -66,7 +66,7 @@ class Reception:
         self,
         listen: Address,
         admit: Admit,
-        tls: ssl.SSLContext | None = None,
+        tls: ContextNow | None = None,
         pages: Pages | None = None,
         *,
         task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED,

@@ -5,24 +5,19 @@ be used, connections from then on get the new ones, and those that are open go o
 logged, and the ones before stay in use until the files change again.
 """
 
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
+from typing import Any
 
 from tierlb.model.load import CertificateExpiry
 from tierlb.model.tls import ListenerTls
+from tierlb.net.cluster_tls import EXPIRY_SOON_S, LOOK_EVERY_S
+from tierlb.net.file_stamp import Stamp, stamp_of
 from tierlb.net.server_tls import ServedCertificate, ServerTls, load_server_tls
 from tierlb.net.tls import TlsProblem
 from tierlb.net.wheel import NEVER
 from tierlb.topology.certificates import DAY_S
 
-LOOK_EVERY_S: Final = 2.0
-"""At files: a few system calls. Certificates are renewed days before that has to be done."""
-EXPIRY_SOON_S: Final = 7 * DAY_S
-"""A certificate that expires within this is logged once a day. Renewals come 30 days before, as a rule."""
-
-Stamp = tuple[tuple[int, int, int], ...]
 ServerByTls = Mapping[ListenerTls, ServerTls]
 """What clients are shown, by what the snapshot says of the listener that they connect to."""
 
@@ -130,16 +125,3 @@ class Certificates:
 def _files(tls: ListenerTls) -> list[str]:
     pairs = [name for pair in tls.certificates for name in (pair.certificate, pair.key)]
     return pairs if tls.client_ca is None else [*pairs, tls.client_ca]
-
-
-def stamp_of(names: Iterable[str]) -> Stamp:
-    """What changes when one of the files does: also where a link leads to another file, as Kubernetes has it."""
-    found = []
-    for name in names:
-        try:
-            status = os.stat(name)
-        except OSError:
-            found.append((0, 0, 0))
-        else:
-            found.append((status.st_mtime_ns, status.st_ino, status.st_size))
-    return tuple(found)

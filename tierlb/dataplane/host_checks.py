@@ -22,9 +22,7 @@ class HostChecks:
 
     def __init__(self, name: str, rng: random.Random, log: Any, on_crash: Callable[[Exception], object]) -> None:
         self._log = log
-        self._health: HealthChecks[Host] = HealthChecks(
-            self._checked, rng, log, tls_of=lambda host: host.context.tls.get(host.spec.target)
-        )
+        self._health: HealthChecks[Host] = HealthChecks(self._checked, rng, log, tls_of=lambda host: host.speaks)
         self.agents = AgentChecks(self._agent_replied, rng, agent_send=name.encode() + b"\n", on_crash=on_crash)
         self._unknown_words: dict[str, str] = {}
 

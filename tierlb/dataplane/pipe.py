@@ -67,11 +67,11 @@ class Pipe(Timed):
             end.send(unsent)
         layer.move_to(end)
         end.layer = layer
-        self.client.is_plain = self.upstream.is_plain = False
 
     def start(self, to_client: bytes = b"", to_upstream: bytes = b"") -> None:
         """Join the sockets; the bytes given are delivered first. An end that took over a stream is watched already."""
         client, upstream = self.client, self.upstream
+        client.is_plain = upstream.is_plain = client.layer is None and upstream.layer is None
         for end in (client, upstream):
             if not end.mask:
                 end.watch(READ | PEER_ENDED)

@@ -19,13 +19,15 @@ from tierlb.dataplane.handoff.taker import Takers
 from tierlb.dataplane.listening import LISTENER_LINGER_S, Listening
 from tierlb.dataplane.parent_identity import ParentIdentity
 from tierlb.dataplane.runtime import Runtime, Serving
+from tierlb.dataplane.tier_tls import TierTls
 from tierlb.dataplane.upstream.discovery import Discovery
 from tierlb.dataplane.upstream.endpoint_tls import EndpointTls
 from tierlb.model.address import Address, Transport
-from tierlb.model.load import REPORT_INTERVAL_S, CertificateExpiry, Echo, Guidance, NodeLoad, NodeRow, SubtreeLoad
+from tierlb.model.load import REPORT_INTERVAL_S, Echo, Guidance, NodeLoad, NodeRow, SubtreeLoad
 from tierlb.model.snapshot import Listener, Snapshot
 from tierlb.model.topology import Admin, Forwarding
 from tierlb.net.broker import Broker
+from tierlb.net.cluster_tls import ClusterTls
 from tierlb.net.descriptors import limit
 from tierlb.net.lookup import LookUp, look_up
 from tierlb.net.meeting_place import NOT_GIVEN, MeetingPlace
@@ -44,10 +46,8 @@ class Plane:
     """`data_key` is what nodes of the cluster show each other on the data path, until a snapshot has another one.
     Public sockets come from `broker`, and `ask` finds endpoints that are looked up in DNS. `descriptors`: how many this
     process may hold, if not by its own limit. In the `meeting_place` nodes of the same machine find each other, to hand
-    connections over; `why_none` says why there is no such place. `of_cluster`: what the process shows on its control
-    connections. `listening` has the sockets, and `serving` is a
-    `Runtime` from the first snapshot on.
-    """
+    connections over; `why_none` says why there is no such place. `cluster_tls` secures connections between tiers.
+    `listening` has the sockets, and `serving` is a `Runtime` from the first snapshot on."""
 
     def __init__(
         self,
@@ -64,6 +64,7 @@ class Plane:
         clock: Callable[[], float] = time.monotonic,
         meeting_place: MeetingPlace | None = None,
         why_none: str = NOT_GIVEN,
+        cluster_tls: ClusterTls | None = None,
     ) -> None:
         self.name = name
         self.log = log
@@ -76,7 +77,7 @@ class Plane:
         self._meets = (meeting_place, why_none)
         self.certificates = Certificates(log)
         self.endpoint_tls = EndpointTls(log)
-        self.of_cluster: tuple[CertificateExpiry, ...] = ()
+        self.tier_tls = TierTls(cluster_tls)
         self._discovery = Discovery(self._serve, log, ask, self.errors)
         takers = Takers(
             self.reactor,
@@ -114,6 +115,7 @@ class Plane:
         try:
             tls = self.certificates.prepare((snapshot.tls, *(each.tls for each in snapshot.listeners)))
             to_endpoints = self.endpoint_tls.prepare(snapshot.pools)
+            self.tier_tls.check(snapshot)
         except TlsProblem as error:
             raise Refused(str(error)) from None
         wanted = _wanted(snapshot)
@@ -129,6 +131,7 @@ class Plane:
         now = self.reactor.look()
         self.certificates.use(tls, now)
         self.endpoint_tls.use(to_endpoints, now)
+        self.tier_tls.use(snapshot, now)
         self._serve()
 
         def linger_s(listener: Listener) -> float:
@@ -151,8 +154,9 @@ class Plane:
         self.reactor.beat.stir()
         assert isinstance(self.serving, Runtime)
         self._show_certificates(self.serving)
-        context = self.serving.front.registry.context
-        context.tls = context.recovery.tls = self.endpoint_tls.by_pool
+        front, context = self.serving.front, self.serving.front.registry.context
+        front.inner_tls = self.tier_tls.inner
+        context.tls = context.recovery.tls = {**self.endpoint_tls.by_pool, **self.tier_tls.to_tiers}
         self.serving.apply(discovered(self.serving.snapshot, self._discovery.found), ends=self._drained.is_set())
 
     def _show_certificates(self, runtime: Runtime) -> None:
@@ -165,7 +169,7 @@ class Plane:
     def load(self) -> NodeLoad:
         """The counters now; `busy` is of the last second or so."""
         load = self.serving.load(self.listening.strangers)
-        found = (*self.certificates.expiries(), *self.endpoint_tls.expiries(), *self.of_cluster)
+        found = (*self.certificates.expiries(), *self.endpoint_tls.expiries(), *self.tier_tls.expiries())
         return attrs.evolve(load, certificates=found) if found else load
 
     def subtree(self) -> SubtreeLoad:
@@ -259,7 +263,7 @@ class Plane:
         """All regular work. Returns when it is due at the latest if nothing happens until then."""
         listening_at = serving_at = certificates_at = now
         with self.errors.barrier("certificates"):
-            certificates_at = min(self.certificates.tick(now), self.endpoint_tls.tick(now))
+            certificates_at = min(self.certificates.tick(now), self.endpoint_tls.tick(now), self.tier_tls.tick(now))
             if isinstance(self.serving, Runtime):
                 self._show_certificates(self.serving)
         with self.errors.barrier("room"):

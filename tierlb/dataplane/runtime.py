@@ -18,6 +18,7 @@ from tierlb.dataplane.handoff.taker import Introduced
 from tierlb.dataplane.maintenance import Maintenance
 from tierlb.dataplane.parent_identity import ParentIdentity
 from tierlb.dataplane.pipe import Pipe
+from tierlb.dataplane.tier_tls import InnerTls
 from tierlb.dataplane.upkeep import Served, Upkeep
 from tierlb.dataplane.upstream.host import Host
 from tierlb.model.address import Address, Transport
@@ -38,10 +39,11 @@ from tierlb.wire.announcement import Origin
 
 class Front(Served, CappedFront, Protocol):
     """What all fronts have in common. `tls`: what clients are shown that parents send; `shown`: by what it says of
-    their listener, those that connect here."""
+    their listener, those that connect here. `inner_tls`: what parents themselves are shown, and have to show."""
 
     tls: ServerTls | None
     shown: Mapping[ListenerTls, ServerTls]
+    inner_tls: InnerTls | None
 
     @property
     def drained(self) -> bool: ...
@@ -227,7 +229,9 @@ class Runtime(Serving):
 
     def _is_secured(self, listener: Listener) -> bool:
         """Whether what comes there may begin with a handshake."""
-        return (self.front.tls if listener.inner else listener.tls) is not None
+        if listener.inner:
+            return self.front.tls is not None or self.front.inner_tls is not None
+        return listener.tls is not None
 
     def drain(self) -> None:
         self.drain_time.begin(self._reactor.look(), _drain_s(self.snapshot))

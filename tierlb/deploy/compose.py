@@ -35,6 +35,7 @@ from tierlb.deploy.container import (
     PROBE,
     STATE_DIRECTORY,
     UID,
+    certificate_warnings,
     controller_command,
     file_place,
     node_command,
@@ -130,7 +131,8 @@ def faults(topology: Topology) -> tuple[str, ...]:
 def compose_warnings(topology: Topology) -> tuple[str, ...]:
     """What is likely to fail in containers, or needs something that is not rendered."""
     counted = (_count_warning(tier) for tier in topology.tiers.values() if tier.per_core)
-    return (*counted, *(warning for pool in topology.pools.values() for warning in _pool_warnings(pool)))
+    pools = (warning for pool in topology.pools.values() for warning in _pool_warnings(pool))
+    return (*counted, *pools, *certificate_warnings(topology))
 
 
 def compose_document(rendering: Rendering) -> Document:

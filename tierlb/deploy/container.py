@@ -17,7 +17,8 @@ from tierlb.model.address import Transport
 from tierlb.model.listener import TierListener
 from tierlb.model.places import listener_tls
 from tierlb.model.topology import Forwarding, Run, Tier, Topology
-from tierlb.topology.allot import transports_to
+from tierlb.topology.allot import tiers_joined, transports_to
+from tierlb.topology.certificates import UnusableCertificate, read_certificate
 from tierlb.topology.source import read_source
 from tierlb.topology.typed import Scalar
 
@@ -135,6 +136,20 @@ def store_files(topology_text: str) -> dict[str, str]:
 def file_place(name: str) -> str:
     """The path at which a controller that reads the topology file in a container looks for a file that it names."""
     return posixpath.normpath(posixpath.join(posixpath.dirname(MOUNTED_TOPOLOGY), name))
+
+
+def certificate_warnings(topology: Topology) -> Iterator[str]:
+    """All nodes show one certificate, to nodes of other tiers as well."""
+    if topology.tls is None:
+        return
+    try:
+        fields = read_certificate(topology.tls.certificate, topology.tls.key)
+    except UnusableCertificate as error:
+        yield f"security.tls: {error}"
+        return
+    if lacks := [name for name in tiers_joined(topology) if name not in fields.names]:
+        names = ", ".join(f"DNS:{name}" for name in lacks)
+        yield f"security.tls.certificate: nodes would refuse it: add {names} to its subjectAltName"
 
 
 def port_problems(topology: Topology) -> Iterator[str]:

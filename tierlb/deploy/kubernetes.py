@@ -43,7 +43,7 @@ from tierlb.deploy.kubernetes_pods import (
 from tierlb.deploy.yaml_text import documents
 from tierlb.model.address import Transport
 from tierlb.model.topology import Pool, Run, Tier
-from tierlb.topology.allot import transports_to
+from tierlb.topology.allot import tiers_joined, transports_to
 
 OLDEST = "1.30"
 """The first version in which a container can sleep before it ends, whatever programs its image has."""
@@ -89,10 +89,12 @@ def notice(plan: ManifestPlan) -> str:
 
 
 def certified(plan: ManifestPlan) -> list[str]:
-    """The names by which nodes and agents connect to their parents: a certificate must include them."""
+    """What a certificate must include: the names by which nodes and agents connect to their parents, and the tiers, by
+    which those of two tiers know each other."""
     host = plan.name(CONTROLLER_NAME)
     parents = [plan.name(name) for name, tier in plan.topology.tiers.items() if plan.reporters(tier)]
-    return [f"{host}-{number}.{host}" for number in range(plan.controllers)] + parents
+    controllers = [f"{host}-{number}.{host}" for number in range(plan.controllers)]
+    return list(dict.fromkeys((*controllers, *parents, *tiers_joined(plan.topology))))
 
 
 def kubernetes_warnings(plan: ManifestPlan) -> list[str]:

@@ -36,9 +36,11 @@ from tierlb.local.ports import FreePorts, PortTaken
 from tierlb.local.process_manager import ProcessManager
 from tierlb.model.address import Address
 from tierlb.model.topology import Topology
+from tierlb.net.cluster_tls import ClusterTls
 from tierlb.net.keep_going import alone, keep_going
-from tierlb.net.tls import TlsProblem, server_context
+from tierlb.net.tls import TlsProblem
 from tierlb.telemetry.log_quota import LogLosses
+from tierlb.topology.allot import tiers_joined
 from tierlb.topology.units import duration_text
 from tierlb.wire.agent_check import AGENT_NOTICE_S
 from tierlb.wire.credentials import Principal, Role
@@ -118,8 +120,11 @@ class Supervisor:
                 background.start_soon(keep_going, self.controller.errors, "guard", keep)
                 if on_starting is not None:
                     await on_starting(background)
-                tls = self.topology.tls
-                context = server_context(tls) if tls is not None else None
+                files = self.topology.tls
+                tls = None if files is None else ClusterTls(files, self.log)
+                if tls is not None:
+                    background.start_soon(keep_going, self.controller.errors, "certificates", tls.watch)
+                context = None if tls is None else tls.control_server
                 reception = Reception(self.log, self.controller.errors)
                 reception.open(self.controller)
                 pages = ControllerPages(self.controller.errors, self.losses, reception.unready).find
@@ -269,7 +274,9 @@ class Supervisor:
     def _bad_tls(self) -> str:
         try:
             if self.topology.tls is not None:
-                server_context(self.topology.tls)
+                tls = ClusterTls(self.topology.tls, self.log)
+                lacks = (tls.lack_for(tier) for tier in tiers_joined(self.topology))
+                return next((f"security.tls: {lack}" for lack in lacks if lack), "")
         except TlsProblem as problem:
             return f"security.tls: {problem}"
         return ""

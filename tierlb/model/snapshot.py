@@ -192,6 +192,9 @@ class Snapshot:
     kernel_parents: tuple[str, ...] = ()
     """Those of `parents` that forward in the kernel: nothing names them on the connections of their clients."""
 
+    parent_tiers: tuple[str, ...] = ()
+    """The tiers whose nodes connect to the inner port. Where data connections are secured they have to prove it."""
+
     @property
     def kernel_parent_names(self) -> frozenset[str]:
         """Their nodes."""

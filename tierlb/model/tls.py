@@ -7,7 +7,8 @@ import attrs
 
 @attrs.frozen
 class Tls:
-    """PEM files for the control channel. Both ends present `certificate` and require one that `ca` signed."""
+    """PEM files for the control channel and for connections between tiers. Both ends present `certificate` and require
+    one that `ca` signed."""
 
     certificate: str
     key: str

@@ -1,4 +1,5 @@
-"""TLS towards the endpoints of one pool, by the files that the pool names, and the protocol that is agreed on in it.
+"""TLS towards the endpoints of one pool, by the files that the pool names, and the protocol that is agreed on in it; or
+towards the nodes of one tier.
 
 Left out: going on with sessions (kept connections make handshakes rare), and checks of revocation.
 """
@@ -26,13 +27,26 @@ class ClientTls:
     `server_name`: what the certificates of all endpoints are for; None: each is for its own address."""
 
     def __init__(
-        self, tls: PoolTls, server_name: str | None = None, protocol: PoolProtocol = PoolProtocol.HTTP1
+        self,
+        tls: PoolTls,
+        server_name: str | None = None,
+        protocol: PoolProtocol = PoolProtocol.HTTP1,
+        *,
+        context: ssl.SSLContext | None = None,
     ) -> None:
-        """`server_name`: where the pool names none itself. Raises TlsProblem."""
+        """`server_name`: where the pool names none itself. `context`: where it is made elsewhere. Raises TlsProblem."""
         self.tls = tls
         self.protocol = protocol
         self.server_name = tls.server_name or server_name
-        self.read_again()
+        self.shown: CertificateFields | None = None
+        if context is None:
+            self.read_again()
+        else:
+            self.take(context)
+
+    def take(self, context: ssl.SSLContext) -> None:
+        """Use this one from now on, which was made elsewhere."""
+        self.context = self.context_http1 = context
 
     def name_of(self, host: str) -> str:
         """What the certificate of the endpoint at this host is to be for."""

@@ -1,10 +1,12 @@
 """TLS for the control channel: both ends show a certificate and demand one that the cluster's CA signed.
 
-Errors are explained with what to do, because the texts of `ssl` are OpenSSL's. Left out: reloading files that changed
-(restart the node), revocation lists, and system-wide trust: only the one CA that is named counts.
+Errors are explained with what to do, because the texts of `ssl` are OpenSSL's. Files that changed are read again by
+`net.cluster_tls`. Left out: revocation lists, and system-wide trust: only the one CA that is named counts.
 """
 
 import ssl
+from collections.abc import Callable
+from typing import TypeAlias
 
 from tierlb.model.load import CertificateExpiry
 from tierlb.model.tls import AdminTls, Tls
@@ -14,6 +16,9 @@ from tierlb.topology.certificates import (
     read_certificate,
     read_client_certificate,
 )
+
+ContextNow: TypeAlias = Callable[[], ssl.SSLContext]
+"""Gives the context for the next connection: files may have changed."""
 
 
 class TlsProblem(Exception):  # noqa: N818 (the text is the whole message)

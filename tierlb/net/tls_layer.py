@@ -7,6 +7,8 @@ all that hold no data, such as updates of keys, which are dear. A peer may send 
 A step of a handshake takes as long as ten requests or more. So each waits in a queue of its own (`Reactor.handshakes`),
 of which a turn serves for a millisecond, and a storm of them does not hold up kept connections.
 
+A server's layer may lie over another one (`under`): a node of this cluster carries the TLS of a client through its own.
+
 Left out: renegotiation and early data, which contexts do not allow (`net.server_tls`), and kernel TLS, which needs a
 module of the kernel, and OpenSSL 3.2 for TLS 1.3 in both directions.
 """
@@ -64,9 +66,11 @@ class TlsLayer(Layer):
         "_unasked",
         "established",
         "is_broken",
+        "over",
         "queued",
         "server_name",
         "stream",
+        "under",
     )
 
     def __init__(self, stream: Stream, context: ssl.SSLContext, *, is_server: bool, host: str | None = None) -> None:
@@ -77,6 +81,8 @@ class TlsLayer(Layer):
         self.is_broken = False
         self.queued = False
         self.server_name: str | None = None
+        self.under: TlsLayer | None = None
+        self.over: TlsLayer | None = None
         self._is_server = is_server
         self._begun = False
         self._is_known = not is_server
@@ -103,7 +109,10 @@ class TlsLayer(Layer):
         return self._tls.getpeercert() or {}
 
     def begin(self, first: bytes = b"") -> None:
-        """The stream speaks TLS from here on. `first`: what came of it already."""
+        """The stream speaks TLS from here on, within the layer that it has. `first`: what came of it already."""
+        under = self.stream.layer
+        if isinstance(under, TlsLayer):
+            self.under, under.over = under, self
         self.stream.layer = self
         if first:
             self._take(first)
@@ -113,6 +122,9 @@ class TlsLayer(Layer):
     # What the stream calls.
 
     def read(self) -> None:
+        if self.under is not None:
+            self.under.read()
+            return
         stream = self.stream
         try:
             data = recv(stream.fd, min(stream.read_bytes, MOST_READ_BYTES))
@@ -121,14 +133,20 @@ class TlsLayer(Layer):
             return
         if data:
             self._take(data)
-        elif data is not None and not self.ended:
-            reason = "the connection ended without a close_notify" if self.established else "it ended in its handshake"
-            self._broken(stream.lost or OSError(errno.ECONNRESET, reason))
+        elif data is not None:
+            self.cut_off()
 
     def sealed(self, data: bytes | memoryview) -> bytes:
         """Records that hold these bytes, behind what TLS itself has to say. Nothing can be sent before the handshake is
         over."""
-        if data and self.established and not self.is_broken:
+        if data:
+            self._write(data)
+        said = self._outgoing.read()
+        return said if self.under is None else self.under.sealed(said)
+
+    def _write(self, data: bytes | memoryview) -> None:
+        """Make records of these bytes."""
+        if self.established and not self.is_broken:
             write, size = self._tls.write, len(data)
             try:
                 sent = write(data)
@@ -138,9 +156,15 @@ class TlsLayer(Layer):
                         sent += write(view[sent:])
             except ssl.SSLError:  # our close_notify was sent
                 self.is_broken = True
-        return self._outgoing.read()
 
     def shut(self) -> None:
+        self._say_end()
+        under = self.under
+        if under is not None:
+            under.carry(self._outgoing.read())
+            under.shut()
+
+    def _say_end(self) -> None:
         if self.established and not self.is_broken:
             try:
                 self._tls.unwrap()
@@ -150,8 +174,12 @@ class TlsLayer(Layer):
     def move_to(self, stream: Timed) -> None:
         assert isinstance(stream, Stream)
         self.stream = stream
+        if self.under is not None:
+            self.under.move_to(stream)
 
     def moved(self) -> None:
+        if self.under is not None:
+            self.under.moved()
         if self.established and (self._held or self.ended):
             self._open(b"")
 
@@ -161,6 +189,31 @@ class TlsLayer(Layer):
         if self.established and not self.is_broken and stream.backlog is None and stream.lost is None:
             self.shut()
             stream.send(b"")
+        elif self.under is not None:
+            self.under.leave()
+
+    # What the layer over it calls, and the one under it.
+
+    def carry(self, data: bytes) -> None:
+        """Make records of these bytes, which are written with the next ones."""
+        if data:
+            self._write(data)
+
+    def take_opened(self, data: bytes) -> None:
+        """What the layer under it carried."""
+        if self.established:
+            self._open(data)
+        else:
+            self._take(data)
+
+    def cut_off(self) -> None:
+        """No more comes. That is an error, unless the peer has said so, at each of the layers."""
+        if self.ended:
+            if self.over is not None:
+                self.over.cut_off()
+            return
+        reason = "the connection ended without a close_notify" if self.established else "it ended in its handshake"
+        self._broken(self.stream.lost or OSError(errno.ECONNRESET, reason))
 
     # The handshake.
 
@@ -233,7 +286,9 @@ class TlsLayer(Layer):
             return
         begins, self._begun = not self._begun, True
         if begins and self._is_server and data[0] != HANDSHAKE_RECORD:
-            stream.layer = None
+            stream.layer = self.under
+            if self.under is not None:
+                self.under.over = None
             stream.on_unsecured(data)
             return
         self._held += data
@@ -265,10 +320,16 @@ class TlsLayer(Layer):
             opened = pieces[0] if count == 1 else b"".join(pieces)
             if count > 1 and len(opened) < count * SMALL_BYTES:
                 stream.read_bytes = READ_BYTES
-            stream.on_data(opened)
+            if self.over is None:
+                stream.on_data(opened)
+            else:
+                self.over.take_opened(opened)
             stream = self.stream  # which may be the next one by now
         if self.ended and not (stream.closed or stream.unread or stream.paused or stream.eof):
-            stream.take_end()
+            if self.over is None:
+                stream.take_end()
+            else:
+                self.over.cut_off()
 
     def _open_into(self, pieces: list[bytes], data: bytes) -> None:
         """Take the records apart, one by one. Raises ssl.SSLError."""

@@ -17,7 +17,6 @@ Left out: what the messages mean (`ConnectionHandler`), and the child's side (we
 import math
 import os
 import select
-import ssl
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
@@ -28,6 +27,7 @@ from tierlb.model.address import Address
 from tierlb.net.control_stream import ControlStream, notice_if_vanished
 from tierlb.net.door import Door, Visit, say_nothing
 from tierlb.net.page import Pages, say_goodbye
+from tierlb.net.tls import ContextNow
 from tierlb.net.websocket_upgrade import Admit, NotUpgraded, ProvenPeer, accept_upgrade, accepted_stream
 from tierlb.telemetry.internal_errors import barrier
 from tierlb.wire.websocket import Framing
@@ -204,7 +204,7 @@ class WebsocketServer:
         greet: Callable[[ServerConnection], ConnectionHandler],
         admit: Admit,
         on_crash: Callable[[Exception], object],
-        tls: ssl.SSLContext | None = None,
+        tls: ContextNow | None = None,
         pages: Pages | None = None,
         on_drop: Callable[[str], object] = say_nothing,
         gather_s: float = BATCH_GAP_S,
@@ -282,7 +282,8 @@ class WebsocketServer:
     async def _attend(self, visit: Visit) -> None:
         """One connection from its first byte to its last."""
         notice_if_vanished(visit.stream)
-        async with accepted_stream(visit.stream, self._tls) as stream:
+        tls = None if self._tls is None else self._tls()
+        async with accepted_stream(visit.stream, tls) as stream:
             ws, caller = await self._upgrade(stream)
             visit.settle()
             if self._count >= self._most:

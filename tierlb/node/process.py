@@ -23,10 +23,10 @@ from tierlb.channel.parent_end import ParentEnd
 from tierlb.channel.report_schedule import Reporter
 from tierlb.channel.uplink import Uplink
 from tierlb.channel.watching import WatchRelay
-from tierlb.model.load import CertificateExpiry, NodeLoad
-from tierlb.model.tls import Tls
+from tierlb.model.load import NodeLoad
+from tierlb.net.cluster_tls import ClusterTls
 from tierlb.net.keep_going import keep_going
-from tierlb.net.tls import client_context, expiry_of, server_context
+from tierlb.net.tls import ContextNow
 from tierlb.node.children import Children, ReportSink
 from tierlb.node.configuration import Configurable, Configuration
 from tierlb.node.snapshot_keeper import SnapshotKeeper
@@ -39,10 +39,7 @@ TOKEN_VARIABLE = "TIERLB_TOKEN"  # noqa: S105 (the name of the environment varia
 
 
 class NodePlane(Reporter, ReportSink, Configurable, Protocol):
-    """What a node's process needs of its data plane, besides reports, guidance and snapshots. `of_cluster`: the
-    certificate that the process shows on its control connections, for its loads."""
-
-    of_cluster: tuple[CertificateExpiry, ...]
+    """What a node's process needs of its data plane, besides reports, guidance and snapshots."""
 
     def regularly(self, work: Callable[[], float]) -> Callable[[], None]:
         """Do this with the regular work. It returns in how many seconds to do it again at the latest if nothing happens
@@ -69,14 +66,15 @@ class NodePlane(Reporter, ReportSink, Configurable, Protocol):
 
 @attrs.define
 class Node:
-    """One node. In the directory `state` it keeps what it serves. `losses` of the process's log are for its metrics."""
+    """One node. In the directory `state` it keeps what it serves. `tls` is looked at by the
+    data plane, if its files change. `losses` of the process's log are for its metrics."""
 
     identity: Identity
     plane: NodePlane
     configuration: Configuration
     log: Log
     rng: random.Random
-    tls: Tls | None = None
+    tls: ClusterTls | None = None
     state: Path | None = None
     losses: LogLosses = attrs.field(factory=LogLosses)
     children: Children = attrs.field(init=False)
@@ -93,10 +91,10 @@ class Node:
         self.children = Children(self.plane, self.log, self.errors, relay)
         end = ParentEnd(self.children.take_in, self.log, self.errors, self.identity.name)
         admit, pages = by_ticket(self.identity.receptions), NodePages(self._exposed, self.configuration.unready)
-        identity, tls = self.identity, None
+        identity = self.identity
+        tls: ContextNow | None = None
         if self.tls is not None:
-            identity, tls = attrs.evolve(identity, tls=client_context(self.tls)), server_context(self.tls)
-            self.plane.of_cluster = expiry_of(self.tls.certificate, self.tls.key, "cluster")
+            identity, tls = attrs.evolve(identity, tls=self.tls.control_client), self.tls.control_server
         async with trio.open_nursery() as nursery:
             control = self.configuration.placement.control
             address = await nursery.start(end.serve, control, admit, tls, pages.find)

@@ -75,6 +75,12 @@ def reports_to(topology: Topology, name: str) -> tuple[str, ...]:
     return tuple(parent.name for parent in topology.parents(name))
 
 
+def tiers_joined(topology: Topology) -> tuple[str, ...]:
+    """The tiers of which nodes connect to those of another tier, or the reverse."""
+    above = {name for name, tier in topology.tiers.items() if not topology.tiers.keys().isdisjoint(tier.targets)}
+    return tuple(name for name in topology.tiers if name in above or reports_to(topology, name))
+
+
 def transports_to(topology: Topology, pool: str) -> frozenset[Transport]:
     """What the tiers that send to the pool send there; TCP where none does."""
     return frozenset(parent.protocol for parent in topology.parents(pool)) or frozenset({Transport.TCP})
@@ -168,6 +174,7 @@ def snapshot_for(
         protocol=tier.protocol,
         responses=tier.responses,
         tls=tier.tls,
+        parent_tiers=reports_to(topology, tier.name),
     )
 
 

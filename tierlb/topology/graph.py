@@ -21,6 +21,7 @@ from tierlb.topology.pool_protocols import protocol_faults
 from tierlb.topology.problems import Fault, Path, nearest, path_text
 from tierlb.topology.reading import TypedReading
 from tierlb.topology.route_shapes import To
+from tierlb.topology.security_rules import security_faults
 from tierlb.topology.shapes import (
     FileShape,
     HealthShape,
@@ -74,7 +75,9 @@ def graph_faults(
         yield from _unreached_faults(file, _as_meant(edges, guesses))
         yield from _weight_faults(file, reading, _as_meant(edges, guesses))
         yield from _handoff_faults(file, reading, _as_meant(edges, guesses))
-        yield from tls_faults(file, {name: _names(each) for name, each in _as_meant(edges, guesses).items()})
+        meant = {name: _names(each) for name, each in _as_meant(edges, guesses).items()}
+        yield from tls_faults(file, meant)
+        yield from security_faults(file, meant)
         yield from _unparsed_outlier_faults(file, reading, _as_meant(edges, guesses))
 
 

@@ -345,7 +345,9 @@ class TlsShape:
 
 @attrs.frozen(kw_only=True)
 class SecurityShape:
-    tls: TlsShape = required("TLS with certificates of both ends, for the control channel; files beside this one")
+    tls: TlsShape = required(
+        "TLS with certificates of both ends, for the control channel and between tiers; files beside this one"
+    )
 
 
 @attrs.frozen(kw_only=True)

@@ -5,6 +5,7 @@ from typing import Final
 
 from tierlb.dataplane.handoff.taker import Handed, Introduced
 from tierlb.net.layer import Layer
+from tierlb.net.stream import Stream
 from tierlb.telemetry.tally import Tally
 from tierlb.wire.announcement import Origin, origin_in
 from tierlb.wire.client_hello import ClientHello
@@ -30,9 +31,10 @@ class Caller:
     over. `full`: the host that had no room for it. `had_last_try`: that host, or one before, was to answer the client
     all the same and did not. It is `settled` once a host has it or it is dropped, and `counted` as an item from the
     first time that it was settled. `secured`: the client speaks TLS with this node or one above. With this one through
-    `layer`, which left bytes `unsent`."""
+    `layer`, which left bytes `unsent`; or a node above does, and `ahead` is what came through it already."""
 
     __slots__ = (
+        "ahead",
         "began",
         "counted",
         "destination",
@@ -67,7 +69,7 @@ class Caller:
         self.counted = False
         self.secured = False
         self.layer: Layer | None = None
-        self.unsent = b""
+        self.unsent = self.ahead = b""
 
     @classmethod
     def introduced(cls, introduced: Introduced) -> "Caller":
@@ -98,8 +100,21 @@ class Caller:
     @property
     def stays(self) -> bool:
         """Whether its socket is not to be given on: it ends with a parent in another network (`handoff.lent`), or the
-        client speaks TLS with this node."""
+        client or a node above speaks TLS with this node."""
         return self.layer is not None or (self.handed is not None and self.handed.taker.lent is not None)
+
+    def keep_layer(self, stream: Stream) -> None:
+        """The stream ends, and what it speaks through is the caller's until the next one."""
+        self.unsent, self.layer = stream.take_unsent(), stream.layer
+
+    def give_layer(self, stream: Stream) -> None:
+        """The stream, which is watched, goes on with what the one before spoke through. `Layer.moved` is to follow."""
+        layer, unsent, self.layer, self.unsent = self.layer, self.unsent, None, b""
+        if unsent:
+            stream.send(unsent)
+        if layer is not None:
+            layer.move_to(stream)
+            stream.layer = layer
 
     def settle(self) -> None:
         """A host has it."""

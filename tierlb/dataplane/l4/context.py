@@ -21,6 +21,7 @@ from tierlb.dataplane.l4.unrouted import Unrouted
 from tierlb.dataplane.l4.watch import UseWatch
 from tierlb.dataplane.parent_identity import ParentIdentity
 from tierlb.dataplane.pipe import Pipe
+from tierlb.dataplane.tier_tls import InnerTls
 from tierlb.dataplane.upstream.host import Host
 from tierlb.dataplane.upstream.registry import HostRegistry
 from tierlb.model.tls import ListenerTls
@@ -64,6 +65,18 @@ class Unplaced(Pending):
         return True
 
 
+class Owing(Unplaced):
+    """Of which the client owes something since it `came`: while the node is full, it may give way."""
+
+    __slots__ = ("came",)
+
+    came: float
+
+    def idle_since(self, now: float) -> float:
+        """Since when it owes it."""
+        return self.came
+
+
 class L4Connections:
     """Those that are `pending`, those that are relayed with their tickets, and those that are held for a host."""
 
@@ -101,8 +114,9 @@ class L4Connections:
 class L4Context:
     """`config` is set before the first connection comes, and swapped with each snapshot. `counters.items` are
     connections relayed. `forwarders`: those that the snapshot allows, the best first. `tls`: what clients are shown
-    that parents send; `shown`: by what it says of their listener, those that connect here. `load_field` and `full`
-    have no effect here: there is no answer to put them in. `ending`: the node drains."""
+    that parents send; `shown`: by what it says of their listener, those that connect here. `inner_tls`: what nodes
+    above are shown. `load_field` and `full` have no effect here: there is no answer to put them in. `ending`: the node
+    drains."""
 
     config: L4Config
     forwarders: tuple[Forwarder, ...]
@@ -124,6 +138,7 @@ class L4Context:
         self.load_field = b""
         self.tls: ServerTls | None = None
         self.shown: Mapping[ListenerTls, ServerTls] = {}
+        self.inner_tls: InnerTls | None = None
         self.full = self.ending = False
 
     @property

@@ -24,6 +24,8 @@ class Forwarder:
     """One way to hosts. All methods but `begin` may be left as they are. `way`: its name, for operators."""
 
     way: ClassVar[str] = ""
+    passes_sockets: ClassVar[bool] = False
+    """The next process reads the socket: it cannot be given one whose bytes are TLS with this process."""
 
     def follow(self, snapshot: Snapshot, hosts: Iterable[Host]) -> None:
         """A new snapshot, and the hosts of all its destinations. Called before its first connection is placed."""

@@ -2,25 +2,26 @@
 
 import random
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from tierlb.balance.drain import Remainder
 from tierlb.dataplane.handoff.taker import Introduced
 from tierlb.dataplane.l4.caller import Caller
 from tierlb.dataplane.l4.config import L4Config
-from tierlb.dataplane.l4.context import L4Context
+from tierlb.dataplane.l4.context import L4Context, Owing
 from tierlb.dataplane.l4.forwarding import Forwarder
 from tierlb.dataplane.l4.handoff import Handoff
-from tierlb.dataplane.l4.hello import HelloWait
 from tierlb.dataplane.l4.introduction import Introduction
+from tierlb.dataplane.l4.parent_securing import ParentSecuring
 from tierlb.dataplane.l4.relay import Relay
 from tierlb.dataplane.l4.routes import routes_of
-from tierlb.dataplane.l4.securing import Securing, receive
+from tierlb.dataplane.l4.securing import receive
 from tierlb.dataplane.l4.watch import UseWatch
 from tierlb.dataplane.parent_identity import ParentIdentity
 from tierlb.dataplane.pipe import Pipe
 from tierlb.dataplane.upstream.condition import HostEvent
-from tierlb.dataplane.upstream.host import Host, log_change
+from tierlb.dataplane.upstream.host import Host, log_change, log_insecure
 from tierlb.dataplane.upstream.registry import HostRegistry
 from tierlb.model.address import Address
 from tierlb.model.load import Guidance, SubtreeLoad
@@ -48,6 +49,7 @@ class L4Front(L4Context):
         watch = UseWatch(rng)
         registry = HostRegistry(reactor, rng, self._host_changed, Shortages(log.warning), watch.tick)
         super().__init__(name, reactor, log, identity, registry, watch)
+        registry.context.on_insecure = partial(log_insecure, log)
         relay, handoff = Relay(self), Handoff(self, meeting_place, why_none)
         self._ways: dict[Forwarding, tuple[Forwarder, ...]] = {
             Forwarding.AUTO: (handoff, relay),
@@ -88,7 +90,9 @@ class L4Front(L4Context):
         """A connection arrived. `origin`: what a balancer above told of it."""
         caller = Caller(peer, self.counters.tallies.outside, self.reactor.now, origin)
         self.counters.connections += 1
-        if listener.inner:
+        if listener.inner and self.inner_tls is not None:
+            ParentSecuring.begin(self, fd, caller, self.inner_tls)
+        elif listener.inner:
             Introduction.begin(self, fd, caller, direct=listener.direct)
         elif listener.tls is None:
             receive(self, fd, caller, None)
@@ -102,9 +106,9 @@ class L4Front(L4Context):
         self.counters.connections += 1
         receive(self, fd, Caller.introduced(introduced), self.tls)
 
-    def may_give_way(self) -> Iterable[Pipe | HelloWait | Securing]:
+    def may_give_way(self) -> Iterable[Pipe | Owing]:
         """Connections that can be closed for new ones if they are idle."""
-        waiting = [each for each in self.connections.pending if isinstance(each, (HelloWait, Securing))]
+        waiting = [each for each in self.connections.pending if isinstance(each, Owing)]
         return [*self.connections.may_give_way, *waiting]
 
     def turn_away(self, fd: int, *, at_once: bool, secured: bool) -> None:

@@ -40,6 +40,7 @@ class Handoff(Forwarder):
     are to be placed. `_why_none`: why there is no meeting place."""
 
     way: ClassVar[str] = "handoff"
+    passes_sockets: ClassVar[bool] = True
 
     def __init__(self, context: L4Context, meeting_place: MeetingPlace | None, why_none: str) -> None:
         self._context = context

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 from tierlb.dataplane.l4.caller import Caller
-from tierlb.dataplane.l4.context import L4Context, Unplaced
+from tierlb.dataplane.l4.context import L4Context, Owing
 from tierlb.net.asked import recv_peek, wake_at
 from tierlb.net.reactor import ERROR, HANGUP, ON_CHANGE, PEER_ENDED, READ
 from tierlb.wire.client_hello import MAX_HELLO_BYTES, NO_HELLO, ClientHello, HelloReader, Verdict
@@ -22,14 +22,13 @@ IS_OVER: Final = -1
 HAS_LEFT: Final = PEER_ENDED | HANGUP | ERROR
 
 
-class HelloWait(Unplaced):
-    """Waits for the ClientHello of one connection, and calls `again` with `caller.hello` set. `heard_at`: when bytes of
-    it came last."""
+class HelloWait(Owing):
+    """Waits for the ClientHello of one connection, and calls `again` with `caller.hello` set. It owes more of it since
+    bytes of it came last."""
 
-    __slots__ = ("again", "heard_at", "reader", "seen_bytes")
+    __slots__ = ("again", "reader", "seen_bytes")
 
     again: Callable[[], None]
-    heard_at: float
     reader: HelloReader
     seen_bytes: int
 
@@ -47,7 +46,7 @@ class HelloWait(Unplaced):
         """Wait for `left_s` at most. The `reader` has looked at the first `seen_bytes`. Raises OSError."""
         wait = cls(context.reactor, fd)
         wait.context, wait.caller, wait.again = context, caller, again
-        wait.reader, wait.seen_bytes, wait.heard_at = reader, seen_bytes, context.reactor.now
+        wait.reader, wait.seen_bytes, wait.came = reader, seen_bytes, context.reactor.now
         wait.watch(READ | PEER_ENDED | ON_CHANGE)
         wait.arm(left_s)
         context.connections.pending.add(wait)
@@ -61,7 +60,7 @@ class HelloWait(Unplaced):
             self.on_broken(error)
             return
         if len(seen) > self.seen_bytes:
-            self.seen_bytes, self.heard_at = len(seen), self.context.reactor.now
+            self.seen_bytes, self.came = len(seen), self.context.reactor.now
             hello = self.reader.read(seen)
             if hello.verdict is not Verdict.PARTIAL:
                 self._go_on(hello)
@@ -81,17 +80,59 @@ class HelloWait(Unplaced):
     def on_deadline(self) -> None:
         self._go_on(NO_HELLO)
 
-    def idle_since(self, now: float) -> float:
-        """Since when nothing of it has come."""
-        return self.heard_at
+
+class CarriedHelloWait(Owing):
+    """The same for a connection that comes through the TLS of a node above: what comes is read, and kept as
+    `Caller.ahead`."""
+
+    __slots__ = ("again", "reader")
+
+    again: Callable[[], None]
+    reader: HelloReader
+
+    @classmethod
+    def begin(
+        cls, context: L4Context, fd: int, caller: Caller, again: Callable[[], None], reader: HelloReader, left_s: float
+    ) -> None:
+        """Wait for `left_s` at most. The `reader` has looked at `caller.ahead`. Raises OSError."""
+        wait = cls(context.reactor, fd)
+        wait.context, wait.caller, wait.again, wait.reader = context, caller, again, reader
+        wait.came = context.reactor.now
+        wait.watch()
+        wait.arm(left_s)
+        context.connections.pending.add(wait)
+        caller.give_layer(wait)
+        if wait.layer is not None:
+            wait.layer.moved()
+
+    def on_data(self, data: bytes) -> None:
+        caller = self.caller
+        caller.ahead += data
+        self.came = self.context.reactor.now
+        hello = self.reader.read(caller.ahead)
+        if hello.verdict is not Verdict.PARTIAL:
+            self._go_on(hello)
+
+    def _go_on(self, hello: ClientHello) -> None:
+        self.caller.hello = hello
+        self.caller.keep_layer(self)
+        self.context.connections.pending.discard(self)
+        self.detach()
+        self.again()
+
+    def on_eof(self) -> None:
+        self.abandon()
+
+    def on_deadline(self) -> None:
+        self._go_on(NO_HELLO)
 
 
 def hello_known(context: L4Context, client: int, caller: Caller, again: Callable[[], None]) -> bool:
     """Look at what has come of the ClientHello; whether `caller.hello` is set now. Else `again` is called when it is,
     or the connection is over. Raises OSError if the node lacks a resource."""
     try:
-        seen = recv_peek(client, MAX_HELLO_BYTES)
-        size = len(seen) or IS_OVER
+        seen = caller.ahead if caller.layer is not None else recv_peek(client, MAX_HELLO_BYTES)
+        size = len(seen) or (IS_OVER if caller.layer is None else 0)
     except BlockingIOError:
         seen, size = b"", 0
     except OSError:
@@ -102,6 +143,9 @@ def hello_known(context: L4Context, client: int, caller: Caller, again: Callable
     reader = HelloReader()
     hello = reader.read(seen)
     left_s = caller.began + context.config.head_s - context.reactor.now
+    if hello.verdict is Verdict.PARTIAL and left_s > 0 and caller.layer is not None:
+        CarriedHelloWait.begin(context, client, caller, again, reader, left_s)
+        return False
     if hello.verdict is Verdict.PARTIAL and left_s > 0:
         if size:
             wake_at(client, hello.least_bytes)

@@ -81,21 +81,11 @@ class Introduction(Unplaced):
 
     def _introduced(self, header: ProxyHeader) -> None:
         context, caller = self.context, self.caller
-        parent = context.identity.parent(header)
-        if parent is None:
+        if not introduced(context, caller, header):
             self._refuse("it does not know the key of this cluster")
             return
         recv(self.fd, header.length)
         self._wake_at(1)
-        caller.source = header.source or caller.source
-        caller.destination = header.destination
-        caller.origin = origin_in(caller.source, header.tlvs)
-        caller.tally = context.counters.tallies.of(parent)
-        caller.began = context.reactor.now
-        caller.secured = SSL_TLV in header.tlvs
-        if header.tlvs.get(EXPLAINED):
-            caller.explained = header.tlvs[EXPLAINED] + b"\n"
-        caller.processes = "\n".join(processes_of(parent, header)).encode("latin-1")
         context.connections.pending.discard(self)
         receive(context, self.detach(), caller, context.tls)
 
@@ -121,3 +111,20 @@ class Introduction(Unplaced):
             self._is_client()
         else:
             self.abandon()
+
+
+def introduced(context: L4Context, caller: Caller, header: ProxyHeader) -> bool:
+    """Note what a parent's header tells of the caller. False if it is no parent's."""
+    parent = context.identity.parent(header)
+    if parent is None:
+        return False
+    caller.source = header.source or caller.source
+    caller.destination = header.destination
+    caller.origin = origin_in(caller.source, header.tlvs)
+    caller.tally = context.counters.tallies.of(parent)
+    caller.began = context.reactor.now
+    caller.secured = SSL_TLV in header.tlvs
+    if header.tlvs.get(EXPLAINED):
+        caller.explained = header.tlvs[EXPLAINED] + b"\n"
+    caller.processes = "\n".join(processes_of(parent, header)).encode("latin-1")
+    return True

@@ -18,6 +18,9 @@ from tierlb.dataplane.upstream.host import Host
 from tierlb.net.asked import local_name
 from tierlb.net.shortage import is_own
 
+NOT_READ_HERE: Final = (
+    "it came from a tier above over TLS, and its socket cannot be handed on: write forward: auto for this tier"
+)
 CONNECTS: Final = 3
 """Hosts that are tried for one connection."""
 
@@ -65,6 +68,9 @@ def _place(context: L4Context, client: int, caller: Caller, tried: tuple[Host, .
             break
         if forwarder is None:
             unreached, tried = context.forwarders[0].why_not(host), (*tried, host)
+            continue
+        if caller.layer is not None and forwarder.passes_sockets:
+            unreached, tried = NOT_READ_HERE, (*tried, host)
             continue
         try:
             code = forwarder.begin(client, caller, host, tried)

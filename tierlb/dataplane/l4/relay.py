@@ -16,9 +16,10 @@ from tierlb.dataplane.l4.placing import place
 from tierlb.dataplane.upstream.host import Host
 from tierlb.net.asked import error_of, local_name
 from tierlb.net.bulk import READ_BYTES
-from tierlb.net.io import recv
-from tierlb.net.reactor import ERROR, HANGUP, WRITE
+from tierlb.net.io import recv, send
+from tierlb.net.reactor import ERROR, HANGUP, READ, WRITE
 from tierlb.net.shortage import is_own
+from tierlb.net.tls_layer import TlsLayer
 from tierlb.wire.announcement import Origin
 from tierlb.wire.proxy_protocol import encode_v2
 
@@ -44,8 +45,10 @@ class Handshake(Pending):
         caller: Caller,
         host: Host,
         tried: tuple[Host, ...],
+        *,
+        made: bool = False,
     ) -> None:
-        """The connect to `host` has begun."""
+        """The connect to `host` has begun, or is `made` and TLS is to follow."""
         handshake = cls(context.reactor, fd)
         handshake.context, handshake.client, handshake.caller = context, client, caller
         handshake.ticket = host.begin_connection(context.reactor.now, caller.tally)
@@ -54,7 +57,9 @@ class Handshake(Pending):
         context.connections.pending.add(handshake)
         try:
             handshake.arm(context.config.connect_s)
-            handshake.watch(WRITE)
+            handshake.watch(READ if made else WRITE)
+            if made:
+                handshake.secure()
         except OSError as error:
             handshake.fail(error.errno or errno.EIO)
         except Exception:
@@ -62,20 +67,48 @@ class Handshake(Pending):
             raise
 
     def on_ready(self, mask: int) -> None:
-        context, host = self.context, self.ticket.host
+        if self.layer is not None:
+            super().on_ready(mask)
+            return
+        host = self.ticket.host
         code = error_of(self.fd) if mask & (ERROR | HANGUP) else 0
         if code:
             self.fail(code)
-            return
+        elif host.speaks is None:
+            self.on_secured()
+        else:
+            self.mask = READ
+            self.reactor.modify(self.fd, READ)
+            self.arm(self.context.config.connect_s)
+            self.secure()
+
+    def secure(self) -> None:
+        """Speak TLS with the host, behind the PROXY header of a pool with `proxy_protocol`. Raises OSError."""
+        host = self.ticket.host
+        tls = host.speaks
+        assert tls is not None
+        if host.spec.announces is not None:
+            send(self.fd, header_for(self.context, self.client, self.caller, host))
+        TlsLayer(self, tls.context, is_server=False, host=tls.name_of(host.spec.address.host)).begin()
+
+    def on_secured(self) -> None:
+        """All that is to come before the client's bytes is done."""
+        context, host = self.context, self.ticket.host
         host.reach.connected()
         first = first_bytes(context, self.client, self.caller, host)
         context.connections.pending.discard(self)
         context.join(self.client, self.fd, self.ticket, self.caller, first, self)
 
+    def on_eof(self) -> None:
+        self.on_broken(OSError(errno.ECONNRESET, "the host ended the handshake"))
+
     def on_deadline(self) -> None:
         self.fail(errno.ETIMEDOUT)
 
     def on_broken(self, error: OSError) -> None:
+        if self.layer is not None:
+            host = self.ticket.host
+            host.context.on_insecure(host, str(error.strerror))
         self.fail(error.errno or errno.EIO)
 
     def abandon(self) -> None:
@@ -115,13 +148,13 @@ class Relay(Forwarder):
         self._context = context
 
     def begin(self, client: int, caller: Caller, host: Host, tried: tuple[Host, ...]) -> int:
-        spec = host.spec
-        fd, code = host.reach.dial(speaks_first=spec.child or spec.announces is not None, asker=client)
+        spec, secures = host.spec, host.speaks is not None
+        fd, code = host.reach.dial(speaks_first=spec.child or secures or spec.announces is not None, asker=client)
         if fd < 0:
             return code
         try:
-            if code:
-                Handshake.begin(self._context, fd, client, caller, host, tried)
+            if code or secures:
+                Handshake.begin(self._context, fd, client, caller, host, tried, made=not code)
             else:
                 self._join(fd, client, caller, host)
         except Exception:
@@ -142,20 +175,24 @@ class Relay(Forwarder):
             raise
 
 
-def first_bytes(context: L4Context, client: int, caller: Caller, host: Host) -> bytes:
-    """The first bytes for a host: a PROXY header, where it is a node or its pool has `proxy_protocol`, and what the
-    client has sent so far, unless that is TLS with this node."""
-    first = b""
+def header_for(context: L4Context, client: int, caller: Caller, host: Host) -> bytes:
+    """The PROXY header for a host: where it is a node or its pool has `proxy_protocol`."""
+    here = caller.destination or local_name(client)
     if host.spec.announces is not None:
-        here = caller.destination or local_name(client)
         origin = caller.origin or Origin(caller.source, None)
-        first = origin.header(host.spec.announces, here, secured=caller.secured)
-    elif host.spec.child:
-        first = encode_v2(
-            caller.source, caller.destination or local_name(client), context.identity.credentials + caller.tlvs()
-        )
+        return origin.header(host.spec.announces, here, secured=caller.secured)
+    if host.spec.child:
+        return encode_v2(caller.source, here, context.identity.credentials + caller.tlvs())
+    return b""
+
+
+def first_bytes(context: L4Context, client: int, caller: Caller, host: Host) -> bytes:
+    """The first bytes for a host: a PROXY header, unless it came before TLS, and what the client has sent so far. Of
+    one that comes through TLS here, that is what was read already."""
+    is_sent = host.speaks is not None and host.spec.announces is not None
+    first = b"" if is_sent else header_for(context, client, caller, host)
     if caller.layer is not None:
-        return first
+        return first + caller.ahead
     try:
         return first + (recv(client, READ_BYTES) or b"")
     except OSError:

@@ -5,19 +5,17 @@ learn from the PROXY header that the client speaks TLS, and expect none themselv
 """
 
 from tierlb.dataplane.l4.caller import Caller
-from tierlb.dataplane.l4.context import L4Context, Unplaced
+from tierlb.dataplane.l4.context import L4Context, Owing
 from tierlb.dataplane.l4.placing import place
 from tierlb.net.server_tls import ServerTls
 from tierlb.net.tls_layer import TlsLayer
 from tierlb.wire.client_hello import NO_HELLO, ClientHello, Verdict, normal_server_name
 
 
-class Securing(Unplaced):
-    """The handshake with one client, which `came` at that time."""
+class Securing(Owing):
+    """The handshake with one client."""
 
-    __slots__ = ("came",)
-
-    came: float
+    __slots__ = ()
 
     @classmethod
     def begin(cls, context: L4Context, fd: int, caller: Caller, tls: ServerTls) -> None:
@@ -28,7 +26,12 @@ class Securing(Unplaced):
             securing.watch()
             securing.arm(context.config.head_s)
             context.connections.pending.add(securing)
-            TlsLayer(securing, tls.context, is_server=True).begin()
+            caller.give_layer(securing)
+            ahead, caller.ahead = caller.ahead, b""
+            under = securing.layer
+            TlsLayer(securing, tls.context, is_server=True).begin(ahead)
+            if under is not None and not securing.closed:
+                under.moved()
         except Exception:
             context.drop(fd, caller)
             raise
@@ -40,8 +43,7 @@ class Securing(Unplaced):
         assert isinstance(layer, TlsLayer)
         protocols = () if layer.alpn is None else (layer.alpn,)
         caller.hello = ClientHello(Verdict.WHOLE, normal_server_name(layer.server_name or ""), protocols)
-        caller.unsent = self.take_unsent()
-        caller.layer = self.layer
+        caller.keep_layer(self)
         caller.secured = True
         place(context, self.detach(), caller)
 
@@ -59,10 +61,6 @@ class Securing(Unplaced):
             self.context.counters.rejected += 1
             self.context.log.info("connection_refused", reason=reason)
             self.abandon()
-
-    def idle_since(self, now: float) -> float:
-        """Since when it owes its handshake."""
-        return self.came
 
 
 def receive(context: L4Context, fd: int, caller: Caller, tls: ServerTls | None) -> None:

@@ -17,6 +17,7 @@ from tierlb.dataplane.l4.kernel.seat import KernelSeat
 from tierlb.dataplane.l4.unrouted import Unrouted
 from tierlb.dataplane.l4.watch import UseWatch
 from tierlb.dataplane.parent_identity import ParentIdentity
+from tierlb.dataplane.tier_tls import InnerTls
 from tierlb.dataplane.upstream.host import Host
 from tierlb.dataplane.upstream.registry import HostRegistry
 from tierlb.model.tls import ListenerTls
@@ -145,6 +146,7 @@ class UdpContext:
         self.load_field = b""
         self.tls: ServerTls | None = None
         self.shown: Mapping[ListenerTls, ServerTls] = {}
+        self.inner_tls: InnerTls | None = None
         self.full = self.ending = False
 
     @property

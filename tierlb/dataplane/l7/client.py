@@ -38,11 +38,10 @@ SPEAKS_NO_TLS: Final = "this port speaks no TLS: write http:// in the place of h
 
 
 class ClientConnection(KeptStream):
-    """`introduced`: the PROXY header came with which a parent's connection begins, or none is due. `direct`: it may be
-    a client's, which begins with a request. `in_head`: a head has begun and is not complete, of which the first `_seen`
-    bytes were looked at. `_pumping`: `pump` is running."""
+    """`direct`: a connection to the inner port may be a client's, which begins with a request. `in_head`: a head has
+    begun and is not complete, of which the first `_seen` bytes were looked at. `_pumping`: `pump` is running."""
 
-    __slots__ = ("_clients", "_pumping", "_seen", "direct", "downstream", "in_head", "introduced")
+    __slots__ = ("_clients", "_pumping", "_seen", "direct", "downstream", "in_head")
 
     def __init__(
         self,
@@ -55,9 +54,8 @@ class ClientConnection(KeptStream):
         direct: bool = False,
     ) -> None:
         """`clients`: those of its front, which it is among until it is closed, or its socket given away."""
-        super().__init__(front, fd)
+        super().__init__(front, fd, introduced=introduced)
         self.downstream = Http1Downstream(front, self, identity)
-        self.introduced = introduced
         self.direct = direct
         self.in_head = False
         self._seen = 0
@@ -233,6 +231,9 @@ class ClientConnection(KeptStream):
     def on_secured(self) -> None:
         front, layer, downstream = self.front, self.layer, self.downstream
         assert isinstance(layer, TlsLayer)
+        if not self.introduced:
+            self.parent_secured(layer)
+            return
         der = layer.peer_certificate
         shown = None if self.server is None else self.server.shown_for(layer.server_name)
         if der is not None or shown is not None:
@@ -261,8 +262,7 @@ class ClientConnection(KeptStream):
     def on_broken(self, error: OSError) -> None:
         layer = self.layer
         if isinstance(layer, TlsLayer) and not layer.established:
-            self.front.counters.rejected += 1
-            self.front.log.info("connection_refused", reason=f"the TLS handshake failed: {error.strerror}")
+            self.handshake_failed(f"the TLS handshake failed: {error.strerror}")
         if self.downstream.exchange is not None:
             self.downstream.exchange.abandon()
         self.close()

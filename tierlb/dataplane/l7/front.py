@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Collection, Iterable
+from functools import partial
 from typing import Any
 
 from tierlb.balance.drain import Remainder, spread_s
@@ -19,7 +20,7 @@ from tierlb.dataplane.l7.reply import ReplyBook
 from tierlb.dataplane.parent_identity import ParentIdentity
 from tierlb.dataplane.pipe import Pipe
 from tierlb.dataplane.upstream.condition import HostEvent
-from tierlb.dataplane.upstream.host import Host, log_change
+from tierlb.dataplane.upstream.host import Host, log_change, log_insecure
 from tierlb.dataplane.upstream.registry import HostRegistry
 from tierlb.dataplane.upstream.split import Split
 from tierlb.model.load import Guidance, SubtreeLoad
@@ -28,6 +29,7 @@ from tierlb.model.topology import Admin, Limits
 from tierlb.net.asked import local_name
 from tierlb.net.reactor import Reactor
 from tierlb.net.shortage import Shortages
+from tierlb.net.tls_layer import TlsLayer
 from tierlb.wire.announcement import Origin
 from tierlb.wire.http2_blocks import BlockBook
 
@@ -38,7 +40,7 @@ class L7Front(FrontState):
     def __init__(self, name: str, reactor: Reactor, rng: random.Random, log: Any, identity: ParentIdentity) -> None:
         registry = HostRegistry(reactor, rng, self._host_changed, Shortages(log.warning))
         super().__init__(name, reactor, log, registry, Relocation(rng))
-        registry.context.on_insecure = self._insecure
+        registry.context.on_insecure = partial(log_insecure, log)
         reactor.tracks = True
         registry.kinds.places.on_freed = self._plan_anew
         self.clients: set[ClientStream] = set()
@@ -128,6 +130,8 @@ class L7Front(FrontState):
         self.counters.connections += 1
         if tls is not None:
             client.secure(tls)
+        elif listener.inner and self.inner_tls is not None:
+            TlsLayer(client, self.inner_tls.context, is_server=True).begin()
 
     def take(self, fd: int, introduced: Introduced) -> None:
         """A parent handed over a connection."""
@@ -154,7 +158,7 @@ class L7Front(FrontState):
         return self.clients
 
     def turn_away(self, fd: int, *, at_once: bool, secured: bool) -> None:
-        """The node is full: 503, which takes a handshake where clients speak TLS. So these are closed."""
+        """The node is full: 503, which takes a handshake where TLS is spoken. So these are closed."""
         if secured:
             self.reactor.close(fd)
         elif at_once:
@@ -206,9 +210,6 @@ class L7Front(FrontState):
         self._refusals.close()
         self.exchanges.hold.close()
         self.registry.close()
-
-    def _insecure(self, host: Host, reason: str) -> None:
-        self.log.warning("endpoint_handshake_failed", host=host.name, reason=reason)
 
     def _host_changed(self, event: HostEvent, host: Host) -> None:
         log_change(self.log, event, host)

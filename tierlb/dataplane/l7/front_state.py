@@ -11,6 +11,7 @@ from tierlb.dataplane.l7.config import FrontConfig
 from tierlb.dataplane.l7.relocation import Relocation
 from tierlb.dataplane.l7.request_id import RequestIds
 from tierlb.dataplane.l7.tunnels import Tunnels
+from tierlb.dataplane.tier_tls import InnerTls
 from tierlb.dataplane.upstream.host import Host
 from tierlb.dataplane.upstream.registry import HostRegistry
 from tierlb.model.address import Address
@@ -42,7 +43,7 @@ class FrontState:
     """`config` is set before the first connection comes, and swapped with each snapshot. `load_field` is a complete
     header line with this node's load, or empty. `full`: the node holds as many connections as it may, so responses end
     their connections. `tls`: clients that parents send speak it, and this is what they are shown; `shown`: by
-    what it says of their listener, those that connect here."""
+    what it says of their listener, those that connect here. `inner_tls`: parents themselves speak it."""
 
     config: FrontConfig
 
@@ -58,6 +59,7 @@ class FrontState:
         self.load_field = b""
         self.tls: ServerTls | None = None
         self.shown: Mapping[ListenerTls, ServerTls] = {}
+        self.inner_tls: InnerTls | None = None
         self.full = False
         self.exchanges = ExchangeContext(Hold(reactor, log), Tunnels(reactor, self.counters), registry.kinds.long)
 

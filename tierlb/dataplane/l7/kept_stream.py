@@ -6,6 +6,7 @@ from tierlb.dataplane.l7.client_stream import ClientStream
 from tierlb.dataplane.l7.front_state import FrontState
 from tierlb.dataplane.l7.lifetime import Lifetime
 from tierlb.dataplane.l7.reply import own_answer
+from tierlb.dataplane.tier_tls import PLAIN_PARENT
 from tierlb.net.bulk import READ_BYTES
 from tierlb.net.server_tls import ServerTls
 from tierlb.net.tls_layer import TlsLayer
@@ -16,21 +17,44 @@ PIPELINED_BYTES: Final = 64 * 1024
 
 
 class KeptStream(ClientStream):
-    """`buffer`: bytes of requests that wait for their turn. `server`: what a client that speaks TLS is shown."""
+    """`buffer`: bytes of requests that wait for their turn. `introduced`: the PROXY header came with which a parent's
+    connection begins, or none is due. `server`: what a client that speaks TLS is shown."""
 
-    __slots__ = ("buffer", "server")
+    __slots__ = ("buffer", "introduced", "server")
 
-    def __init__(self, front: FrontState, fd: int) -> None:
+    def __init__(self, front: FrontState, fd: int, *, introduced: bool) -> None:
         super().__init__(front, fd, Lifetime(front.reactor.now, draining=front.config.draining))
         self.buffer = b""
         self.server: ServerTls | None = None
+        self.introduced = introduced
 
     def secure(self, tls: ServerTls, first: bytes = b"") -> None:
         """The client speaks TLS. `first`: what came of that already. Handshake and head share a deadline."""
         self.server = tls
         TlsLayer(self, tls.context, is_server=True).begin(first)
 
+    def parent_secured(self, layer: TlsLayer) -> None:
+        """The TLS between two tiers is there, and the PROXY header is to come through it."""
+        inner = self.front.inner_tls
+        refusal = "no tier sends here any more" if inner is None else inner.refusal(layer)
+        if refusal:
+            self.handshake_failed(refusal)
+            self.close()
+
+    def handshake_failed(self, reason: str) -> None:
+        """With a client or a parent. It is counted and logged."""
+        front = self.front
+        front.counters.rejected += 1
+        if self.introduced:
+            front.log.info("connection_refused", reason=reason)
+        else:
+            front.log.warning("parent_refused", peer=self.identity.address.decode(), reason=reason)
+
     def on_unsecured(self, data: bytes) -> None:
+        if not self.introduced:
+            self.handshake_failed(PLAIN_PARENT)
+            self.close()
+            return
         self.front.counters.rejected += 1
         self.send(own_answer(400, f"{self.front.name}: {NOT_TLS}\n".encode(), keep_alive=False))
         self.finish(linger=True)

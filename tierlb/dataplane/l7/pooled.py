@@ -111,7 +111,7 @@ class PooledConnection(Stream):
         try:
             connection = cls(reactor, fd, host)
             connection.announced = connection.first = announced
-            tls = host.context.tls.get(host.spec.target)
+            tls = host.speaks
             if code == 0 and tls is not None:
                 connection.watch()
                 connection.arm(timeout_s)
@@ -190,7 +190,7 @@ class PooledConnection(Stream):
             return
         self.mask = READ
         self.reactor.replace(self.fd, READ, self.on_ready)
-        tls = self.host.context.tls.get(self.host.spec.target)
+        tls = self.host.speaks
         if tls is None:
             self.on_secured()
         else:

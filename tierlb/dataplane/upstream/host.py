@@ -21,6 +21,7 @@ from tierlb.dataplane.upstream.recovery import Recovery
 from tierlb.model.load import HostLoad
 from tierlb.model.snapshot import HostSpec
 from tierlb.model.topology import PoolProtocol
+from tierlb.net.client_tls import ClientTls
 from tierlb.net.reactor import Reactor
 from tierlb.net.shortage import Shortages
 from tierlb.wire.agent_check import AgentReply
@@ -112,6 +113,11 @@ class Host(JudgedHost):
     @property
     def name(self) -> str:
         return self.spec.name
+
+    @property
+    def speaks(self) -> ClientTls | None:
+        """The TLS of its connections, if they have it."""
+        return self.context.tls.get(self.spec.target)
 
     def take(self, spec: HostSpec, event: HostEvent | None = None) -> None:
         """The host as the current snapshot has it, and what its agent makes of that."""
@@ -281,3 +287,8 @@ def log_change(log: Any, event: HostEvent, host: Host) -> None:
     reason = {"reason": host.standing.reason} if event is HostEvent.EJECTED and host.standing.ejected else {}
     note = log.warning if event.is_trouble else log.info
     note(f"host_{event}", host=host.name, address=str(host.spec.address), **reason)
+
+
+def log_insecure(log: Any, host: Host, reason: str) -> None:
+    """A TLS handshake with the host failed."""
+    log.warning("endpoint_handshake_failed", host=host.name, reason=reason)

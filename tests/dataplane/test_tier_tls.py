@@ -1,0 +1,272 @@
+"""TLS between tiers: requests, connections, what they carry, and who is refused."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import trio
+
+from tests.certificates import Authority, connects_by_tls
+from tests.dataplane.conftest import INNER, Lab, below, l4, l7, l7_parent, send
+from tierlb.dataplane.plane import Refused
+from tierlb.model.snapshot import Rule, Snapshot
+from tierlb.model.tls import Tls
+from tierlb.model.topology import Forwarding, Match
+from tierlb.net.cluster_tls import ClusterTls
+
+GET = b"GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    (tmp_path / "tls").mkdir()
+    return Authority(tmp_path / "tls")
+
+
+@attrs.define
+class Tiers:
+    """Nodes that are of tiers, each with the certificate of its own."""
+
+    lab: Lab
+    authority: Authority
+
+    def certificate(self, tier: str, authority: Authority | None = None) -> ClusterTls:
+        of = authority or self.authority
+        files = of.issue(tier, file=tier)
+        return ClusterTls(Tls(files.certificate, files.key, str(of.folder / "ca.pem")), self.lab.log)
+
+    async def serves(self, tier: str, snapshot: Snapshot, *parents: str, shows: ClusterTls | None = None) -> Any:
+        """A node of a tier, as a host for those above."""
+        self.lab.cluster_tls = shows or self.certificate(tier)
+        at = await self.lab.serves(attrs.evolve(snapshot, tier=tier, parent_tiers=parents))
+        host = below(at, self.lab.plane.name)
+        host.spec = attrs.evolve(host.spec, target=tier)
+        return host
+
+
+@pytest.fixture
+def tiers(lab: Lab, authority: Authority) -> Tiers:
+    return Tiers(lab, authority)
+
+
+@pytest.fixture
+def meets(lab: Lab, tmp_path: Path) -> None:
+    """The nodes meet in a directory."""
+    tmp_path.chmod(0o700)
+    lab.meets_in = tmp_path
+
+
+async def test_requests_go_from_l7_to_l7_over_tls_on_kept_connections(lab: Lab, tiers: Tiers) -> None:
+    endpoint = await lab.endpoint()
+    lab.background.start_soon(endpoint.answers_all, OK)
+    web = await tiers.serves("web", l7(endpoint, listener=INNER), "mid")
+    await tiers.serves("mid", l7(web))
+    client = await lab.connects()
+    for _ in range(3):
+        assert (await client.asks(GET)).body == b"ok"
+    assert lab.planes[0].load().connections == 1
+    (host,) = lab.front.registry.named(web.spec.name)
+    (kept,) = host.idle
+    assert kept.layer.peer_fields["subjectAltName"] == (("DNS", "web"),)
+
+
+async def test_an_edge_relays_over_tls_and_the_client_is_known_below(lab: Lab, tiers: Tiers) -> None:
+    endpoint = await lab.endpoint()
+    web = await tiers.serves("web", l7(endpoint, listener=INNER), "edge")
+    await tiers.serves("edge", l4(web))
+    client = await lab.connects()
+    await client.says(GET)
+    voice = await endpoint.accepts()
+    assert (await voice.hears_head())["x-forwarded-for"] == "127.0.0.1"
+    await voice.says(OK)
+    assert (await client.hears_message()).body == b"ok"
+    await client.leaves()
+    await lab.until(lambda: lab.planes[0].load().connections == lab.planes[1].load().connections == 0)
+    assert not lab.log.count("parent_refused")
+
+
+@pytest.mark.parametrize("at_the_middle", [False, True])
+async def test_what_clients_send_may_be_tls_itself(lab: Lab, tiers: Tiers, at_the_middle: bool) -> None:
+    """Which l4 nodes carry to the node that ends it, inside the TLS of the tiers."""
+    endpoint, tls = await lab.endpoint(), tiers.authority.tls()
+    web = await tiers.serves("web", l7(endpoint, listener=INNER, tls=None if at_the_middle else tls), "mid")
+    mid = await tiers.serves("mid", l4(web, listener=INNER, tls=tls if at_the_middle else None), "edge")
+    await tiers.serves("edge", l4(mid))
+    client = await connects_by_tls(lab, tiers.authority.client())
+    much = bytes(range(256)) * 4096
+    lab.background.start_soon(
+        client.says, b"POST / HTTP/1.1\r\nHost: shop.example\r\nContent-Length: %d\r\n\r\n" % len(much) + much
+    )
+    voice = await endpoint.accepts()
+    assert (await voice.hears_head())["x-forwarded-proto"] == "https"
+    assert await voice.hears_count(len(much)) == much
+    lab.background.start_soon(voice.says, b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(much) + much)
+    assert (await client.hears_message()).body == much
+    await client.leaves()
+    await lab.until(lambda: not any(plane.load().connections for plane in lab.planes))
+
+
+async def test_routes_by_server_name_wait_for_a_hello_that_comes_through_the_tls_of_a_parent(
+    lab: Lab, tiers: Tiers
+) -> None:
+    endpoint, other, tls = await lab.endpoint(), await lab.endpoint(), tiers.authority.tls()
+    web = await tiers.serves("web", l7(endpoint, listener=INNER, tls=tls), "mid")
+    rules = (Rule(Match(sni=("shop.example",)), send(web)), Rule(Match(), send(other)))
+    mid = await tiers.serves("mid", l4(listener=INNER, rules=rules), "edge")
+    await tiers.serves("edge", l4(mid))
+    client = await connects_by_tls(lab, tiers.authority.client())
+    await client.says(GET)
+    voice = await endpoint.accepts()
+    await voice.hears_head()
+    plain = await lab.connects()
+    await plain.says(b"another protocol")
+    await (await other.accepts()).hears(b"another protocol")
+
+
+def peers(tiers: Tiers, kind: str, tmp_path: Path) -> list[str]:
+    """The options of openssl for one that is no parent."""
+    if kind == "no certificate":
+        return []
+    if kind == "another authority":
+        (tmp_path / "other").mkdir()
+        files = Authority(tmp_path / "other").issue("edge", file="edge")
+    else:
+        files = tiers.authority.issue("db", file="db")
+    return ["-cert", files.certificate, "-key", files.key]
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
+@pytest.mark.parametrize("kind", ["no certificate", "another tier", "another authority"])
+@pytest.mark.parametrize("node", [l4, l7])
+async def test_a_stranger_gets_nothing_at_the_inner_port_even_with_the_key_of_the_cluster(
+    lab: Lab, tiers: Tiers, tmp_path: Path, kind: str, node: Callable[..., Snapshot]
+) -> None:
+    endpoint = await lab.endpoint()
+    web = await tiers.serves("web", node(endpoint, listener=INNER), "edge")
+    command = ["openssl", "s_client", "-quiet", "-connect", str(web.address), *peers(tiers, kind, tmp_path)]
+    with trio.fail_after(30):
+        said = await trio.run_process(
+            command, stdin=l7_parent(name="edge-1") + GET, capture_stdout=True, capture_stderr=True, check=False
+        )
+    assert said.stdout == b""
+    await lab.until(lambda: lab.log.count("parent_refused") == 1)
+    ((_, fields),) = [each for each in lab.log.events if each[0] == "parent_refused"]
+    assert {
+        "no certificate": "peer did not return a certificate",
+        "another tier": "its certificate is for db, and connections come from edge alone",
+        "another authority": "unable to get local issuer certificate",
+    }[kind] in fields["reason"]
+    assert not endpoint.voices
+    assert lab.plane.load().connections == 0
+
+
+@pytest.mark.parametrize("node", [l4, l7])
+async def test_a_peer_without_tls_gets_nothing_at_the_inner_port(
+    lab: Lab, tiers: Tiers, node: Callable[..., Snapshot]
+) -> None:
+    await tiers.serves("web", node(await lab.endpoint(), listener=INNER), "edge")
+    stranger = await lab.connects()
+    await stranger.says(l7_parent(name="edge-1") + GET)
+    await stranger.hears_no_word()
+    assert lab.log.count("parent_refused") == 1
+
+
+@pytest.mark.parametrize("wrong", ["another tier", "another authority", "no TLS"])
+@pytest.mark.parametrize("parent", [l4, l7])
+async def test_a_node_that_is_not_of_the_tier_gets_nothing_from_its_parent(
+    lab: Lab, tiers: Tiers, tmp_path: Path, wrong: str, parent: Callable[..., Snapshot]
+) -> None:
+    endpoint = await lab.endpoint()
+    (tmp_path / "other").mkdir()
+    of = Authority(tmp_path / "other") if wrong == "another authority" else None
+    shows = tiers.certificate("other" if wrong == "another tier" else "web", of)
+    if wrong == "another tier":
+        host = await tiers.serves("other", l7(endpoint, listener=INNER), "edge", shows=shows)
+        host.spec = attrs.evolve(host.spec, target="web")
+    elif wrong == "no TLS":
+        lab.cluster_tls = None
+        host = below(await lab.serves(attrs.evolve(l7(endpoint, listener=INNER), tier="web")), "node-1")
+        host.spec = attrs.evolve(host.spec, target="web")
+    else:
+        host = await tiers.serves("web", l7(endpoint, listener=INNER), "edge", shows=shows)
+    await tiers.serves("edge", parent(host))
+    client = await lab.connects()
+    await client.says(GET)
+    if parent is l7:
+        assert (await client.hears_message()).status == 502
+    else:
+        await client.hears_no_word()
+    (reason,) = {fields["reason"] for event, fields in lab.log.events if event == "endpoint_handshake_failed"}
+    assert {
+        "another tier": "hostname mismatch, certificate is not valid for 'web'",
+        "another authority": "self-signed certificate in certificate chain",
+        "no TLS": "",
+    }[wrong] in reason.replace("self signed", "self-signed")
+    assert not endpoint.voices
+
+
+@pytest.mark.parametrize("parent", [l4, l7])
+async def test_a_node_that_fell_is_asked_by_a_handshake_and_comes_back(
+    lab: Lab, tiers: Tiers, parent: Callable[..., Snapshot]
+) -> None:
+    endpoint = await lab.endpoint()
+    lab.background.start_soon(endpoint.answers_all, OK)
+    web = await tiers.serves("web", l7(endpoint, listener=INNER), "edge")
+    await tiers.serves("edge", parent(web))
+    (host,) = lab.front.registry.named(web.spec.name)
+    host.reach.connect_failed(refused=True)
+    assert host.reach.ejection.ejected
+    await lab.until(lambda: not host.reach.ejection.ejected)
+    client = await lab.connects()
+    assert (await client.asks(GET)).body == b"ok"
+    assert not lab.log.count("parent_refused")
+
+
+async def test_a_connection_that_came_over_tls_is_not_handed_on(lab: Lab, tiers: Tiers, meets: None) -> None:
+    endpoint = await lab.endpoint()
+    web = await tiers.serves("web", l7(endpoint, listener=INNER), "mid")
+    mid = await tiers.serves("mid", l4(web, listener=INNER, forward=Forwarding.HANDOFF), "edge")
+    await tiers.serves("edge", l4(mid, forward=Forwarding.RELAY))
+    client = await lab.connects()
+    await client.hears_no_word()
+    (reason,) = [fields["reason"] for event, fields in lab.log.events if event == "connection_dropped"]
+    assert "write forward: auto" in reason
+
+
+async def test_connections_are_handed_over_without_tls(lab: Lab, tiers: Tiers, meets: None) -> None:
+    endpoint = await lab.endpoint()
+    lab.background.start_soon(endpoint.answers_all, OK)
+    web = await tiers.serves("web", l7(endpoint, listener=INNER), "edge")
+    await tiers.serves("edge", l4(web, forward=Forwarding.HANDOFF))
+    client = await lab.connects()
+    assert (await client.asks(GET)).body == b"ok"
+    assert not lab.front.connections.relayed
+
+
+async def test_a_node_whose_certificate_is_not_for_its_tier_says_so_at_once(lab: Lab, tiers: Tiers) -> None:
+    with pytest.raises(Refused, match="is not for the tier web: add DNS:web to its subjectAltName"):
+        await tiers.serves("web", l7(await lab.endpoint()), "edge", shows=tiers.certificate("other"))
+
+
+async def test_a_tier_that_was_a_parent_may_connect_for_a_moment(lab: Lab, tiers: Tiers) -> None:
+    endpoint = await lab.endpoint()
+    lab.background.start_soon(endpoint.answers_all, OK)
+    snapshot = l7(endpoint, listener=INNER)
+    web = await tiers.serves("web", snapshot, "edge")
+    below_plane = lab.plane
+    await tiers.serves("edge", l7(web))
+    below_plane.apply(attrs.evolve(snapshot, tier="web", parent_tiers=("mid",), revision=2))
+    client = await lab.connects()
+    assert (await client.asks(GET)).body == b"ok"
+    assert set(below_plane.serving.front.inner_tls.parents) == {"mid", "edge"}  # type: ignore[attr-defined]
+
+
+async def test_loads_say_when_the_certificate_expires(lab: Lab, tiers: Tiers) -> None:
+    tls = tiers.certificate("web")
+    await tiers.serves("web", l7(await lab.endpoint()), shows=tls)
+    (shown,) = lab.plane.load().certificates
+    assert (shown.file, shown.names, shown.use) == (tls.files.certificate, ("web",), "cluster")
