@@ -270,3 +270,35 @@ async def test_loads_say_when_the_certificate_expires(lab: Lab, tiers: Tiers) ->
     await tiers.serves("web", l7(await lab.endpoint()), shows=tls)
     (shown,) = lab.plane.load().certificates
     assert (shown.file, shown.names, shown.use) == (tls.files.certificate, ("web",), "cluster")
+
+
+async def test_certificates_are_renewed_again_and_again_under_load_and_nothing_fails(lab: Lab, tiers: Tiers) -> None:
+    """Edge and middle relay over TLS, to a node below that speaks it over kept connections and new ones."""
+    endpoint, failed, answered = await lab.endpoint(), [0], [0]
+    lab.background.start_soon(endpoint.answers_all, OK)
+    web = await tiers.serves("web", l7(endpoint, listener=INNER), "mid")
+    mid = await tiers.serves("mid", l4(web, listener=INNER), "edge")
+    await tiers.serves("edge", l4(mid))
+    kept = await lab.connects()
+
+    async def asks_on_new_connections() -> None:
+        while True:
+            client = await lab.connects()
+            failed[0] += (await client.asks(GET)).body != b"ok"
+            answered[0] += 1
+            await client.leaves()
+
+    async with trio.open_nursery() as load:
+        for _ in range(2):
+            load.start_soon(asks_on_new_connections)
+        for round_ in range(1, 5):
+            for tier, plane in zip(("web", "mid", "edge"), lab.planes, strict=True):
+                tiers.authority.issue(tier, file=tier, days=30 + round_)
+                plane.tier_tls.tick(plane.reactor.now + 1000.0 * round_)
+            before = answered[0]
+            await lab.until(lambda before=before: answered[0] >= before + 4)
+            assert (await kept.asks(GET)).body == b"ok"
+        load.cancel_scope.cancel()
+    assert failed == [0]
+    assert lab.log.count("certificate_renewed") == 12
+    assert not lab.log.count("parent_refused") + lab.log.count("endpoint_handshake_failed")

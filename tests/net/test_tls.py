@@ -7,8 +7,12 @@ import attrs
 import pytest
 import trio
 
+from tests.certificates import Authority
+from tests.dataplane.conftest import Log
 from tests.joining import admit
 from tierlb.model.address import Address
+from tierlb.model.tls import Tls
+from tierlb.net.cluster_tls import ClusterTls
 from tierlb.net.tls import TlsProblem, client_context, explain_tls_problem, server_context
 from tierlb.net.websocket import Disconnected, connect
 from tierlb.net.websocket_server import WebsocketServer
@@ -158,3 +162,30 @@ def test_an_encrypted_key_is_not_asked_for_at_the_terminal(authority, tmp_path):
 )
 def test_what_went_wrong_is_said_in_words(error, words):
     assert words in explain_tls_problem(error, "edge")
+
+
+async def test_a_control_connection_goes_on_while_its_certificate_is_renewed_and_the_next_gets_the_new_one(
+    nursery, tmp_path
+):
+    authority = Authority(tmp_path)
+    files = authority.issue("127.0.0.1", file="node")
+    tls = ClusterTls(Tls(files.certificate, files.key, str(tmp_path / "ca.pem")), Log())
+    at = await nursery.start(WebsocketServer(Echo, admit, pytest.fail, tls.control_server).serve, LISTEN)
+    with trio.fail_after(DEADLINE_S):
+        async with connect(f"wss://{at}", "secret", tls.control_client()) as before:
+            renewed = Authority(tmp_path)  # another authority: only what is new knows the other
+            renewed.issue("127.0.0.1", file="node")
+            assert tls.look()
+            await before.send(b"still here")
+            assert await before.receive() == b"still here"
+            await say(f"wss://{at}", tls.control_client())
+            with pytest.raises(Disconnected):
+                await say(f"wss://{at}", old(authority))
+
+
+def old(authority):
+    """The context of one that knows the authority of before alone."""
+    (authority.folder / "old").mkdir()
+    authority.ca.cert_pem.write_to_path(str(authority.folder / "old" / "ca.pem"))
+    files = authority.issue("127.0.0.1", file="old")
+    return client_context(Tls(files.certificate, files.key, str(authority.folder / "old" / "ca.pem")))

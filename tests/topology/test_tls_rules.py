@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from tierlb.model.address import Address
+from tierlb.model.address import Address, Transport
 from tierlb.model.tls import LeastTls, NoTls
-from tierlb.model.topology import Kind
+from tierlb.model.topology import Forwarding, Kind
 from tierlb.topology.route_shapes import MatchShape, RouteShape
 from tierlb.topology.shapes import FileShape, ListenerShape, PoolShape, TierShape
 from tierlb.topology.tls_rules import tls_faults
@@ -64,10 +64,20 @@ def test_an_edge_with_tls_at_each_listener_passes_none_on(own: ListenerTlsShape 
     assert len(list(tls_faults(file(edge=edge, web=web), {"edge": {"web"}, "web": {"p"}}))) == faults
 
 
-@pytest.mark.parametrize(("kind", "faults"), [(Kind.L4, 1), (Kind.L7, 0)])
-def test_only_l7_tiers_speak_tls_to_endpoints(kind: Kind, faults: int) -> None:
+@pytest.mark.parametrize(
+    ("tier", "faults"),
+    [
+        (TierShape(kind=Kind.L4, to="p"), []),
+        (TierShape(kind=Kind.L7, to="p"), []),
+        (TierShape(kind=Kind.L4, to="p", protocol=Transport.UDP), ["write protocol: tcp there"]),
+        (TierShape(kind=Kind.L4, to="p", forward=Forwarding.NFTABLES), ["write forward: auto there"]),
+    ],
+)
+def test_tiers_that_see_connections_speak_tls_to_endpoints(tier: TierShape, faults: list[str]) -> None:
     pool = PoolShape(agents=True, tls=PoolTlsShape())
-    assert len(list(tls_faults(file(pool, web=TierShape(kind=kind, to="p")), {"web": {"p"}}))) == faults
+    found = list(tls_faults(file(pool, web=tier), {"web": {"p"}}))
+    assert [fault.path for fault in found] == [("pools", "p", "tls")] * len(faults)
+    assert all(advice in fault.message for fault, advice in zip(found, faults, strict=True))
 
 
 def routed(key: str, **more: Any) -> TierShape:

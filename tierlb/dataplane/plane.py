@@ -114,7 +114,7 @@ class Plane:
             raise Refused(f"'forward: nftables' is not possible on this machine: {lack}. Or write 'forward: relay'")
         try:
             tls = self.certificates.prepare((snapshot.tls, *(each.tls for each in snapshot.listeners)))
-            to_endpoints = self.endpoint_tls.prepare(snapshot.pools)
+            to_endpoints = self.endpoint_tls.prepare(snapshot.pools, snapshot.kind)
             self.tier_tls.check(snapshot)
         except TlsProblem as error:
             raise Refused(str(error)) from None

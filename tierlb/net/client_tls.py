@@ -30,11 +30,12 @@ class ClientTls:
         self,
         tls: PoolTls,
         server_name: str | None = None,
-        protocol: PoolProtocol = PoolProtocol.HTTP1,
+        protocol: PoolProtocol | None = PoolProtocol.HTTP1,
         *,
         context: ssl.SSLContext | None = None,
     ) -> None:
-        """`server_name`: where the pool names none itself. `context`: where it is made elsewhere. Raises TlsProblem."""
+        """`server_name`: where the pool names none itself. `protocol` None: no protocol is offered. `context`: where it
+        is made elsewhere. Raises TlsProblem."""
         self.tls = tls
         self.protocol = protocol
         self.server_name = tls.server_name or server_name
@@ -54,7 +55,7 @@ class ClientTls:
 
     def read_again(self) -> None:
         """The files changed. Raises TlsProblem, and goes on as before."""
-        offered = OFFERED.get(self.protocol, (HTTP_1_1,))
+        offered = () if self.protocol is None else OFFERED.get(self.protocol, (HTTP_1_1,))
         context = client_context_for(self.tls, offered)
         self.context_http1 = client_context_for(self.tls) if HTTP_2 in offered else context
         self.context = context

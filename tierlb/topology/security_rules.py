@@ -1,15 +1,16 @@
 """What `security.tls` rules out: it secures the connections between tiers, so nothing may pass between two tiers that a
 node cannot encrypt, or whose records another process would have to read."""
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator
 
 from tierlb.model.address import Transport
 from tierlb.model.topology import Forwarding, Kind
 from tierlb.topology.problems import Fault
 from tierlb.topology.shapes import FileShape
+from tierlb.topology.tls_rules import Targets, ends_tls
 
 
-def security_faults(file: FileShape, targets: Mapping[str, Set[str]]) -> Iterator[Fault]:
+def security_faults(file: FileShape, targets: Targets) -> Iterator[Fault]:
     """`targets`: the names that each tier sends to. Only for a file with `security`."""
     if file.security is None:
         return
@@ -35,9 +36,11 @@ def security_faults(file: FileShape, targets: Mapping[str, Set[str]]) -> Iterato
             yield Fault(("tiers", name, "forward"), message)
 
 
-def _relaying(file: FileShape, targets: Mapping[str, Set[str]], name: str) -> str | None:
+def _relaying(file: FileShape, targets: Targets, name: str) -> str | None:
     """A tier above whose connections never come as sockets."""
     for above, tier in file.tiers.items():
-        if name in targets.get(above, ()) and (tier.kind is Kind.L7 or tier.forward is Forwarding.RELAY or tier.tls):
+        if name in targets.get(above, ()) and (
+            tier.kind is Kind.L7 or tier.forward is Forwarding.RELAY or ends_tls(above, file, targets)
+        ):
             return above
     return None

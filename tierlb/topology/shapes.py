@@ -322,7 +322,7 @@ class PoolShape:
         "weights and admin states of endpoints that are found in DNS, by HOST:PORT: a weight, or weight and admin"
     )
     health: forms.TcpCheck | HealthShape | None = optional("check each endpoint: tcp, or how; and outlier detection")
-    tls: PoolTlsShape | None = optional("l7 tiers speak TLS to the endpoints; {}: as the machine trusts them")
+    tls: PoolTlsShape | None = optional("tiers speak TLS to the endpoints; {}: as the machine trusts them")
     proxy_protocol: ProxyVersion | None = optional(
         "v1 or v2: connections to the endpoints begin with a PROXY header that names the client"
     )

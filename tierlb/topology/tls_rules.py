@@ -3,7 +3,8 @@ endpoints."""
 
 from collections.abc import Collection, Iterator, Mapping
 
-from tierlb.model.topology import Kind
+from tierlb.model.address import Transport
+from tierlb.model.topology import Forwarding, Kind
 from tierlb.topology.problems import Fault
 from tierlb.topology.shapes import (
     FileShape,
@@ -31,10 +32,19 @@ def tls_faults(file: FileShape, targets: Targets) -> Iterator[Fault]:
         yield from _listener_faults(name, tier)
         yield from _hello_faults(name, file, targets)
     for name, pool in (file.pools or {}).items():
-        plain = next((each for each in _senders(name, targets) if file.tiers[each].kind is Kind.L4), None)
-        if pool.tls is not None and plain is not None:
-            message = f"the l4 tier {plain!r} passes bytes on as they come, and speaks no TLS: send there by an l7 tier"
-            yield Fault(("pools", name, "tls"), message, at_key=True)
+        for each in _senders(name, targets) if pool.tls is not None else ():
+            if why := _why_not_spoken(file.tiers[each]):
+                message = f"the l4 tier {each!r} {why}, or leave this out"
+                yield Fault(("pools", name, "tls"), message, at_key=True)
+
+
+def _why_not_spoken(tier: TierShape) -> str:
+    """Why the tier cannot speak TLS with endpoints, and what to do; empty if it can."""
+    if tier.protocol is Transport.UDP:
+        return "sends datagrams, and TLS is for connections: write protocol: tcp there"
+    if tier.forward is Forwarding.NFTABLES:
+        return "has the kernel forward connections, which speaks no TLS: write forward: auto there"
+    return ""
 
 
 def ends_tls(name: str, file: FileShape, targets: Targets) -> bool:

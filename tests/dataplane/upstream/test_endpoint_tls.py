@@ -8,10 +8,11 @@ import attrs
 import pytest
 import trio
 
-from tests.certificates import NAME, Authority, SecuredStream
-from tests.dataplane.conftest import FakeEndpoint, Lab, Voice, l7
+from tests.certificates import NAME, Authority, SecuredStream, connects_by_tls
+from tests.dataplane.conftest import FakeEndpoint, Lab, Voice, l4, l7
 from tierlb.dataplane.certificates import LOOK_EVERY_S
 from tierlb.dataplane.upstream.health import check_once
+from tierlb.model.listener import ProxyVersion
 from tierlb.model.snapshot import PoolSettings
 from tierlb.model.tls import ListenerTls, PoolTls
 from tierlb.model.topology import HealthCheck, Timeouts
@@ -208,3 +209,86 @@ async def test_a_node_tells_when_what_it_shows_expires(lab: Lab, authority: Auth
     assert renewed.certificate == own.certificate
     lab.plane.endpoint_tls.tick(lab.plane.reactor.look() + LOOK_EVERY_S)
     assert lab.plane.row().own.certificates[1].expires - found[1].expires == pytest.approx(81 * 86_400, abs=60)
+
+
+async def relays(lab: Lab, pool: PoolTls, *endpoints: FakeEndpoint, **more: Any) -> None:
+    """An l4 node before the pool."""
+    await lab.serves(l4(*endpoints, pools=(PoolSettings("app", tls=pool),), **more))
+
+
+async def test_an_l4_node_relays_any_protocol_over_tls_and_offers_none(lab: Lab, authority: Authority) -> None:
+    much = bytes(range(256)) * 8 * 1024
+    endpoint, context = await lab.endpoint(), server(authority)
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    await relays(lab, speaks(authority), endpoint)
+    client = await lab.connects()
+    voice = await accepts(endpoint, context)
+    assert voice.stream.ssl.selected_alpn_protocol() is None  # type: ignore[attr-defined]
+    await voice.says(b"220 it speaks first")
+    await client.hears(b"220 it speaks first")
+    lab.background.start_soon(client.says, much)
+    assert await voice.hears_count(len(much)) == much
+    lab.background.start_soon(voice.says, much)
+    assert await client.hears_count(len(much)) == much
+    await client.ends()
+    await voice.hears_end()
+    await voice.leaves()
+    await client.hears_end()
+    assert lab.plane.load().connections == 0
+
+
+async def test_an_l4_node_that_ends_tls_speaks_another_with_the_endpoint(lab: Lab, authority: Authority) -> None:
+    endpoint = await lab.endpoint()
+    await relays(lab, speaks(authority), endpoint, tls=authority.tls())
+    clients: list[Voice] = []
+
+    async def connect() -> None:
+        clients.append(await connects_by_tls(lab, authority.client()))
+
+    lab.background.start_soon(connect)
+    voice = await accepts(endpoint, server(authority))
+    await lab.until(lambda: clients)
+    await clients[0].says(b"hello")
+    await voice.hears(b"hello")
+
+
+async def test_an_endpoint_that_cannot_prove_itself_gets_no_connection_and_another_does(
+    lab: Lab, authority: Authority
+) -> None:
+    wrong, right = await lab.endpoint(), await lab.endpoint()
+    await relays(lab, speaks(authority), wrong, right)
+
+    async def fail() -> None:
+        with pytest.raises((trio.BrokenResourceError, AssertionError)):  # noqa: PT012 (in TLS 1.3 it learns it later)
+            while True:
+                await (await accepts(wrong, server(authority, "other.example"))).hears(b"h")
+
+    lab.background.start_soon(fail)
+    clients = [await lab.connects() for _ in range(2)]
+    for client in clients:
+        await client.says(b"hello")
+    for _ in clients:
+        voice = await accepts(right, server(authority))
+        await voice.hears(b"hello")
+    assert lab.log.count("endpoint_handshake_failed") == 1
+    assert lab.host(wrong).reach.failures
+
+
+async def test_the_header_of_a_pool_with_proxy_protocol_comes_before_tls(lab: Lab, authority: Authority) -> None:
+    endpoint = await lab.endpoint(announces=ProxyVersion.V2)
+    await relays(lab, speaks(authority), endpoint)
+    client = await lab.connects()
+    voice = await endpoint.accepts()
+    header = await voice.hears_proxy_header()
+    assert header.source == client.name
+    assert voice.ahead[:1] in (b"", b"\x16")
+    assert (await voice.hears_count(1)) == b"\x16"
+    assert lab.log.count("endpoint_handshake_failed") == 0
+
+
+async def test_an_endpoint_that_does_not_shake_hands_is_given_up(lab: Lab, authority: Authority) -> None:
+    endpoint = await lab.endpoint()
+    await relays(lab, speaks(authority), endpoint, timeouts=Timeouts(connect=0.05))
+    client = await lab.connects()
+    await client.hears_no_word()
+    await lab.until(lambda: lab.plane.load().connections == 0)

@@ -5,6 +5,7 @@ from typing import Any
 
 from tierlb.model.load import CertificateExpiry
 from tierlb.model.snapshot import PoolSettings
+from tierlb.model.topology import Kind
 from tierlb.net.client_tls import ClientTls
 from tierlb.net.cluster_tls import LOOK_EVERY_S
 from tierlb.net.file_stamp import Stamp, stamp_of
@@ -21,15 +22,17 @@ class EndpointTls:
         self._stamps: dict[str, Stamp] = {}
         self._look_at = NEVER
 
-    def prepare(self, pools: Iterable[PoolSettings]) -> dict[str, ClientTls]:
-        """What a snapshot asks for, as it is in use already or as its files have it. Raises TlsProblem."""
+    def prepare(self, pools: Iterable[PoolSettings], kind: Kind = Kind.L7) -> dict[str, ClientTls]:
+        """What a snapshot asks for, as it is in use already or as its files have it. At l4 no protocol is offered: it
+        is the client's. Raises TlsProblem."""
         found = {}
         for pool in pools:
             if pool.tls is not None:
                 name = pool.dns.partition(":")[0] if pool.dns else None
                 known = self.by_pool.get(pool.name)
-                same = known is not None and (known.tls, known.protocol) == (pool.tls, pool.protocol)
-                found[pool.name] = known if same and known else ClientTls(pool.tls, name, pool.protocol)
+                protocol = pool.protocol if kind is Kind.L7 else None
+                same = known is not None and (known.tls, known.protocol) == (pool.tls, protocol)
+                found[pool.name] = known if same and known else ClientTls(pool.tls, name, protocol)
         return found
 
     def use(self, found: Mapping[str, ClientTls], now: float) -> None:
