@@ -227,7 +227,7 @@ def test_the_first_word_is_how_far_the_cluster_is(serving, starting, word):
         ("clients", 60.4, "certificate /shop.pem for shop.example expires in 60 days"),
         ("clients", 14.0, "certificate /shop.pem for shop.example expires in 14 days"),
         ("pool app", 13.9, "certificate /shop.pem (pool app) for shop.example expires in 14 days: renew it, and nodes"),
-        ("cluster", 1.26, "(cluster) for shop.example expires in 1.3 days: renew it, and restart what shows it"),
+        ("cluster", 1.26, "(cluster) for shop.example expires in 1.3 days: renew it, and nodes take the new file"),
         ("admin API", -3.0, "certificate /shop.pem (admin API) for shop.example has expired: renew it, and restart"),
     ],
 )

@@ -18,6 +18,7 @@ from tierlb.deploy.compose import (
     TlsFiles,
     compose_warnings,
     faults,
+    file_secret,
     text,
 )
 from tierlb.deploy.project import Project, lay_out
@@ -324,3 +325,27 @@ pools: {p: {agents: true}}
 """
     found = compose_warnings(load_text(text, str(tmp_path / "x.yaml")))
     assert [lacking in warning for warning in found] == [True] * bool(lacking)
+
+
+FILES = {"web": ("shop.pem", "pki/shop$.key"), "far": ("./shop.pem",)}
+
+
+def test_nodes_have_the_files_of_their_tier_where_the_controller_looks_for_them():
+    file = rendered(everything(), files=FILES)
+    pem, key = file_secret("shop.pem"), file_secret("pki/shop$.key")
+    at = {pem: "/etc/tierlb/shop.pem", key: "/etc/tierlb/pki/shop$$.key"}
+    found = {
+        name: {each["source"]: each["target"] for each in service.get("secrets", ()) if isinstance(each, dict)}
+        for name, service in file["services"].items()
+    }
+    wanted = {"controller": at, "web": at, "far": {pem: at[pem]}}
+    assert {name: each for name, each in found.items() if each} == wanted
+    assert file["secrets"][key] == {"file": f"./secrets/{key}"}
+    assert {*file["secrets"]} == {*TOKENS, pem, key}
+
+
+def test_a_file_of_the_control_channel_that_nodes_read_too_is_mounted_once_in_the_controller():
+    file = rendered(everything(), tls=TLS, files={"web": (TLS.ca,)})
+    targets = [each["target"] for each in file["services"]["controller"]["secrets"][2:]]
+    assert len(targets) == len(set(targets)) == 3
+    assert {"source": file_secret(TLS.ca), "target": TLS.ca} in file["services"]["web"]["secrets"]

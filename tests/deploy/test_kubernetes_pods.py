@@ -4,10 +4,13 @@ import re
 
 import pytest
 
+from tests.certificates import Authority
 from tests.deploy.manifests import EVERYTHING, ON_EACH_MACHINE, container, plan_of, pods, rendered, with_tls
 from tierlb.balance.drain import STOP_MARGIN_S
-from tierlb.deploy.kubernetes_names import NetworkEdge
+from tierlb.deploy.kubernetes import render
+from tierlb.deploy.kubernetes_names import NetworkEdge, problems
 from tierlb.deploy.kubernetes_pods import ENDING_S, bytes_quantity, cpu_quantity, store_keys
+from tierlb.deploy.named_files import file_key
 from tierlb.net.names import AGAIN_S
 
 VOLUMES = {"configMap", "emptyDir", "secret"}
@@ -239,3 +242,50 @@ def test_a_controller_with_a_store_has_no_directory_for_its_history():
     assert "--state" not in container(edges()["shop-controller"])["command"]
     alone = EVERYTHING.replace("store: etcd://10.0.0.5:2379,10.0.0.6:2380/shop\n", "")
     assert "--state" in container(edges(alone)["shop-controller"])["command"]
+
+
+SECURED = """\
+cluster: safe
+tiers:
+  edge: {kind: l4, listen: "127.0.0.1:443", to: web}
+  web: {kind: l7, replicas: 2, tls: {certificates: [{certificate: pki/shop.pem, key: pki/shop.key}]}, to: app}
+pools: {app: {agents: true}}
+"""
+
+
+@pytest.fixture
+def secured(tmp_path):
+    (tmp_path / "pki").mkdir()
+    Authority(tmp_path / "pki").issue()
+    return plan_of(SECURED, tmp_path / "safe.yaml")
+
+
+def test_nodes_have_a_directory_with_the_files_of_their_tier(secured):
+    """Of which kubelet renews the content, as it does not for single files."""
+    found = pods(rendered(secured))
+    web, edge = found["safe-web"], found["safe-edge"]
+    (volume,) = [each for each in web["spec"]["volumes"] if each["name"] == "files"]
+    assert volume["secret"] == {
+        "secretName": "safe-files",
+        "items": [{"key": file_key(name), "path": name} for name in ("pki/shop.pem", "pki/shop.key")],
+    }
+    (mount,) = [each for each in container(web)["volumeMounts"] if each["name"] == "files"]
+    assert mount == {"name": "files", "mountPath": "/etc/tierlb", "readOnly": True}
+    assert "safe-files" not in str(edge)
+
+
+def test_the_controllers_find_the_files_of_nodes_where_the_file_says(secured):
+    controller = container(pods(rendered(secured))["safe-controller"])
+    mounts = {each["mountPath"]: each["subPath"] for each in controller["volumeMounts"] if each["name"] == "files"}
+    assert mounts == {f"/etc/tierlb/{name}": file_key(name) for name in ("pki/shop.pem", "pki/shop.key")}
+    said = f"create secret generic safe-files --from-file={file_key('pki/shop.pem')}=pki/shop.pem --from-file="
+    assert said in render(secured)
+
+
+def test_files_elsewhere_than_below_the_topology_file_are_refused(tmp_path):
+    Authority(tmp_path).issue()
+    (tmp_path / "shop").mkdir()
+    plan = plan_of(SECURED.replace("pki/", "../"), tmp_path / "shop" / "safe.yaml")
+    found = problems(plan)
+    assert len(found) == 2
+    assert "tiers.web: '../shop.pem' is outside of the directory of the topology file" in found[0]

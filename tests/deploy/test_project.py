@@ -7,7 +7,8 @@ import attrs
 import pytest
 import trustme
 
-from tierlb.deploy.compose import compose_document
+from tests.certificates import Authority
+from tierlb.deploy.compose import compose_document, file_secret
 from tierlb.deploy.project import NotOurs, Project, lay_out, read_project, rendering
 from tierlb.topology.edit import AddTier, edited
 from tierlb.topology.load import load_file, load_text
@@ -232,3 +233,22 @@ def test_where_a_file_cannot_be_read_no_secret_is_written(tmp_path):
     with pytest.raises(FileNotFoundError):
         lay_out(project, topology, text)
     assert [*project.directory.iterdir()] == []
+
+
+def test_a_renewed_certificate_is_written_into_the_file_that_running_containers_have(tmp_path):
+    authority = Authority(tmp_path)
+    authority.issue()
+    text = TEXT.replace("to: app}", "tls: {certificates: [{certificate: shop.pem, key: shop.key}]}, to: app}")
+    (tmp_path / "shop.yaml").write_text(text)
+    project = Project(tmp_path / "deployed", "shop", "tierlb:test", "../shop.yaml")
+    lay_out(project, load_file(tmp_path / "shop.yaml"), text)
+    secrets = project.directory / "secrets"
+    copies = {name: secrets / file_secret(name) for name in ("shop.pem", "shop.key")}
+    before = {name: (copy.stat().st_ino, copy.read_bytes()) for name, copy in copies.items()}
+    authority.issue("new.example")
+    lay_out(project, load_file(tmp_path / "shop.yaml"), text)
+    for name, copy in copies.items():
+        inode, content = before[name]
+        assert copy.stat().st_ino == inode
+        assert content != copy.read_bytes() == (tmp_path / name).read_bytes()
+        assert mode(copy) == 0o444

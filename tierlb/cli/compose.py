@@ -9,6 +9,7 @@ import click
 
 from tierlb.cli.check import load_or_exit
 from tierlb.deploy.compose import compose_warnings, faults, text
+from tierlb.deploy.named_files import files_of_tiers
 from tierlb.deploy.project import TOPOLOGY_FILE, NotOurs, Project, lay_out, rendering
 from tierlb.model.topology import Topology
 
@@ -24,7 +25,8 @@ def run_compose(file: Path, output: Path | None, image: str) -> None:
         project = Project(Path(), topology.cluster, image)
         click.echo(text(rendering(project, topology, topology_text)), nl=False)
         return
-    names_files = topology.tls is not None or (topology.store is not None and topology.store.files)
+    of_store = topology.store is not None and topology.store.files
+    names_files = topology.tls is not None or of_store or files_of_tiers(topology, topology_text)
     source = os.path.relpath(file, output) if names_files else TOPOLOGY_FILE
     try:
         lay_out(Project(output, topology.cluster, image, source), topology, topology_text)

@@ -25,7 +25,7 @@ MOST_PROCESSES = 4
 """The most processes that the line about internal errors names."""
 RENEW_DAYS = 14
 """A certificate with fewer days left is to be renewed. Those of 90 days are renewed 30 days before, as a rule."""
-READ_AT_START = ("cluster", "admin API")
+READ_AT_START = ("admin API",)
 """Uses of certificates whose files are not read again while a process runs."""
 INDENT = "  "
 HEADLINES = 3
@@ -208,7 +208,7 @@ def _phrases(status: dict[str, Any], groups: Sequence[StatusGroup]) -> list[str]
 
 
 def _expiring_certificates(status: dict[str, Any]) -> list[str]:
-    """Those to renew, with what to do. Nodes read files of tiers and pools again; those of the cluster at a start."""
+    """Those to renew, with what to do."""
     soon = [each for each in status.get("certificates", ()) if each["days_left"] < RENEW_DAYS]
     return [
         f"{_certificate_text(each)}: renew it, and "

@@ -19,6 +19,7 @@ import attrs
 
 from tierlb.balance.stop_times import stop_whole_s
 from tierlb.deploy.compose_handoff import HANDOFF, handoff_directory, handoff_volume
+from tierlb.deploy.compose_limits import service_limits, service_scale
 from tierlb.deploy.compose_network import (
     CONTROLLER_SERVICE,
     WAY_OUT,
@@ -44,9 +45,10 @@ from tierlb.deploy.container import (
     port_problems,
     tls_options,
 )
+from tierlb.deploy.named_files import file_key
 from tierlb.deploy.yaml_text import dump
 from tierlb.model.address import ListenAddress, Transport
-from tierlb.model.topology import Pool, Resources, Run, Tier, Topology
+from tierlb.model.topology import Pool, Run, Tier, Topology
 from tierlb.topology.uses import NO_NUMBERS
 from tierlb.wire.credentials import Principal, Role
 
@@ -78,7 +80,6 @@ CONTAINER_SECURITY: Document = {"user": f"{UID}:{UID}", "read_only": True, "tmpf
 """For tierlb's own image. Other images may need another user and writable files."""
 NUMBER_LIKE = re.compile(r"[0-9]+|0x[0-9a-f]*")
 """Names that the system's resolver takes for IPv4 addresses (inet_aton)."""
-UNITS = (("g", 2**30), ("m", 2**20), ("k", 2**10), ("b", 1))
 
 
 @attrs.frozen
@@ -94,13 +95,19 @@ class TlsFiles:
 class Rendering:
     """What is rendered. `image` has tierlb. `tls`: required if the topology has `security.tls`. `source`: the topology
     file for the next rendering, if it is not the one beside the compose file. `store`: as from `container.store_files`.
-    """
+    `files`: as from `named_files.files_of_tiers`."""
 
     topology: Topology
     image: str
     tls: TlsFiles | None = None
     source: str = ""
     store: Mapping[str, str] = MappingProxyType({})
+    files: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+
+    @property
+    def all_files(self) -> tuple[str, ...]:
+        """Of all tiers, each place once."""
+        return tuple({file_place(name): name for names in self.files.values() for name in names}.values())
 
 
 def store_secrets(rendering: Rendering) -> dict[str, str]:
@@ -113,6 +120,11 @@ def store_secrets(rendering: Rendering) -> dict[str, str]:
             taken.add(_at_address(rendering, key))
             found[key] = f"{STORE}{key}"
     return found
+
+
+def file_secret(name: str) -> str:
+    """The secret of a file that nodes read."""
+    return f"file-{file_key(name)}"
 
 
 def role_tokens(topology: Topology) -> dict[str, Principal]:
@@ -243,6 +255,8 @@ def _controller_service(rendering: Rendering) -> Document:
     )
     tls = dict(zip(TLS_SECRETS, _places(rendering.tls), strict=True)) if rendering.tls else {}
     files = tls | {secret: _at_address(rendering, key) for key, secret in store_secrets(rendering).items()}
+    of_tiers = {file_secret(name): _escaped(file_place(name)) for name in rendering.all_files}
+    files |= {secret: place for secret, place in of_tiers.items() if place not in files.values()}
     return {
         "image": rendering.image,
         "command": _command_words(command[1:]),
@@ -269,22 +283,24 @@ def _tier_services(rendering: Rendering, tier: Tier) -> Document:
         state=None,
         handoff=handoff,
     )
+    names = rendering.files.get(tier.name, ())
+    files = ({"source": file_secret(name), "target": _escaped(file_place(name))} for name in names)
     ports = {"ports": list(map(_published_port, published(tier)))} if published(tier) else {}
     return {
         "image": rendering.image,
         "command": _command_words([*command[1:], *(tls_options(SECRETS_PATH) if rendering.tls else ())]),
-        **_scale(tier.replicas),
+        **service_scale(tier.replicas),
         **ports,
         "depends_on": _conditions(topology, tier),
         **({"volumes": [f"{HANDOFF}:{handoff}"]} if handoff else {}),
-        "secrets": [token, *(TLS_SECRETS if rendering.tls else ())],
+        "secrets": [token, *(TLS_SECRETS if rendering.tls else ()), *files],
         "healthcheck": _health(
             f"{NODE_CONTROL_PORT}/readyz", *map(_compose_secret, TLS_SECRETS if rendering.tls else ())
         ),
         **_common_service(rendering, "tier", {"tierlb.tier": tier.name}),
         "stop_grace_period": f"{stop_whole_s(topology, tier.name)}s",
         **({"cpuset": ",".join(map(str, tier.cpus))} if tier.cpus else {}),
-        **_limits(tier.resources),
+        **service_limits(tier.resources),
         **CONTAINER_SECURITY,
     }
 
@@ -303,11 +319,11 @@ def _pool_service(rendering: Rendering, pool: Pool, run: Run) -> Document:
         "image": run.image or rendering.image,
         "entrypoint": _command_words([program]),
         "command": _command_words(words),
-        **_scale(run.replicas),
+        **service_scale(run.replicas),
         **check,
         **_common_service(rendering, POOL_KIND, {"tierlb.pool": pool.name}),
         "stop_grace_period": f"{stop_whole_s(rendering.topology, pool.name)}s",
-        **_limits(run.resources),
+        **service_limits(run.resources),
         **(CONTAINER_SECURITY if own else HARDENED),
     }
 
@@ -351,7 +367,8 @@ def _join_url(rendering: Rendering, name: str) -> str:
 
 def _secrets(rendering: Rendering) -> tuple[str, ...]:
     tokens = (JOIN_TOKEN, ADMIN_TOKEN, *role_tokens(rendering.topology))
-    return (*tokens, *(TLS_SECRETS if rendering.tls else ()), *store_secrets(rendering).values())
+    files = map(file_secret, rendering.all_files)
+    return (*tokens, *(TLS_SECRETS if rendering.tls else ()), *store_secrets(rendering).values(), *files)
 
 
 def _compose_secret(name: str) -> str:
@@ -369,24 +386,6 @@ def _at_address(rendering: Rendering, key: str) -> str:
 
 def _health(what: str, *files: str) -> Document:
     return {"test": ["CMD", *PROBE, what, *files], **HEALTH_TIMES}
-
-
-def _scale(replicas: int) -> Document:
-    return {"scale": replicas} if replicas != 1 else {}
-
-
-def _limits(resources: Resources) -> Document:
-    limits: Document = {}
-    if resources.cpus is not None:
-        limits["cpus"] = resources.cpus
-    if resources.memory_bytes is not None:
-        limits["mem_limit"] = _memory_limit(resources.memory_bytes)
-    return limits
-
-
-def _memory_limit(size_bytes: int) -> str:
-    unit, scale = next((unit, scale) for unit, scale in UNITS if size_bytes % scale == 0)
-    return f"{size_bytes // scale}{unit}"
 
 
 def _command_words(words: Iterable[str]) -> list[str]:

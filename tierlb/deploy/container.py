@@ -15,7 +15,6 @@ import attrs
 import tierlb
 from tierlb.model.address import Transport
 from tierlb.model.listener import TierListener
-from tierlb.model.places import listener_tls
 from tierlb.model.topology import Forwarding, Run, Tier, Topology
 from tierlb.topology.allot import tiers_joined, transports_to
 from tierlb.topology.certificates import UnusableCertificate, read_certificate
@@ -166,18 +165,7 @@ def port_problems(topology: Topology) -> Iterator[str]:
                     f"pools.{pool.name}.endpoints: {endpoint} would be looked for in each node's own container: write "
                     "an address of the network"
                 )
-    for pool in topology.pools.values():
-        if pool.tls is not None and (pool.tls.ca or pool.tls.certificate):
-            yield (
-                f"pools.{pool.name}.tls: files of ca, certificate and key are not rendered: leave them out here, and "
-                "add the authority to those that the image trusts"
-            )
     for tier in topology.tiers.values():
-        if tier.tls is not None or any(listener_tls(tier, each) is not None for each in tier.listen):
-            yield (
-                f"tiers.{tier.name}.tls: certificates of clients are not rendered: leave it out here, and have a proxy "
-                "in front of the containers end TLS"
-            )
         if tier.forward is Forwarding.NFTABLES:
             yield (
                 f"tiers.{tier.name}.forward: nftables is for nodes through which hosts route their answers, and those "

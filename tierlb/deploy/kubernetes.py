@@ -14,6 +14,7 @@ Left out: tokens and certificates, which do not belong into a file; a notice at 
 import hashlib
 import ipaddress
 import os.path
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,6 +36,7 @@ from tierlb.deploy.kubernetes_pods import (
     TLS_FILES,
     controller_pod,
     endpoint_pod,
+    file_keys,
     is_probed,
     node_pod,
     state_claims,
@@ -290,6 +292,9 @@ def _secret_advice(plan: ManifestPlan) -> list[str]:
     if plan.topology.tls is not None:
         files = " ".join(f"--from-file={name}=FILE" for name in TLS_FILES)
         advice += [f"{make} {plan.name('tls')} {files}", f"The certificate is for {', '.join(certified(plan))}."]
+    if keyed := file_keys(plan):
+        files = " ".join(f"--from-file={key}={shlex.quote(name)}" for name, key in keyed.items())
+        advice += [f"{make} {plan.name('files')} {files}"]
     if keys := store_keys(plan):
         advice += [f"{make} {plan.name('store')} {' '.join(f'--from-file={key}=FILE' for key in keys)}"]
     return advice

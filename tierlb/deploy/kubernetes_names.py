@@ -17,6 +17,7 @@ from types import MappingProxyType
 import attrs
 
 from tierlb.deploy.container import ADMIN_PORT, CONTROL_PORT, DEFAULT_IMAGE, port_problems
+from tierlb.deploy.named_files import below_topology, files_of_tiers
 from tierlb.model.topology import Kind, Tier, Topology
 from tierlb.topology.net_forms import IMAGE_PATTERN as IMAGE_FORM
 from tierlb.topology.problems import suggestion
@@ -146,8 +147,19 @@ def public_names(tier: Tier) -> dict[str, int]:
 
 def problems(plan: ManifestPlan) -> list[str]:
     """Why the topology cannot be rendered, each with what to do."""
-    groups = (_name_problems, _option_problems, _most_problems, _place_problems)
+    groups = (_name_problems, _option_problems, _most_problems, _place_problems, _file_problems)
     return [*(problem for group in groups for problem in group(plan)), *port_problems(plan.topology)]
+
+
+def _file_problems(plan: ManifestPlan) -> Iterator[str]:
+    """Nodes have one directory for the files that they read, which is that of the topology file in the controllers."""
+    for tier, names in files_of_tiers(plan.topology, plan.text).items():
+        for name in names:
+            if not below_topology(name):
+                yield (
+                    f"tiers.{tier}: {shown(name)} is outside of the directory of the topology file, and nodes have one "
+                    "directory for such files: move it there, or below, and name it from there"
+                )
 
 
 def _name_problems(plan: ManifestPlan) -> Iterator[str]:

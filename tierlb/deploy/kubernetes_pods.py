@@ -40,6 +40,7 @@ from tierlb.deploy.container import (
     tls_options,
 )
 from tierlb.deploy.kubernetes_names import CONTROLLER_NAME, Labels, ManifestPlan, public_names, public_ports
+from tierlb.deploy.named_files import below_topology, file_key, files_of_tiers
 from tierlb.model.address import Transport
 from tierlb.model.topology import Pool, Resources, Run, Tier
 from tierlb.topology.allot import transports_to
@@ -95,6 +96,8 @@ def node_pod(plan: ManifestPlan, tier: Tier) -> Spec:
     if tls_files:
         command += tls_options(TLS_DIRECTORY)
         mounts.append(_mounted_tls_files(plan, {"mountPath": TLS_DIRECTORY, "readOnly": True}))
+    if files := files_of_tiers(topology, plan.text).get(tier.name):
+        mounts.append(_mounted_files(plan, files))
     container = _pod_container(plan, "node", command, mounts, tier.resources)
     container["ports"] = _node_ports(plan, tier)
     container |= _tierlb_probes(NODE_CONTROL_PORT, "readyz", tls_files)
@@ -325,7 +328,23 @@ def _topology_files(plan: ManifestPlan) -> list[Mount]:
     store = {file_place(name): key for key, name in store_files(plan.text).items()}
     if paths := [_mounted_file(path, key) for path, key in store.items() if path not in tls]:
         mounts.append(Mount("store", {"secret": {"secretName": plan.name("store")}}, tuple(paths)))
+    named = {file_place(name): key for name, key in file_keys(plan).items()}
+    if paths := [_mounted_file(path, key) for path, key in named.items() if path not in (tls | store)]:
+        mounts.append(Mount("files", {"secret": {"secretName": plan.name("files")}}, tuple(paths)))
     return mounts
+
+
+def file_keys(plan: ManifestPlan) -> dict[str, str]:
+    """The keys of the Secret of the files that nodes read, by the names in the topology file, each place once."""
+    names = (name for each in files_of_tiers(plan.topology, plan.text).values() for name in each)
+    return {name: file_key(name) for name in {file_place(name): name for name in names}.values()}
+
+
+def _mounted_files(plan: ManifestPlan, names: tuple[str, ...]) -> Mount:
+    """As a directory: kubelet renews what is in it, and never a single file (`subPath`)."""
+    items = [{"key": file_key(name), "path": below_topology(name)} for name in names]
+    secret = {"secretName": plan.name("files"), "items": items}
+    return Mount("files", {"secret": secret}, ({"mountPath": os.path.dirname(MOUNTED_TOPOLOGY), "readOnly": True},))
 
 
 def store_keys(plan: ManifestPlan) -> list[str]:

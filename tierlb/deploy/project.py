@@ -24,12 +24,15 @@ from tierlb.deploy.compose import (
     TLS_SECRETS,
     Rendering,
     TlsFiles,
+    file_secret,
     role_tokens,
     store_secrets,
     text,
 )
 from tierlb.deploy.container import STORE_FILES, store_files
+from tierlb.deploy.named_files import files_of_tiers
 from tierlb.model.topology import Topology
+from tierlb.topology.files import resolved
 from tierlb.topology.parts import UnreadableError
 from tierlb.topology.source import Data, read_source
 from tierlb.topology.typed import Scalar
@@ -39,7 +42,7 @@ COMPOSE_FILE = "compose.yaml"
 TOPOLOGY_FILE = "topology.yaml"
 SECRETS = "secrets"
 PROJECT_TOKEN_BYTES = 32
-PRIVATE, READABLE = 0o700, 0o444
+PRIVATE, READABLE, WRITABLE = 0o700, 0o444, 0o644
 
 
 class NotOurs(Exception):  # noqa: N818 (the text is the message for the user)
@@ -65,7 +68,8 @@ def rendering(project: Project, topology: Topology, topology_text: str) -> Rende
     """The rendering of a topology and the text it was read from."""
     tls = _project_tls_files(topology_text) if topology.tls else None
     source = project.source if project.source != TOPOLOGY_FILE else ""
-    return Rendering(topology, project.image, tls, source, store_files(topology_text))
+    files = files_of_tiers(topology, topology_text)
+    return Rendering(topology, project.image, tls, source, store_files(topology_text), files)
 
 
 def lay_out(project: Project, topology: Topology, topology_text: str) -> None:
@@ -77,6 +81,7 @@ def lay_out(project: Project, topology: Topology, topology_text: str) -> None:
     check_directory(directory)
     wanted = rendering(project, topology, topology_text)
     _lay_out_secrets(directory / SECRETS, wanted)
+    _lay_out_files(directory / SECRETS, wanted, str(project.topology_file.parent))
     _replace(directory / TOPOLOGY_FILE, topology_text.encode())
     _replace(directory / COMPOSE_FILE, text(wanted).encode())
 
@@ -117,7 +122,24 @@ def _lay_out_secrets(directory: Path, rendering: Rendering) -> None:
     for name, principal in role_tokens(rendering.topology).items():
         _replace(directory / name, f"{issued(root, principal).text}\n".encode(), READABLE)
     for name, content in files.items():
-        _replace(directory / name, content, READABLE)
+        _renew(directory / name, content)
+
+
+def _lay_out_files(directory: Path, rendering: Rendering, folder: str) -> None:
+    """What nodes read."""
+    for name in rendering.all_files:
+        _renew(directory / file_secret(name), Path(resolved(folder, name)).read_bytes())
+
+
+def _renew(file: Path, content: bytes) -> None:
+    """In place, so that running containers see it, which have the file itself mounted. One that a process finds half
+    written it reads again."""
+    if not file.exists():
+        _replace(file, content, READABLE)
+    elif file.read_bytes() != content:
+        file.chmod(WRITABLE)
+        file.write_bytes(content)
+        file.chmod(READABLE)
 
 
 def _is_there(file: Path) -> bool:
