@@ -13,13 +13,15 @@ import pytest
 import trio
 
 from tests.certificates import NAME, Authority, connects_by_tls
-from tests.dataplane.conftest import INNER, Lab, Reset, below, l4, l7
+from tests.dataplane.conftest import INNER, FakeEndpoint, Lab, Reset, below, l4, l7
 from tierlb.dataplane.plane import Refused
 from tierlb.model.address import Address
 from tierlb.model.snapshot import Listener, Rule
 from tierlb.model.tls import Alpn, ClientCertificates, ListenerTls
 from tierlb.model.topology import Forwarding, Limits, Match, Redirect, Timeouts
 from tierlb.net.server_tls import load_server_tls
+from tierlb.wire.proxy_protocol import SSL_TLV, encode_tlv, encode_v2, ssl_value
+from tierlb.wire.told_tls import CLIENT_CERTIFICATE, SHOWN
 
 GET = b"GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -422,6 +424,90 @@ async def test_a_request_for_a_host_of_another_certificate_is_421(lab: Lab, auth
         client = await connects_by_tls(lab, authority.client(), name=name)
         answer = await client.asks(b"GET / HTTP/1.1\r\nHost: %b\r\n\r\n" % host)
         assert answer.status == status, (name, host)
+
+
+@attrs.define
+class Told:
+    """An l7 node below l4 nodes of which the first ends TLS."""
+
+    lab: Lab
+    endpoint: FakeEndpoint
+
+    async def serves(self, tls: ListenerTls, *ways: Forwarding) -> None:
+        """`ways`: how the l4 nodes pass connections on, the first one first."""
+        at = await self.lab.serves(l7(self.endpoint, listener=INNER))
+        for number, way in enumerate(reversed(ways)):
+            last = number == len(ways) - 1
+            more = {"tls": tls} if last else {"listener": INNER}
+            begun = self.lab.log.count("handoff_began")
+            at = await self.lab.serves(l4(below(at, self.lab.plane.name), forward=way, **more))
+            if way is Forwarding.HANDOFF:
+                await self.lab.until(lambda begun=begun: self.lab.log.count("handoff_began") >= begun + 2)
+
+
+RELAYED, HANDED = (Forwarding.RELAY,), (Forwarding.RELAY, Forwarding.HANDOFF)
+
+
+@pytest.fixture
+async def told(lab: Lab) -> Told:
+    return Told(lab, await lab.endpoint())
+
+
+@pytest.mark.parametrize("ways", [RELAYED, HANDED, (Forwarding.RELAY, Forwarding.RELAY)])
+async def test_below_a_tier_that_ends_tls_a_request_for_a_host_of_another_certificate_is_421(
+    lab: Lab, authority: Authority, told: Told, ways: tuple[Forwarding, ...]
+) -> None:
+    lab.background.start_soon(told.endpoint.answers_all, OK)
+    pairs = authority.issue(NAME), authority.issue("*.other.example", file="other")
+    await told.serves(ListenerTls(pairs), *ways)
+    for name, host, status in (
+        (NAME, b"unknown.example", 200),
+        (NAME, b"a.other.example", 421),
+        ("a.other.example", b"b.other.example", 200),
+        ("a.other.example", b"shop.example", 421),
+    ):
+        client = await connects_by_tls(lab, authority.client(), name=name)
+        answer = await client.asks(b"GET / HTTP/1.1\r\nHost: %b\r\n\r\n" % host)
+        assert answer.status == status, (name, host)
+
+
+@pytest.mark.parametrize("ways", [RELAYED, HANDED])
+async def test_below_a_tier_that_ends_tls_endpoints_learn_of_the_certificate_that_a_client_showed(
+    lab: Lab, authority: Authority, told: Told, ways: tuple[Forwarding, ...]
+) -> None:
+    await told.serves(authority.tls(client_ca=str(authority.folder / "ca.pem")), *ways)
+    client = await connects_by_tls(lab, shows(authority.client(), authority))
+    await client.says(GET[:-2] + b"X-Forwarded-Client-Cert: Hash=0\r\n\r\n")
+    voice = await told.endpoint.accepts()
+    head = await voice.hears_head()
+    assert re.fullmatch(
+        r'Hash=[0-9a-f]{64};Subject="CN=alice\\\\, of the shop.*";DNS=alice.example', head["x-forwarded-client-cert"]
+    )
+    assert (head["x-forwarded-for"], head["x-forwarded-proto"]) == ("127.0.0.1", "https")
+
+
+async def test_what_a_balancer_outside_tells_of_a_certificate_is_not_believed(lab: Lab) -> None:
+    endpoint = await lab.endpoint()
+    at = await lab.serves(l7(endpoint, listener=INNER))
+    outside = Listener(Address("127.0.0.1", 0), announced_from=("127.0.0.0/8",))
+    await lab.serves(l4(below(at, lab.plane.name), listener=outside))
+    tlvs = encode_tlv(SSL_TLV, ssl_value()) + encode_tlv(CLIENT_CERTIFICATE, b"Hash=0") + encode_tlv(SHOWN, b"0\na\nb")
+    client = await lab.connects()
+    await client.says(encode_v2(("192.0.2.7", 1), ("192.0.2.1", 443), tlvs) + GET)
+    head = await (await endpoint.accepts()).hears_head()
+    assert "x-forwarded-client-cert" not in head
+    assert head["x-forwarded-for"] == "192.0.2.7"
+
+
+async def test_a_protocol_that_an_l4_tier_agreed_on_is_spoken_below(lab: Lab, authority: Authority, told: Told) -> None:
+    await told.serves(authority.tls(alpn=(Alpn.HTTP_2,)), *RELAYED)
+    context = authority.client()
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    client = await connects_by_tls(lab, context)
+    assert client.stream.ssl.selected_alpn_protocol() == "h2"  # type: ignore[attr-defined]
+    await client.says(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0)))
+    frame = await client.hears_count(9)
+    assert frame[3] == 4, "it answers with SETTINGS"
 
 
 async def test_tls_on_a_plain_port_is_logged_and_answered(lab: Lab, authority: Authority) -> None:

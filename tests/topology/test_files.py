@@ -300,10 +300,11 @@ def test_what_a_pool_shows_and_trusts_is_looked_for(tmp_path: Path) -> None:
     assert found == ["pools.p.tls.ca", "pools.p.tls.certificate", "pools.p.tls.key"]
 
 
-def test_l4_tiers_speak_no_tls_to_endpoints(tmp_path: Path) -> None:
+def test_the_kernel_speaks_no_tls_to_endpoints(tmp_path: Path) -> None:
     text = """cluster: x
-tiers: {e: {kind: l4, listen: ":80", to: p}}
+tiers: {e: {kind: l4, listen: ":80", to: p, forward: nftables}}
 pools: {p: {agents: true, tls: {}}}
 """
     (problem,) = secured(tmp_path, text)
-    assert problem.startswith("shop.yaml:3:27: pools.p.tls: the l4 tier 'e' passes bytes on")
+    assert problem.startswith("shop.yaml:3:27: pools.p.tls: the l4 tier 'e' has the kernel forward connections")
+    assert secured(tmp_path, text.replace("nftables", "auto")) == []

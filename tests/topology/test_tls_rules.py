@@ -2,10 +2,11 @@
 
 from typing import Any
 
+import attrs
 import pytest
 
 from tierlb.model.address import Address, Transport
-from tierlb.model.tls import LeastTls, NoTls
+from tierlb.model.tls import Alpn, LeastTls, NoTls
 from tierlb.model.topology import Forwarding, Kind
 from tierlb.topology.route_shapes import MatchShape, RouteShape
 from tierlb.topology.shapes import FileShape, ListenerShape, PoolShape, TierShape
@@ -86,9 +87,11 @@ def routed(key: str, **more: Any) -> TierShape:
 
 
 @pytest.mark.parametrize(("key", "faults"), [("alpn", 1), ("sni", 0)])
-def test_a_tier_that_ends_tls_agrees_on_no_protocol(key: str, faults: int) -> None:
+def test_a_tier_that_ends_tls_agrees_on_those_protocols_that_it_offers(key: str, faults: int) -> None:
     edge = routed(key, tls=TLS, listen=Address("127.0.0.1", 443))
     assert len(list(tls_faults(file(edge=edge), {"edge": {"p"}}))) == faults
+    offering = routed(key, tls=attrs.evolve(TLS, alpn=(Alpn.HTTP_2,)), listen=Address("127.0.0.1", 443))
+    assert list(tls_faults(file(edge=offering), {"edge": {"p"}})) == []
 
 
 @pytest.mark.parametrize("key", ["alpn", "sni"])

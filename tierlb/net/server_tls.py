@@ -13,6 +13,7 @@ from tierlb.model.tls import CertificateFiles, ClientCertificates, LeastTls, Lis
 from tierlb.net.tls import TlsProblem, load_chain, load_client_ca
 from tierlb.topology.certificates import CertificateFields, UnusableCertificate, read_certificate
 from tierlb.wire.client_hello import normal_server_name
+from tierlb.wire.shown_certificate import ShownCertificate
 
 CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """For TLS 1.2: those with forward secrecy and authenticated encryption. Those of TLS 1.3 all are."""
@@ -28,19 +29,6 @@ class ServedCertificate:
     context: ssl.SSLContext = attrs.field(eq=False, repr=False)
 
 
-@attrs.frozen(eq=False)
-class ShownCertificate:
-    """Which one a client got that asked for a name."""
-
-    server: "ServerTls"
-    certificate: ServedCertificate
-
-    def serves(self, host_name: bytes) -> bool:
-        """Whether a client that asks for this host would get the same one. A request without a host is for any."""
-        found = self.server.certificate_for(host_name.decode("latin-1"))
-        return not host_name or found is self.certificate
-
-
 class ServerTls:
     """`context` is that of the first certificate. It gives the handshake to that of another one which is for the name
     that the client asks for."""
@@ -53,6 +41,7 @@ class ServerTls:
         for certificate in certificates:
             for name in certificate.fields.names:
                 self._by_name.setdefault(name, certificate)
+        self._shown: dict[CertificateFiles, ShownCertificate] = {}
         self.context.sni_callback = self._named
 
     def certificate_for(self, name: str | None) -> ServedCertificate:
@@ -67,7 +56,14 @@ class ServerTls:
         """What a client got that asked for the name; None where that decided nothing."""
         if name is None or len(self.certificates) == 1:
             return None
-        return ShownCertificate(self, self.certificate_for(name))
+        certificate = self.certificate_for(name)
+        shown = self._shown.get(certificate.files)
+        if shown is None:
+            own = {each for each, found in self._by_name.items() if found is certificate}
+            others = self._by_name.keys() - own
+            shown = ShownCertificate(own, others, is_default=certificate is self.certificates[0])
+            self._shown[certificate.files] = shown
+        return shown
 
     def _named(self, tls: Any, name: str | None, context: ssl.SSLContext) -> None:
         certificate = self.certificate_for(name)

@@ -77,6 +77,12 @@ def _listener_faults(name: str, tier: TierShape) -> Iterator[Fault]:
             yield Fault((*path, "tls"), "has no effect: the tier has no tls: leave it out", at_key=True)
 
 
+def _offers(tier: TierShape) -> bool:
+    """Whether some client of an l4 tier that ends TLS may agree with it on a protocol."""
+    ways = [tier.tls, *(tls_at(tier, given) for given in listed_listeners(tier))]
+    return any(tls is not None and tls.alpn for tls in ways)
+
+
 def _hello_faults(name: str, file: FileShape, targets: Targets) -> Iterator[Fault]:
     """Conditions on a ClientHello that no connection of an l4 tier meets."""
     tier, senders = file.tiers[name], _senders(name, targets)
@@ -90,6 +96,6 @@ def _hello_faults(name: str, file: FileShape, targets: Targets) -> Iterator[Faul
             path = ("tiers", name, "routes", index, "match", key)
             if ended:
                 yield Fault(path, "can never match: the tier above ends TLS, and what comes is plain", at_key=True)
-            elif key == "alpn" and ends_tls(name, file, targets):
-                message = "can never match: a tier with tls agrees on no protocol with its clients: match sni or source"
+            elif key == "alpn" and ends_tls(name, file, targets) and not _offers(tier):
+                message = "can never match: this tier ends TLS, and its tls offers no protocol: write alpn there"
                 yield Fault(path, message, at_key=True)

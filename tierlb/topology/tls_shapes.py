@@ -36,16 +36,14 @@ class ListenerTlsShape:
         "the certificates; a client gets the first that is for the name that it asks for, else the first of all"
     )
     alpn: tuple[Alpn, ...] | None = optional(
-        "protocols that are offered (ALPN), the best first (default [h2, http/1.1])", l7_only=True
+        "protocols that are offered (ALPN), the best first (default [h2, http/1.1], at l4 none)"
     )
     minimum: LeastTls | None = optional("the oldest version that clients may speak: 1.2 (the default) or 1.3")
     client_ca: forms.FileName | None = optional(
-        "PEM file of the authorities one of which must have signed the certificates that clients show",
-        l7_only=True,
+        "PEM file of the authorities one of which must have signed the certificates that clients show"
     )
     client_certificates: ClientCertificates | None = optional(
-        "with client_ca: require (the default: clients without a certificate are refused) or optional",
-        l7_only=True,
+        "with client_ca: require (the default: clients without a certificate are refused) or optional"
     )
 
 

@@ -23,6 +23,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from tierlb.wire.proxy_protocol import EXPLAINED, SSL_TLV, VIA, SocketEndpoint, read_destination, read_tlvs
+from tierlb.wire.told_tls import passed_on
 
 MAX_ENTRIES: Final = 16
 """Connections in one message. One costs 4 µs of system calls to send and take; in a burst most of that is shared. The
@@ -98,6 +99,11 @@ class Entry:
     def secured(self) -> bool:
         """Whether its client speaks TLS with a node above."""
         return SSL_TLV in self.tlvs
+
+    @property
+    def told(self) -> bytes:
+        """What came of the handshake there, encoded (`told_tls`)."""
+        return passed_on(self.tlvs) if self.secured else b""
 
 
 NO_TLVS: Final[Mapping[int, bytes]] = {}

@@ -74,9 +74,9 @@ class Handed:
 class Introduced:
     """What is known of a client whose connection was handed over: `processes` of the cluster that it passed, the
     nearest first, `explained`, their lines on how they chose, and `destination`, if the socket's is another one.
-    `secured`: the client speaks TLS with one of them. `origin`: what a balancer above the cluster told."""
+    `secured`: the client speaks TLS with one of them; `told`: what of that. `origin`: what a balancer above told."""
 
-    __slots__ = ("arrived", "destination", "explained", "handed", "origin", "processes", "secured", "source")
+    __slots__ = ("arrived", "destination", "explained", "handed", "origin", "processes", "secured", "source", "told")
 
     def __init__(self, entry: Entry, taker: "Taker") -> None:
         self.handed = Handed(taker, entry.number)
@@ -84,11 +84,11 @@ class Introduced:
         self.processes = taker.processes
         self.explained: tuple[bytes, ...] = ()
         self.destination: tuple[str, int] | None = None
-        self.secured = False
+        self.secured, self.told = False, b""
         self.origin = origin_in(entry.source, entry.tlvs)
         if entry.tlvs:
             self.processes, self.explained = (*taker.processes, *entry.via), entry.explained
-            self.destination, self.secured = entry.destination, entry.secured
+            self.destination, self.secured, self.told = entry.destination, entry.secured, entry.told
 
 
 class TakesHanded(Protocol):

@@ -18,6 +18,7 @@ from tierlb.wire.proxy_protocol import (
     read_destination,
     ssl_value,
 )
+from tierlb.wire.told_tls import passed_on
 
 MOST_EXPLAINED_BYTES: Final = 3500
 """Of the explanation, so that it fits into a PROXY header with everything else."""
@@ -30,8 +31,9 @@ class Caller:
     while explanations are asked for. `processes`: those above that it passed, a line each. `handed`: a parent handed it
     over. `full`: the host that had no room for it. `had_last_try`: that host, or one before, was to answer the client
     all the same and did not. It is `settled` once a host has it or it is dropped, and `counted` as an item from the
-    first time that it was settled. `secured`: the client speaks TLS with this node or one above. With this one through
-    `layer`, which left bytes `unsent`; or a node above does, and `ahead` is what came through it already."""
+    first time that it was settled. `secured`: the client speaks TLS with this node or one above. `told`: what nodes
+    below are told of that, encoded. With this one through `layer`, which left bytes `unsent`; or a node above does, and
+    `ahead` is what came through it already."""
 
     __slots__ = (
         "ahead",
@@ -50,6 +52,7 @@ class Caller:
         "settled",
         "source",
         "tally",
+        "told",
         "unsent",
     )
 
@@ -69,7 +72,7 @@ class Caller:
         self.counted = False
         self.secured = False
         self.layer: Layer | None = None
-        self.unsent = self.ahead = b""
+        self.unsent = self.ahead = self.told = b""
 
     @classmethod
     def introduced(cls, introduced: Introduced) -> "Caller":
@@ -78,7 +81,7 @@ class Caller:
         caller.handed = introduced.handed
         caller.destination = introduced.destination
         caller.processes = "\n".join(introduced.processes).encode("latin-1")
-        caller.secured = introduced.secured
+        caller.secured, caller.told = introduced.secured, introduced.told
         if introduced.explained:
             caller.explained = b"\n".join(introduced.explained) + b"\n"
         caller.origin = introduced.origin
@@ -92,6 +95,7 @@ class Caller:
         caller.processes = tlvs.get(VIA, b"")
         caller.destination = read_destination(tlvs)
         caller.secured = SSL_TLV in tlvs
+        caller.told = passed_on(tlvs) if caller.secured else b""
         if EXPLAINED in tlvs:
             caller.explained = tlvs[EXPLAINED] + b"\n"
         caller.origin = origin_in(source, tlvs)
@@ -134,10 +138,10 @@ class Caller:
         """The TLVs for a child; as much of the explanation as a header holds."""
         known = encode_tlv(VIA, self.processes) if self.processes else b""
         if self.secured:
-            known += encode_tlv(SSL_TLV, ssl_value())
+            known += encode_tlv(SSL_TLV, ssl_value()) + self.told
         if self.origin is not None:
             known += self.origin.tlvs()
         if not self.explained:
             return known
-        room = MOST_EXPLAINED_BYTES - len(known)
+        room = max(0, MOST_EXPLAINED_BYTES - len(known))
         return known + encode_tlv(EXPLAINED, self.explained[:room].rpartition(b"\n")[0])

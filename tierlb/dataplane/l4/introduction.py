@@ -18,6 +18,7 @@ from tierlb.wire.proxy_protocol import (
     may_be_v2,
     parse_v2,
 )
+from tierlb.wire.told_tls import passed_on
 
 HEADER_S = 5.0
 """How long a parent may take to send the header, which it does with the first packet."""
@@ -124,6 +125,7 @@ def introduced(context: L4Context, caller: Caller, header: ProxyHeader) -> bool:
     caller.tally = context.counters.tallies.of(parent)
     caller.began = context.reactor.now
     caller.secured = SSL_TLV in header.tlvs
+    caller.told = passed_on(header.tlvs) if caller.secured else b""
     if header.tlvs.get(EXPLAINED):
         caller.explained = header.tlvs[EXPLAINED] + b"\n"
     caller.processes = "\n".join(processes_of(parent, header)).encode("latin-1")

@@ -1,7 +1,8 @@
 """A node of an l4 tier with `tls:` ends the TLS of clients here, and relays what it holds.
 
 The handshake comes before a host is chosen, so that one that a client breaks off costs no host anything. Nodes below
-learn from the PROXY header that the client speaks TLS, and expect none themselves.
+learn from the PROXY header that the client speaks TLS, and what came of its handshake (`wire.told_tls`). They expect
+none themselves.
 """
 
 from tierlb.dataplane.l4.caller import Caller
@@ -9,13 +10,17 @@ from tierlb.dataplane.l4.context import L4Context, Owing
 from tierlb.dataplane.l4.placing import place
 from tierlb.net.server_tls import ServerTls
 from tierlb.net.tls_layer import TlsLayer
+from tierlb.wire.client_certificate import encode_client_certificate
 from tierlb.wire.client_hello import NO_HELLO, ClientHello, Verdict, normal_server_name
+from tierlb.wire.told_tls import told_tlvs
 
 
 class Securing(Owing):
-    """The handshake with one client."""
+    """The handshake with one client, which is shown certificates of the `server`."""
 
-    __slots__ = ()
+    __slots__ = ("server",)
+
+    server: ServerTls
 
     @classmethod
     def begin(cls, context: L4Context, fd: int, caller: Caller, tls: ServerTls) -> None:
@@ -23,6 +28,7 @@ class Securing(Owing):
         try:
             securing = cls(context.reactor, fd)
             securing.context, securing.caller, securing.came = context, caller, context.reactor.now
+            securing.server = tls
             securing.watch()
             securing.arm(context.config.head_s)
             context.connections.pending.add(securing)
@@ -43,6 +49,7 @@ class Securing(Owing):
         assert isinstance(layer, TlsLayer)
         protocols = () if layer.alpn is None else (layer.alpn,)
         caller.hello = ClientHello(Verdict.WHOLE, normal_server_name(layer.server_name or ""), protocols)
+        caller.told = _told(layer, self.server, caller.hello)
         caller.keep_layer(self)
         caller.secured = True
         place(context, self.detach(), caller)
@@ -61,6 +68,13 @@ class Securing(Owing):
             self.context.counters.rejected += 1
             self.context.log.info("connection_refused", reason=reason)
             self.abandon()
+
+
+def _told(layer: TlsLayer, server: ServerTls, hello: ClientHello) -> bytes:
+    """What nodes below are to know of the client's TLS."""
+    der, shown = layer.peer_certificate, server.shown_for(layer.server_name)
+    certificate = b"" if der is None else encode_client_certificate(der, layer.peer_fields)
+    return told_tlvs(hello.server_name, layer.alpn, certificate, b"" if shown is None else shown.encoded())
 
 
 def receive(context: L4Context, fd: int, caller: Caller, tls: ServerTls | None) -> None:

@@ -383,6 +383,8 @@ def introduce(client: ClientConnection) -> bool:
         secured=tls is not None or found.secured,
         processes=found.processes,
         explained=found.explained,
+        certificate=found.told.certificate,
+        shown=found.told.shown,
         origin=found.origin or before.origin,
     )
     if found.client is not None:

@@ -12,11 +12,12 @@ import attrs
 
 from tierlb.dataplane.handoff.taker import Handed
 from tierlb.dataplane.parent_identity import ParentIdentity, processes_of
-from tierlb.net.server_tls import ShownCertificate
 from tierlb.telemetry.tally import Tallies, Tally
 from tierlb.wire.announcement import Origin, told_origin
 from tierlb.wire.client_certificate import CLIENT_CERTIFICATE_FIELD
 from tierlb.wire.proxy_protocol import EXPLAINED, SSL_TLV, BadProxyHeader, parse_v2
+from tierlb.wire.shown_certificate import ShownCertificate
+from tierlb.wire.told_tls import NOTHING_TOLD, ToldTls, passed_on, read_told
 
 SECURED_BOOKS: Final = 2
 """The first of the books of plans for what came over TLS. Of each two, the second is for clients that are trusted."""
@@ -115,7 +116,7 @@ def is_in(address: str, networks: Sequence[Network]) -> bool:
 class ParentHeader:
     """What a parent's PROXY header holds. `length`: its bytes. `client`: the address of the client that an l4 parent
     announces, None from an l7 parent. `secured`: the client speaks TLS with a parent. `origin`: all that it tells of
-    where the connection comes from."""
+    where the connection comes from, and `told` of the client's TLS."""
 
     length: int
     client: str | None
@@ -124,6 +125,7 @@ class ParentHeader:
     explained: tuple[bytes, ...]
     secured: bool = False
     origin: Origin | None = None
+    told: ToldTls = NOTHING_TOLD
 
 
 def forwarded(address: bytes, processes: tuple[str, ...], tallies: Tallies) -> ParentHeader:
@@ -147,4 +149,5 @@ def read_introduction(buffer: bytes, identity: ParentIdentity, tallies: Tallies)
     explained = tuple(lines.split(b"\n")) if lines else ()
     processes, secured = processes_of(parent, header), SSL_TLV in header.tlvs
     told, tally = told_origin(header), tallies.of(parent)
-    return ParentHeader(header.length, header.source[0], tally, processes, explained, secured, told)
+    of_tls = read_told(passed_on(header.tlvs)) if secured else NOTHING_TOLD
+    return ParentHeader(header.length, header.source[0], tally, processes, explained, secured, told, of_tls)

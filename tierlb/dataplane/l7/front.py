@@ -32,6 +32,7 @@ from tierlb.net.shortage import Shortages
 from tierlb.net.tls_layer import TlsLayer
 from tierlb.wire.announcement import Origin
 from tierlb.wire.http2_blocks import BlockBook
+from tierlb.wire.told_tls import read_told
 
 
 class L7Front(FrontState):
@@ -135,7 +136,7 @@ class L7Front(FrontState):
 
     def take(self, fd: int, introduced: Introduced) -> None:
         """A parent handed over a connection."""
-        handed, address = introduced.handed, introduced.source[0]
+        handed, address, told = introduced.handed, introduced.source[0], read_told(introduced.told)
         identity = ClientIdentity(
             address,
             handed.tally,
@@ -145,6 +146,8 @@ class L7Front(FrontState):
             processes=introduced.processes,
             explained=introduced.explained,
             handed=handed,
+            certificate=told.certificate,
+            shown=told.shown,
             origin=_origin(fd, introduced) if self._announces else introduced.origin,
         )
         client = ClientConnection(self, fd, identity, self.clients, introduced=True)
