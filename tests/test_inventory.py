@@ -140,6 +140,7 @@ KEYS = {
     "tier.resources": "deploy/test_kubernetes_pods.py::test_limits_are_what_the_file_says",
     "tier.routes": "cluster/test_hangup.py::test_a_hangup_has_the_file_read_again",
     "tier.timeouts": "dataplane/l4/test_relay.py::test_a_connection_on_which_nothing_moves_is_cut",
+    "tier.forwarded": "dataplane/l7/test_client_identity.py::test_endpoints_get_the_client_as_forwarded",
     "tier.tls": "dataplane/test_tls.py::test_requests_come_over_tls_and_endpoints_learn_it",
     "tier.to": "cluster/test_examples.py::test_an_example_serves_requests_through_its_whole_tree",
     "tier.trusted_peers": "dataplane/l7/test_client_identity.py::test_claims_of_a_trusted_peer_are_kept_and_completed",

@@ -17,6 +17,7 @@ from tierlb.model.topology import (
     DRAIN_S,
     Admin,
     ClientAbort,
+    ForwardedFields,
     Forwarding,
     HealthCheck,
     Kind,
@@ -194,6 +195,9 @@ class Snapshot:
 
     parent_tiers: tuple[str, ...] = ()
     """The tiers whose nodes connect to the inner port. Where data connections are secured they have to prove it."""
+
+    forwarded: ForwardedFields = ForwardedFields.X_FORWARDED
+    """As in `Tier`."""
 
     @property
     def kernel_parent_names(self) -> frozenset[str]:

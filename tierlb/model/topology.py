@@ -75,6 +75,15 @@ class ClientAbort(enum.Enum):
     FINISH = "finish"
 
 
+class ForwardedFields(enum.Enum):
+    """The fields in which endpoints get a client's address, the protocol that it used and the host that it asked for:
+    X-Forwarded-For, -Proto and -Host, Forwarded (RFC 7239), or both."""
+
+    X_FORWARDED = "x-forwarded"
+    RFC_7239 = "rfc7239"
+    BOTH = "both"
+
+
 class PoolProtocol(enum.Enum):
     """What the endpoints of a pool speak with l7 tiers: HTTP/1.1, HTTP/2 without TLS (H2C) or over TLS (H2), or over
     TLS whatever each connection agrees on (AUTO; ALPN, RFC 7301)."""
@@ -294,6 +303,7 @@ class Tier:
     resources: Resources = Resources()
     paths: Paths = Paths.NORMALISED
     client_abort: ClientAbort = ClientAbort.CANCEL
+    forwarded: ForwardedFields = ForwardedFields.X_FORWARDED
     cpus: tuple[int, ...] | None = None
     """The CPUs that nodes run on, each on one; empty: those that the process is given anyway. None: on any."""
     forward: Forwarding = Forwarding.AUTO

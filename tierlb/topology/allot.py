@@ -164,6 +164,7 @@ def snapshot_for(
         agent_check=tier.agent_check,
         pools=_pool_settings(topology, tier),
         trusted_peers=tier.trusted_peers,
+        forwarded=tier.forwarded,
         timeouts=tier.timeouts,
         limits=tier.limits,
         paths=tier.paths,

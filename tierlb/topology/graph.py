@@ -16,6 +16,7 @@ from tierlb.model.address import Address, ListenAddress, Transport
 from tierlb.model.topology import Forwarding, Kind, Policy, Topology
 from tierlb.topology.connection_rules import stacked_faults
 from tierlb.topology.endpoint_faults import endpoint_faults, listed_names
+from tierlb.topology.forwarded_rules import forwarded_faults
 from tierlb.topology.listener_rules import redirect_faults
 from tierlb.topology.pool_protocols import protocol_faults
 from tierlb.topology.problems import Fault, Path, nearest, path_text
@@ -71,6 +72,7 @@ def graph_faults(
         targets = {name: {edge.target for edge in each} for name, each in edges.items()}
         yield from stacked_faults(file, targets)
         yield from redirect_faults(file, targets)
+        yield from forwarded_faults(file, targets)
     if all(_cannot_connect(path) for path in reading.damaged):
         yield from _unreached_faults(file, _as_meant(edges, guesses))
         yield from _weight_faults(file, reading, _as_meant(edges, guesses))

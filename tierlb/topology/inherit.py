@@ -14,7 +14,7 @@ from tierlb.topology.parts import MappingPart, Part, meant
 from tierlb.topology.rewrite import Sheet
 from tierlb.topology.units import duration_text
 
-L7_ONLY = ("trusted_peers", "paths", "client_abort")
+L7_ONLY = ("trusted_peers", "forwarded", "paths", "client_abort")
 OF_LISTENERS = ("listen", "proxy_protocol")
 """Keys that move with the address where clients call."""
 L4_ONLY = ("protocol", "responses")

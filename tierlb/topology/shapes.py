@@ -17,6 +17,7 @@ from tierlb.model.tls import AdminTls, Tls
 from tierlb.model.topology import (
     Admin,
     ClientAbort,
+    ForwardedFields,
     Forwarding,
     HealthCheck,
     Kind,
@@ -166,7 +167,12 @@ class TierShape:
     orca: Orca | None = optional("add the node's load to each response, as text, json or bin", l7_only=True)
     agent_check: net.FixedListen | None = optional("HOST:PORT where the node answers HAProxy's agent-check")
     trusted_peers: tuple[net.CidrNetwork, ...] | None = optional(
-        "networks whose X-Forwarded-* fields are kept", l7_only=True
+        "networks whose X-Forwarded-* and Forwarded fields are kept", l7_only=True
+    )
+    forwarded: ForwardedFields | None = optional(
+        "the fields in which endpoints get the client's address, protocol and host: x-forwarded (X-Forwarded-For, "
+        "-Proto and -Host, the default), rfc7239 (Forwarded) or both; those of trusted peers are continued",
+        l7_only=True,
     )
     paths: Paths | None = optional(
         "normalised (the default: the normal form of a path is matched and forwarded) or as-sent", l7_only=True

@@ -16,7 +16,7 @@ from tests.dataplane.conftest import (
 from tests.dataplane.l7.conversations import introduced
 from tierlb.model.load import Echo
 from tierlb.model.snapshot import Rule
-from tierlb.model.topology import Match, Respond, Timeouts
+from tierlb.model.topology import ForwardedFields, Match, Respond, Timeouts
 from tierlb.wire.proxy_protocol import encode_local
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -174,3 +174,22 @@ async def test_a_connection_of_the_kernel_ends_politely_when_a_parent_leaves(lab
     while "connection" not in await client.asks(GET):
         pass
     await client.hears_end()
+
+
+@pytest.mark.parametrize(("source", "node"), [("192.0.2.7", "192.0.2.7"), ("2001:db8::7", '"[2001:db8::7]"')])
+@pytest.mark.parametrize("fields", [ForwardedFields.RFC_7239, ForwardedFields.BOTH])
+async def test_endpoints_get_the_client_as_forwarded(lab: Lab, source: str, node: str, fields: ForwardedFields) -> None:
+    client, endpoint = await lab.converses(listener=INNER, forwarded=fields)
+    await client.says(l4_parent((source, 1234)) + GET)
+    request = await (await endpoint.accepts()).hears_head()
+    assert request.all("forwarded") == [f"proto=http;host=a;for={node}"]
+    assert request.all("x-forwarded-for") == ([source] if fields is ForwardedFields.BOTH else [])
+    assert len(request["x-request-id"]) >= 8
+
+
+async def test_a_trusted_peer_of_a_tier_with_forwarded_keeps_the_id_of_its_request(lab: Lab) -> None:
+    client, endpoint = await lab.converses(trusted_peers=LOOPBACK, forwarded=ForwardedFields.RFC_7239)
+    await client.says(CLAIMS)
+    request = await (await endpoint.accepts()).hears_head()
+    assert request.all("forwarded") == ["for=192.0.2.3, proto=http;host=a;for=127.0.0.1"]
+    assert (request.all("x-request-id"), request.all("x-forwarded-for")) == (["given"], [])

@@ -12,7 +12,7 @@ from tierlb.dataplane.l7.http2_stream import Http2Stream
 from tierlb.dataplane.l7.http2_upload import STREAM_WINDOW
 from tierlb.model.address import Address
 from tierlb.model.snapshot import Listener, Rule
-from tierlb.model.topology import Limits, Match, Respond, Timeouts
+from tierlb.model.topology import ForwardedFields, Limits, Match, Respond, Timeouts
 from tierlb.wire.hpack import encode_field
 from tierlb.wire.http2_frames import (
     CANCEL,
@@ -188,3 +188,14 @@ async def test_at_a_listener_that_redirects_to_https_so_is_each_stream(lab: Lab)
     client = await connects_http2(lab)
     answer = await client.hears(await client.asks())
     assert (answer.status, answer["location"]) == (308, b"https://a/")
+
+
+@pytest.mark.parametrize("fields", [ForwardedFields.RFC_7239, ForwardedFields.BOTH])
+async def test_endpoints_get_forwarded_of_requests_over_http_2(lab: Lab, fields: ForwardedFields) -> None:
+    endpoint = await lab.endpoint()
+    await lab.serves(l7(endpoint, forwarded=fields))
+    client = await connects_http2(lab)
+    await client.asks()
+    head = await (await endpoint.accepts()).hears_head()
+    assert head.all("forwarded") == ["proto=http;host=a;for=127.0.0.1"]
+    assert head.all("x-forwarded-for") == (["127.0.0.1"] if fields is ForwardedFields.BOTH else [])

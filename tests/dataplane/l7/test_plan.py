@@ -15,7 +15,7 @@ from tierlb.balance.kinds import Kinds
 from tierlb.dataplane.l7 import plan as plans
 from tierlb.dataplane.l7.plan import NO_KIND, PlanBook, RequestPlan
 from tierlb.model.snapshot import Rule
-from tierlb.model.topology import Limits, Match, Respond
+from tierlb.model.topology import ForwardedFields, Limits, Match, Respond
 from tierlb.wire import http_fields, http_head
 from tierlb.wire.head_values import Block
 from tierlb.wire.http_fields import BadHead
@@ -326,3 +326,66 @@ def test_only_what_is_exactly_one_good_head_is_planned_as_it_came(data: bytes) -
     assert made.opening == book.plan(HEAD).opening
     assert book.plan_whole(data) is None
     assert book.plan_whole(HEAD[:-2] + b"X-Long: ".ljust(40, b"x") + b"\r\n\r\n") is None
+
+
+OWN = b"proto=http;host=a;for=192.0.2.9"
+XFF = [b"X-Forwarded-For: 192.0.2.9", b"X-Forwarded-Host: a", b"X-Forwarded-Proto: http"]
+SENT = (
+    b"X-Forwarded-For: 192.0.2.1",
+    b"X-Forwarded-Proto: https",
+    b"Forwarded: for=192.0.2.3",
+    b'forwarded: for="[::1]"',
+)
+
+
+def told_forwarded(made: RequestPlan, passed: bytes = b"192.0.2.9") -> list[bytes]:
+    """The lines about the client that the endpoint gets."""
+    lines = made.with_node(passed, b"192.0.2.9", b"192.0.2.9").split(b"\r\n")
+    assert lines[-2:] == [b"", b""]
+    return sorted(line for line in lines if line.lower().startswith((b"forwarded", b"x-")))
+
+
+@pytest.mark.parametrize(
+    ("fields", "trusted", "sent", "expected"),
+    [
+        (ForwardedFields.RFC_7239, False, SENT, [b"Forwarded: " + OWN]),
+        (ForwardedFields.BOTH, False, SENT, [b"Forwarded: " + OWN, *XFF]),
+        (ForwardedFields.RFC_7239, True, SENT, [b'Forwarded: for=192.0.2.3, for="[::1]", ' + OWN]),
+        (ForwardedFields.RFC_7239, True, SENT[:2], [b"Forwarded: for=192.0.2.1;proto=https, " + OWN]),
+        (ForwardedFields.RFC_7239, True, (), [b"Forwarded: " + OWN]),
+        (
+            ForwardedFields.BOTH,
+            True,
+            SENT,
+            [
+                b'Forwarded: for=192.0.2.3, for="[::1]", ' + OWN,
+                b"X-Forwarded-For: 192.0.2.1, 192.0.2.9",
+                b"X-Forwarded-Host: a",
+                b"X-Forwarded-Proto: https",
+            ],
+        ),
+    ],
+)
+def test_endpoints_get_forwarded_where_the_tier_says_so(
+    fields: ForwardedFields, trusted: bool, sent: tuple[bytes, ...], expected: list[bytes]
+) -> None:
+    assert told_forwarded(plan(*GET, *sent, trusted=trusted, forwarded=fields)) == expected
+
+
+def test_forwarded_is_the_trusted_peers_where_the_tier_says_nothing() -> None:
+    made = plan(*GET, *SENT, trusted=True)
+    assert made.behind_node is None
+    assert b"Forwarded: for=192.0.2.3" in made.opening
+
+
+@pytest.mark.parametrize("fields", [ForwardedFields.RFC_7239, ForwardedFields.BOTH])
+def test_what_follows_the_address_stays_behind_it(fields: ForwardedFields) -> None:
+    made = plan(*GET, forwarded=fields)
+    assert b"X-Request-Id: 7" in told_forwarded(made, b"192.0.2.9\r\nX-Request-Id: 7")
+
+
+def test_a_port_in_the_host_is_quoted_and_a_request_without_one_names_none() -> None:
+    made = plan(b"GET / HTTP/1.1", b"Host: a:8080", forwarded=ForwardedFields.RFC_7239)
+    assert told_forwarded(made) == [b'Forwarded: proto=http;host="a:8080";for=192.0.2.9']
+    made = plan(b"GET / HTTP/1.0", forwarded=ForwardedFields.RFC_7239)
+    assert told_forwarded(made) == [b"Forwarded: proto=http;for=192.0.2.9"]

@@ -15,6 +15,7 @@ from tierlb.dataplane.parent_identity import ParentIdentity, processes_of
 from tierlb.telemetry.tally import Tallies, Tally
 from tierlb.wire.announcement import Origin, told_origin
 from tierlb.wire.client_certificate import CLIENT_CERTIFICATE_FIELD
+from tierlb.wire.forwarded import forwarded_node
 from tierlb.wire.proxy_protocol import EXPLAINED, SSL_TLV, BadProxyHeader, parse_v2
 from tierlb.wire.shown_certificate import ShownCertificate
 from tierlb.wire.told_tls import NOTHING_TOLD, ToldTls, passed_on, read_told
@@ -27,14 +28,14 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 class ClientIdentity:
     """Not changed after it was made. `address` is the client's. `passed` is what follows `X-Forwarded-For: ` in a
     request that goes upstream, with the certificate that the client showed, and `forwarded_for` the same up to the
-    number of the request. `trusted`: its X-Forwarded-* fields and request ids are believed. `secured`: the client
-    speaks TLS, with this node or a parent. `book`: which of the books of plans is for its requests. `tally`: where its
-    items are counted. `processes` are those of the cluster through which the connection came, the nearest first, and
-    `explained` are their lines on how they chose (`dataplane.explanation`). `handed`: a parent handed it over, and is
-    to learn when it is over. `shown`: what it was shown over TLS, where that depends on the name that it asked for.
-    `redirected`: it came to a listener that sends all to https, at this port; else 0. `is_usual`: rules alone
-    decide about its requests. `origin`: the whole addresses, and what a balancer above the cluster told, where that is
-    passed on."""
+    number of the request. `node`: the address as Forwarded has it. `trusted`: its X-Forwarded-* fields and request
+    ids are believed. `secured`: the client speaks TLS, with this node or a parent. `book`: which of the books of
+    plans is for its requests. `tally`: where its items are counted. `processes` are those of the cluster through
+    which the connection came, the nearest first, and `explained` are their lines on how they chose
+    (`dataplane.explanation`). `handed`: a parent handed it over, and is to learn when it is over. `shown`: what it
+    was shown over TLS, where that depends on the name that it asked for. `redirected`: it came to a listener that
+    sends all to https, at this port; else 0. `is_usual`: rules alone decide about its requests. `origin`: the whole
+    addresses, and what a balancer above the cluster told, where that is passed on."""
 
     __slots__ = (
         "address",
@@ -43,6 +44,7 @@ class ClientIdentity:
         "forwarded_for",
         "handed",
         "is_usual",
+        "node",
         "origin",
         "passed",
         "processes",
@@ -71,6 +73,7 @@ class ClientIdentity:
     ) -> None:
         self.address = address.encode()
         self.shown = shown
+        self.node = forwarded_node(self.address) if b":" in self.address else self.address
         self.passed = self.address + (b"\r\n%b: %b" % (CLIENT_CERTIFICATE_FIELD, certificate) if certificate else b"")
         self.forwarded_for = b"%b\r\nX-Request-Id: %b" % (self.passed, id_prefix)
         self.trusted = trusted

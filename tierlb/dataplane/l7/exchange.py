@@ -61,10 +61,14 @@ class Exchange(Attempts):
         identity, config = self.downstream.identity, front.config
         if plan.has_id:
             message = b"%b%b\r\n\r\n" % (plan.opening, identity.passed)
+            if plan.behind_node is not None:
+                message = plan.with_node(identity.passed, identity.address, identity.node)
         else:
             ids = front.exchanges.ids
             ids.count = self.id_number = number = ids.count + 1
             message = b"%b%b%x\r\n\r\n" % (plan.opening, identity.forwarded_for, number)
+            if plan.behind_node is not None:
+                message = plan.with_node(b"%b%x" % (identity.forwarded_for, number), identity.address, identity.node)
         if connection.uses == 1:
             message = (connection.first or (config.preface if connection.host.spec.child else b"")) + message
         if request is not None:

@@ -14,7 +14,8 @@ from tierlb.dataplane.explanation import FIELD
 from tierlb.dataplane.l7.max_forwards import forwards_left, one_hop_less
 from tierlb.dataplane.l7.routes import Routes
 from tierlb.model.snapshot import Send, Snapshot
-from tierlb.model.topology import Match
+from tierlb.model.topology import ForwardedFields, Match
+from tierlb.wire.forwarded import FORWARDED, converted, token_or_quoted
 from tierlb.wire.head_values import Block, RequestHead
 from tierlb.wire.http_fields import BadHead
 from tierlb.wire.http_head import parse_request_head
@@ -36,6 +37,12 @@ SEGMENT_BYTES: Final = 64
 WRITTEN_HERE: Final = frozenset({b"host", b"content-length", b"x-forwarded-for"})
 
 
+CONTINUED: Final[dict[ForwardedFields, frozenset[bytes]]] = {
+    ForwardedFields.X_FORWARDED: frozenset(),
+    ForwardedFields.RFC_7239: frozenset({FORWARDED, b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host"}),
+    ForwardedFields.BOTH: frozenset({FORWARDED}),
+}
+"""What is written anew besides, where endpoints get Forwarded."""
 NO_KIND: Final = KindPlace()
 
 
@@ -43,13 +50,16 @@ class RequestPlan:
     """A request head, checked, routed and ready to be sent on; not changed after it was made.
 
     `opening` is the upstream head up to and including `X-Forwarded-For: `; the client connection appends its
-    peer's address, `X-Request-Id` unless `has_id`, and the empty line. `rule` is a position in the snapshot's
+    peer's address, `X-Request-Id` unless `has_id`, and the empty line. Where endpoints get Forwarded, it ends with
+    `for=`, and `behind_node` is what follows the address there: the beginning of X-Forwarded-For, or nothing if they
+    get none; else None. `rule` is a position in the snapshot's
     rules, their number where this node is the final recipient (max_forwards.py), or None. `body_bytes` is 0 for no
     body, None for a chunked one. `nonce`: it asks to be explained.
     `kind`: its place in `Kinds`; NO_KIND where this node answers itself.
     """
 
     __slots__ = (
+        "behind_node",
         "body_bytes",
         "has_id",
         "head",
@@ -74,6 +84,7 @@ class RequestPlan:
         is_head: bool,
         nonce: bytes | None,
         kind: KindPlace,
+        behind_node: bytes | None = None,
     ) -> None:
         self.head: Final = head
         self.rule: Final = rule
@@ -85,6 +96,13 @@ class RequestPlan:
         self.is_head: Final = is_head
         self.nonce: Final = nonce
         self.kind: Final = kind
+        self.behind_node: Final = behind_node
+
+    def with_node(self, passed: bytes, address: bytes, node: bytes) -> bytes:
+        """The head where endpoints get Forwarded. `passed`: what follows `X-Forwarded-For: `, the address first."""
+        behind = self.behind_node
+        told = passed if behind else passed[len(address) :]
+        return b"%b%b%b%b\r\n\r\n" % (self.opening, node, behind or b"", told)
 
 
 def make_plan(
@@ -108,8 +126,15 @@ def make_plan(
             rule = len(snapshot.rules)
         elif kinds is not None:
             kind = kinds.place(kind_key(snapshot.rules[rule].match, head))
-    if trusted:
-        passing = _passing(block, trusted=True) + _continued(head, secured=secured)
+    behind_node: bytes | None = None
+    if snapshot.forwarded is not ForwardedFields.X_FORWARDED:
+        passing = _passing(block, trusted=trusted, forwarded=snapshot.forwarded)
+        passing += _element(head, trusted=trusted, secured=secured)
+        behind_node = b""
+        if snapshot.forwarded is ForwardedFields.BOTH:
+            behind_node = b"\r\n" + _continued(head, trusted=trusted, secured=secured)
+    elif trusted:
+        passing = _passing(block, trusted=True) + _continued(head, trusted=True, secured=secured)
     else:
         passing = block.passing[secured] or _passing_untrusted(block, secured=secured)
     return RequestPlan(
@@ -123,6 +148,7 @@ def make_plan(
         method == b"HEAD",
         block.get(FIELD),
         kind,
+        behind_node,
     )
 
 
@@ -145,17 +171,19 @@ def _passing_untrusted(block: Block, *, secured: bool) -> bytes:
     return passing
 
 
-def _passing(block: Block, *, trusted: bool) -> bytes:
+def _passing(block: Block, *, trusted: bool, forwarded: ForwardedFields = ForwardedFields.X_FORWARDED) -> bytes:
     """The lines to send on (RFC 9110 §7.6: hop-by-hop fields do not pass) and those that this hop writes anew.
 
     A request without a host (HTTP/1.0) goes on as one: no server takes HTTP/1.1 without, and few an empty one.
     """
-    dropped = block.dropped
+    dropped, continued = block.dropped, CONTINUED[forwarded]
     lines = [b"Host: " + block.host] if block.host or block.minor else []
     lines += [
         line
         for _, _, lower, line, special in block.fields
-        if lower not in dropped and (not special or _passes(lower, block.minor, trusted))
+        if lower not in dropped
+        and (not special or _passes(lower, block.minor, trusted))
+        and not (special and lower in continued)
     ]
     if block.content_length is not None:
         lines.append(b"Content-Length: %d" % block.content_length)
@@ -184,8 +212,28 @@ def _host_asked(block: Block) -> bytes:
     return b"X-Forwarded-Host: %b\r\n" % block.host if block.host else b""
 
 
-def _continued(head: RequestHead, *, secured: bool) -> bytes:
-    """The end of the head behind a trusted peer: its fields about the client stand, and are completed."""
+def _element(head: RequestHead, *, trusted: bool, secured: bool) -> bytes:
+    """Forwarded, up to the address of the peer. Behind a trusted peer its elements stand before, made of X-Forwarded-*
+    if it sends no others."""
+    before = b""
+    if trusted:
+        proto, host = head.get(b"x-forwarded-proto") or b"", head.get(b"x-forwarded-host") or b""
+        before = _values(head, FORWARDED) or converted(_values(head, b"x-forwarded-for"), proto, host)
+    asked = b";host=" + token_or_quoted(head.block.host) if head.block.host else b""
+    own = b"https" if secured else b"http"
+    return b"Forwarded: %b%bproto=%b%b;for=" % (before, b", " if before else b"", own, asked)
+
+
+def _values(head: RequestHead, name: bytes) -> bytes:
+    """Of all fields of this name, as one list."""
+    return b", ".join(field.value for field in head.fields if field.lower == name and field.value)
+
+
+def _continued(head: RequestHead, *, trusted: bool, secured: bool) -> bytes:
+    """The end of the head. Behind a trusted peer its fields about the client stand, and are completed."""
+    if not trusted:
+        own = b"https" if secured else b"http"
+        return b"X-Forwarded-Proto: %b\r\n%bX-Forwarded-For: " % (own, _host_asked(head.block))
     named = b"".join(field.value + b", " for field in head.fields if field.lower == b"x-forwarded-for" and field.value)
     own = b"X-Forwarded-Proto: https\r\n" if secured else b"X-Forwarded-Proto: http\r\n"
     proto = b"" if head.get(b"x-forwarded-proto") else own
