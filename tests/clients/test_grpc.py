@@ -119,13 +119,13 @@ def test_a_deadline_cancels_the_call_at_the_server_at_once(calls: Calls) -> None
 
 
 def test_calls_of_one_connection_are_spread_by_themselves(calls: Calls) -> None:
-    """One of four servers is slow; the others have most of a hundred calls at once."""
+    """One of four servers is slow, and has less than the quarter of a hundred calls that turns would give it."""
     for _ in range(3):
         futures = [calls.form("Unary").future(b"busy", timeout=CALL_S) for _ in range(100)]
         answers = collections.Counter(future.result().split()[1].decode() for future in futures)
     assert sum(answers.values()) == 100
     assert len(answers) >= 3
-    assert answers[calls.slow] < min(answers[port] for port in answers if port != calls.slow)
+    assert answers[calls.slow] < 20
 
 
 def test_a_method_that_nobody_has_is_unimplemented(calls: Calls) -> None:

@@ -1,6 +1,7 @@
 """What is rendered is what Kubernetes takes, and its parts fit together: selectors and labels, ports and names, the
 commands and tierlb's own command line."""
 
+import functools
 import os
 import re
 import subprocess
@@ -61,6 +62,15 @@ for word in sys.argv:
 @pytest.fixture(params=PLANS)
 def plan(request):
     return PLANS[request.param]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def schemas_read_once():
+    """Otherwise they are read again for each object, which takes most of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        utils = kubernetes_validate.utils
+        patch.setattr(utils, "schema_contents", functools.cache(utils.schema_contents))
+        yield
 
 
 @pytest.mark.parametrize("version", [OLDEST, NEWEST])

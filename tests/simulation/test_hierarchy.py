@@ -46,6 +46,7 @@ def test_a_slow_subtree_is_left_within_a_second_however_late_its_reports_are(
     assert rest < 1.2 * NO_WAIT_MS
 
 
+@pytest.mark.long
 def test_weights_by_headroom_do_worse() -> None:
     ours, theirs = (slow_for_a_while(1, SOON_S, rule).p99_ms for rule in (Policy.LOAD_AWARE, ComparedRule.HEADROOM))
     assert all(mine * 1.1 < other for mine, other in zip(ours, theirs, strict=True))
@@ -73,6 +74,7 @@ def test_kept_connections_leave_a_slow_node_and_come_back(parents: int, delay_s:
     assert told.p99_ms[3] < 1.3 * told.p99_ms[0]
 
 
+@pytest.mark.long
 def test_without_closing_they_do_not() -> None:
     slowdown = clients(1, SOON_S, close=False)
     told = settling(slowdown, run(slowdown.scenario))

@@ -168,7 +168,7 @@ CIRCUMSTANCES = {
 }
 
 
-@settings(max_examples=60, derandomize=True, deadline=None, database=None, phases=[Phase.generate])
+@settings(max_examples=20, derandomize=True, deadline=None, database=None, phases=[Phase.generate])
 @given(kinds=KINDS, slow_route=st.sampled_from([0.0, 0.005]), **CIRCUMSTANCES)
 def test_no_equal_leaf_falls_below_half_its_share_whatever_waits_where(
     tiers: int, delay_s: float, load: float, kinds: tuple[ItemKind, ...], slow_route: float, seed: int
@@ -179,7 +179,7 @@ def test_no_equal_leaf_falls_below_half_its_share_whatever_waits_where(
     assert min(relative_shares(outcome, BEGIN_S, BEGIN_S + WINDOW_S)) >= HALF
 
 
-@settings(max_examples=20, derandomize=True, deadline=None, database=None, phases=[Phase.generate])
+@settings(max_examples=10, derandomize=True, deadline=None, database=None, phases=[Phase.generate])
 @given(blocked=st.lists(st.integers(0, LEAF_SLOTS // 2), min_size=LEAVES, max_size=LEAVES), **CIRCUMSTANCES)
 def test_no_leaf_falls_below_half_of_what_its_free_slots_are_worth(
     tiers: int, delay_s: float, load: float, blocked: list[int], seed: int

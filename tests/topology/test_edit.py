@@ -343,7 +343,7 @@ def test_random_edits_are_not_all_refused(text: str) -> None:
     assert sum(check_edits(text, Random(seed)) for seed in range(4)) > 4
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(st.sampled_from(TEXTS), st.randoms(use_true_random=False))
 def test_random_edits_of_the_examples_load_to_what_they_say(text: str, random: Random) -> None:
     check_edits(text, random)
@@ -474,7 +474,7 @@ class Writer:
         return [f"{margin}-{lines[0][column + 1 :]}", *lines[1:]] if plain else [f"{margin}-", *lines]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(st.randoms(use_true_random=False))
 def test_random_edits_of_files_in_any_style_load_to_what_they_say(random: Random) -> None:
     check_edits(Writer(random).text(), random)
