@@ -349,3 +349,16 @@ def test_a_file_of_the_control_channel_that_nodes_read_too_is_mounted_once_in_th
     targets = [each["target"] for each in file["services"]["controller"]["secrets"][2:]]
     assert len(targets) == len(set(targets)) == 3
     assert {"source": file_secret(TLS.ca), "target": TLS.ca} in file["services"]["web"]["secrets"]
+
+
+@pytest.mark.parametrize(
+    ("listen", "more", "ports"),
+    [
+        ('"*:443"', "", ["443:443"]),
+        ('"*:53"', "protocol: udp, ", ["53:53/udp"]),
+        ('["0.0.0.0:443", "[::]:443"]', "", ["0.0.0.0:443:443", "[::]:443:443"]),
+    ],
+)
+def test_a_port_for_every_address_of_both_families_is_published_once(listen, more, ports):
+    text = f"cluster: x\ntiers: {{edge: {{kind: l4, {more}listen: {listen}, to: p}}}}\npools: {{p: {{agents: true}}}}\n"
+    assert rendered(load_text(text, "x.yaml"))["services"]["edge"]["ports"] == ports

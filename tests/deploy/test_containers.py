@@ -38,6 +38,12 @@ def file(text=TEXT, image="tierlb:1"):
     return compose_document(Rendering(load_text(text, "shop.yaml"), image))
 
 
+def published(port):
+    """As engines tell of a port without an address."""
+    address = port.rpartition(":")[0]
+    return address if ":" in address else f":{address}"
+
+
 def scene(text=TEXT, image="tierlb:1"):
     """As compose brings it up."""
     wanted = file(text, image)
@@ -48,7 +54,7 @@ def scene(text=TEXT, image="tierlb:1"):
             number,
             spec["labels"][DEFINITION_LABEL],
             networks=dict.fromkeys(spec["networks"], "172.18.0.2"),
-            published=frozenset(port.rpartition(":")[0] for port in spec.get("ports", ())),
+            published=frozenset(map(published, spec.get("ports", ()))),
         )
         for service, spec in wanted["services"].items()
         for number in range(1, spec.get("scale", 1) + 1)
@@ -207,6 +213,14 @@ pools:
 """
     (conflict,) = conflicts(file(tcp.replace("l4,", "l4, protocol: udp,")), scene(tcp))
     assert "edge is to publish 127.0.0.1:8080/udp" in conflict
+
+
+def test_a_port_for_every_address_is_the_one_that_the_container_has():
+    text = TEXT.replace('"127.0.0.1:8080"', '"*:8080"')
+    assert text != TEXT
+    assert conflicts(file(text), scene(text)) == ()
+    (conflict,) = conflicts(file(text), scene())
+    assert "edge is to publish :8080, for which its container would have to be made anew" in conflict
 
 
 def test_sessions_over_udp_count_as_use():

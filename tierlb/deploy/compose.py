@@ -47,7 +47,7 @@ from tierlb.deploy.container import (
 )
 from tierlb.deploy.named_files import file_key
 from tierlb.deploy.yaml_text import dump
-from tierlb.model.address import ListenAddress, Transport
+from tierlb.model.address import EVERY_HOST, ListenAddress, Transport
 from tierlb.model.topology import Pool, Run, Tier, Topology
 from tierlb.topology.uses import NO_NUMBERS
 from tierlb.wire.credentials import Principal, Role
@@ -306,9 +306,11 @@ def _tier_services(rendering: Rendering, tier: Tier) -> Document:
 
 
 def _published_port(listens: ListenAddress) -> str:
-    """The port of the machine and that of the container, which are the same."""
+    """The port of the machine and that of the container, which are the same. Without an address engines publish it for
+    IPv4 and IPv6."""
     protocol = "" if listens.transport is Transport.TCP else f"/{listens.transport.value}"
-    return f"{listens.address}:{listens.address.port}{protocol}"
+    address, port = listens.address, listens.address.port
+    return f"{port if address.host == EVERY_HOST else address}:{port}{protocol}"
 
 
 def _pool_service(rendering: Rendering, pool: Pool, run: Run) -> Document:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 from tierlb.model.address import ListenAddress
-from tierlb.model.places import bound_listeners
+from tierlb.model.places import public_addresses
 from tierlb.model.topology import Tier, Topology
 
 CONTROLLER_SERVICE = "controller"
@@ -50,10 +50,10 @@ def networks(topology: Topology) -> Networks:
 
 
 def published(tier: Tier) -> tuple[ListenAddress, ...]:
-    """The addresses at which the tier is reached from outside."""
+    """The addresses at which the tier is reached from outside, `*` among them."""
     checks = ListenAddress(tier.agent_check) if tier.agent_check is not None else None
-    bound = (*bound_listeners(tier), *(() if checks is None else (checks,)))
-    return tuple(each for each in bound if not each.address.is_unix)
+    listed = (*public_addresses(tier), *(() if checks is None else (checks,)))
+    return tuple(each for each in listed if not each.address.is_unix)
 
 
 def joined_networks(all_networks: Networks, service: str) -> dict[str, dict[str, list[str]]]:

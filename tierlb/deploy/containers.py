@@ -213,8 +213,10 @@ def _stays(name: str, spec: Document) -> bool:
 
 
 def _published(spec: Mapping[str, Any]) -> Iterator[str]:
+    """As engines tell it: `:443` for every address."""
     for port in spec.get("ports", ()):
         address, _, inside = port.rpartition(":")
+        address = address if ":" in address else f":{address}"
         yield address + inside[inside.find("/") :] if "/" in inside else address
 
 
