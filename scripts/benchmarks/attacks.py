@@ -2,32 +2,58 @@
 
 `python -m scripts.benchmarks.attacks NAME HOST:PORT SECONDS` attacks; `... endpoint HOST:PORT SECONDS` is the endpoint
 whose answers are hostile. Everything is loopback only, and each attack has a fixed number of connections that are
-opened again when they end, at most REOPENED_PER_S per second.
+opened again when they end, at most REOPENED_PER_S per second. What speaks HTTP/2 is in `http2_attacks`, TLS in
+`tls_attacks`.
 """
 
+import enum
 import itertools
+import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Awaitable, Callable
 
 import attrs
 import trio
+
+from scripts.benchmarks import http2_attacks, tls_attacks
 
 BLOCK = 64 * 1024
 REOPENED_PER_S = 200.0
 TRICKLE_S = 0.5
 HOST = b"Host: shop.test\r\n"
 
-Run = Callable[[trio.SocketStream], Awaitable[None]]
+Run = Callable[[trio.SocketStream], Awaitable[str | None]]
+"""Returns how the proxy ended the connection, if that is of interest."""
+
+
+class Port(enum.Enum):
+    """At which of a proxy's ports an attack is."""
+
+    HTTP1 = "http1"
+    HTTP2 = "http2"
+    TLS = "tls"
 
 
 @attrs.frozen
 class Attack:
-    """`connections` at once, each of which does `run` until it ends. `says`: what it is, for the table's reader."""
+    """`connections` at once, each of which does `run` until it ends. `says`: what it is, for the table's reader.
+    `per_second`: how many connections may be opened."""
 
     connections: int
     says: str
     run: Run
+    port: Port = Port.HTTP1
+    per_second: float = REOPENED_PER_S
+
+
+@attrs.frozen
+class Outcome:
+    """`opened`: connections. `ends`: how the proxy ended them, and how often."""
+
+    opened: int
+    ends: dict[str, int] = attrs.field(factory=dict)
 
 
 async def _flood(stream: trio.SocketStream, opening: bytes, block: Callable[[], bytes]) -> None:
@@ -133,14 +159,35 @@ ATTACKS = {
     "slow bodies": Attack(400, "a byte of a body every half second", slow_bodies),
     "idle": Attack(1200, "asks once and stays, more than may connect", idle),
     "silent": Attack(1200, "connects and says nothing, more than may connect", silent),
+    "rapid reset": Attack(8, "opens streams and resets them at once", http2_attacks.rapid_reset, Port.HTTP2),
+    "made you reset": Attack(
+        8, "has the proxy reset streams by errors on them", http2_attacks.made_you_reset, Port.HTTP2
+    ),
+    "continuations": Attack(8, "a header block that never ends", http2_attacks.continuations, Port.HTTP2),
+    "settings": Attack(8, "SETTINGS without end", http2_attacks.settings, Port.HTTP2),
+    "pings": Attack(8, "PING without end", http2_attacks.pings, Port.HTTP2),
+    "priorities": Attack(8, "PRIORITY of streams that do not exist, without end", http2_attacks.priorities, Port.HTTP2),
+    "empty data": Attack(8, "a body of frames without bytes", http2_attacks.empty_data, Port.HTTP2),
+    "references": Attack(
+        8, "16,000 references to a field of 4,000 bytes in each request", http2_attacks.references, Port.HTTP2
+    ),
+    "large heads": Attack(8, "heads of 100 KiB, never the same", http2_attacks.large_heads, Port.HTTP2),
+    "zero windows": Attack(
+        32, "50 endless answers for each, the windows never open", http2_attacks.zero_windows, Port.HTTP2
+    ),
+    "endless upload": Attack(8, "bodies without end", http2_attacks.endless_upload, Port.HTTP2),
+    "handshakes": Attack(32, "full TLS handshakes without end", tls_attacks.handshakes, Port.TLS, 5000.0),
+    "half hellos": Attack(400, "half of a ClientHello, then silence", tls_attacks.half_hellos, Port.TLS),
+    "key updates": Attack(8, "TLS 1.3 updates of keys without end", tls_attacks.key_updates, Port.TLS),
 }
 
 
-async def attack(name: str, host: str, port: int, seconds: float) -> int:
-    """Carry one out for so long; how many connections were opened for it."""
+async def attack(name: str, host: str, port: int, seconds: float) -> Outcome:
+    """Carry one out for so long."""
     chosen = ATTACKS[name]
-    limiter = Pace(REOPENED_PER_S + chosen.connections)
+    limiter = Pace(chosen.per_second + chosen.connections)
     opened = 0
+    ends: Counter[str] = Counter()
 
     async def keep() -> None:
         nonlocal opened
@@ -149,7 +196,8 @@ async def attack(name: str, host: str, port: int, seconds: float) -> int:
             try:
                 async with await trio.open_tcp_stream(host, port) as stream:
                     opened += 1
-                    await chosen.run(stream)
+                    if (end := await chosen.run(stream)) is not None:
+                        ends[end] += 1
             except* (OSError, trio.BrokenResourceError):
                 pass  # the proxy has had enough of this connection: the next one
 
@@ -157,7 +205,7 @@ async def attack(name: str, host: str, port: int, seconds: float) -> int:
         async with trio.open_nursery() as nursery:
             for _ in range(chosen.connections):
                 nursery.start_soon(keep)
-    return opened
+    return Outcome(opened, dict(ends))
 
 
 class Pace:
@@ -183,6 +231,10 @@ async def endpoint(host: str, port: int, seconds: float) -> None:
 
     async def answer(stream: trio.SocketStream) -> None:
         head = await stream.receive_some(BLOCK)
+        if b"/hostile/sink" in head:
+            while await stream.receive_some(BLOCK):
+                pass
+            return
         for word, (opening, block) in parts.items():
             if word in head:
                 await stream.send_all(opening)
@@ -201,13 +253,13 @@ async def endpoint(host: str, port: int, seconds: float) -> None:
 
 
 def main() -> None:
-    """From the command line; an attack prints how many connections it opened."""
+    """From the command line; an attack prints its outcome."""
     name, target, seconds = sys.argv[1:]
     host, _, port = target.rpartition(":")
     if name == "endpoint":
         trio.run(endpoint, host, int(port), float(seconds))
     else:
-        print(trio.run(attack, name, host, int(port), float(seconds)))
+        print(json.dumps(attrs.asdict(trio.run(attack, name, host, int(port), float(seconds)))))
 
 
 if __name__ == "__main__":

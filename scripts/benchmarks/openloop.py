@@ -12,6 +12,7 @@ import collections
 import json
 import select
 import socket
+import ssl
 import sys
 import time
 from collections.abc import Sequence
@@ -21,10 +22,13 @@ import attrs
 
 from scripts.benchmarks.answers import read_answer, status_at_end
 from scripts.benchmarks.arrivals import Request
+from scripts.benchmarks.handshakes import client_context
 from scripts.benchmarks.waiting import no_pauses, percentile, wait
 
+HANDSHAKE_S = 5.0
 UNANSWERED = -1
 """The status of a request that had no answer when patience or the run ended."""
+HANDSHAKE_S = 5.0
 CUT = 0
 """The status of a request whose connection was refused, or ended before its answer."""
 IDLE = -1
@@ -51,7 +55,8 @@ class Lane:
 class Plan:
     """`begin_s`: CLOCK_MONOTONIC at second 0. `drain_s`: how long after the last request answers are waited for.
 
-    `fields`: further header lines of every lane.
+    `fields`: further header lines of every lane. `tls`: connections speak it, whatever the certificate. A handshake
+    holds the schedule up, so it suits lanes that are open before what is to be measured.
     """
 
     begin_s: float
@@ -60,6 +65,7 @@ class Plan:
     lanes: tuple[Lane, ...]
     requests: tuple[Request, ...]
     fields: str = ""
+    tls: bool = False
 
 
 @attrs.frozen
@@ -131,6 +137,7 @@ class Generator:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
+        self._tls = client_context() if plan.tls else None
         self._lanes = [OpenLane(each) for each in plan.lanes]
         self._bytes = [self._head(number, each) for number, each in enumerate(plan.requests)]
         self._at_s = [each.at_s for each in plan.requests]
@@ -231,7 +238,7 @@ class Generator:
             return
         try:
             data = connection.sock.recv(65536)
-        except BlockingIOError:
+        except (BlockingIOError, ssl.SSLWantReadError):
             return
         except OSError:
             data = b""
@@ -246,8 +253,21 @@ class Generator:
             self._ended(connection)
             return
         connection.connected = True
+        if self._tls is not None and not self._secure(connection, self._tls):
+            self._ended(connection)
+            return
         self._epoll.modify(connection.sock, select.EPOLLIN)
         self._send(connection, connection.request)
+
+    def _secure(self, connection: Connection, context: ssl.SSLContext) -> bool:
+        """Whether the handshake came about. The descriptor stays the same."""
+        connection.sock.settimeout(HANDSHAKE_S)
+        try:
+            connection.sock = context.wrap_socket(connection.sock, server_hostname="shop.test")
+        except OSError:
+            return False
+        connection.sock.setblocking(False)
+        return True
 
     def _read(self, connection: Connection) -> None:
         if connection.request == IDLE:  # such as a 408 that announces the end of an idle connection

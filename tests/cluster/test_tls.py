@@ -1,20 +1,27 @@
 """The example of TLS as a real cluster, with curl and openssl as clients."""
 
+import contextlib
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import attrs
 import pytest
+import trio
 from click.testing import CliRunner
 
 from scripts.benchmarks.cluster import Cluster, free_address, running_cluster
+from scripts.benchmarks.http2_load import Record, client, tls_context
 from tierlb.cli.main import main
 
 EXAMPLE = Path(__file__).parents[2] / "topology" / "tls" / "tls.yaml"
 DEADLINE_S = 60.0
+RENEWED_S = 5
+"""Twice as long as a node takes to look at its files again."""
+CLIENTS = 4
 needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
 
@@ -108,3 +115,50 @@ def test_renegotiation_is_refused(shop: Shop) -> None:
     says = b"R\n"
     done = shop.run("openssl", "s_client", "-connect", shop.listen, "-tls1_2", says=says)
     assert b"no renegotiation" in done.stderr
+
+
+async def test_certificates_that_are_renewed_again_and_again_cost_no_request(shop: Shop) -> None:
+    async with loaded(shop) as record:
+        for _ in range(RENEWED_S):
+            await trio.sleep(1.0)
+            await trio.to_thread.run_sync(renew, shop.folder)
+    assert record.reasons == []
+    assert record.failed == 0
+    assert len(record.status) > 100
+    assert len(record.serials) > 1, "no renewed one was shown"
+
+
+def renew(folder: Path) -> None:
+    made = CliRunner().invoke(main, ["dev-certificate", "--output", str(folder)])
+    assert made.exit_code == 0, made.output
+
+
+async def test_requests_over_http2_come_through_all_changes(shop: Shop) -> None:
+    async with loaded(shop) as record:
+        for command in ("scale web=2", "drain web-2", "ready web-2", "restart web"):
+            tierlb = [sys.executable, "-m", "tierlb", *command.split()]
+            token = ["--token-file", str(shop.cluster.state / "admin-token")]
+            done = await trio.run_process(
+                [*tierlb, "--admin", f"http://{shop.cluster.admin}", *token],
+                capture_stdout=True,
+                capture_stderr=True,
+                check=False,
+            )
+            assert done.returncode == 0, done.stdout + done.stderr
+    assert record.reasons == []
+    assert record.failed == 0
+    assert len(record.status) > 100
+
+
+@contextlib.asynccontextmanager
+async def loaded(shop: Shop) -> AsyncIterator[Record]:
+    """Clients ask over HTTP/2 and TLS meanwhile."""
+    record = Record()
+    host, _, port = shop.listen.rpartition(":")
+    stop = trio.Event()
+    async with trio.open_nursery() as nursery:
+        for _ in range(CLIENTS):
+            nursery.start_soon(client, host, int(port), stop, record, tls_context())
+        with trio.fail_after(DEADLINE_S):
+            yield record
+            stop.set()

@@ -1,6 +1,7 @@
 """Clients that speak TLS with a node: by itself, through edges that pass their connections on, and through one that
 ends TLS."""
 
+import gc
 import os
 import re
 import shutil
@@ -9,6 +10,8 @@ import ssl
 from pathlib import Path
 
 import attrs
+import h2.connection
+import h2.events
 import pytest
 import trio
 
@@ -18,8 +21,10 @@ from tierlb.dataplane.plane import Refused
 from tierlb.model.address import Address
 from tierlb.model.snapshot import Listener, Rule
 from tierlb.model.tls import Alpn, ClientCertificates, ListenerTls
-from tierlb.model.topology import Forwarding, Limits, Match, Redirect, Timeouts
+from tierlb.model.topology import Forwarding, Limits, Match, Redirect, Respond, Timeouts
 from tierlb.net.server_tls import load_server_tls
+from tierlb.net.tls_layer import TlsLayer
+from tierlb.wire.http2_frames import GOAWAY, PROTOCOL_ERROR, SETTINGS_TYPE
 from tierlb.wire.proxy_protocol import SSL_TLV, encode_tlv, encode_v2, ssl_value
 from tierlb.wire.told_tls import CLIENT_CERTIFICATE, SHOWN
 
@@ -64,6 +69,22 @@ async def test_requests_come_over_tls_and_endpoints_learn_it(lab: Lab, authority
     await voice.hears_head()
     await voice.says(OK)
     assert (await client.hears_message()).body == b"ok"
+
+
+async def test_a_connection_that_is_closed_leaves_no_cycle_with_its_tls(lab: Lab, authority: Authority) -> None:
+    """What OpenSSL keeps for a connection is more than all the rest, and the interpreter looks for cycles seldom."""
+    endpoint = await lab.endpoint()
+    await lab.serves(l7(endpoint, tls=authority.tls()))
+    lab.background.start_soon(endpoint.answers_all, OK)
+    gc.disable()
+    try:
+        client = await connects_by_tls(lab, authority.client())
+        assert (await client.asks(GET)).status == 200
+        await client.leaves()
+        await lab.until(lambda: not lab.front.clients)
+        assert not any(isinstance(each, TlsLayer) for each in gc.get_objects())
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("proto", [None, b"http"])
@@ -531,3 +552,51 @@ async def test_curl_speaks_http2_where_it_is_offered(lab: Lab, authority: Author
     with trio.fail_after(30):
         done = await trio.run_process(command, capture_stdout=True)
     assert done.stdout == b"ok 2ok 2"
+
+
+async def test_where_http2_was_agreed_on_nothing_else_is_spoken(lab: Lab, authority: Authority) -> None:
+    await lab.serves(l7(await lab.endpoint(), tls=authority.tls(alpn=tuple(Alpn))))
+    context = authority.client()
+    context.set_alpn_protocols(["h2"])
+    client = await connects_by_tls(lab, context)
+    settings = await client.hears_count(9)
+    assert settings[3] == SETTINGS_TYPE, "without having waited for the client"
+    await client.hears_count(int.from_bytes(settings[:3]))
+    await client.says(GET)
+    rest = await client.hears_rest()
+    at = rest.index(bytes((GOAWAY,)) + bytes(5))
+    assert int.from_bytes(rest[at + 10 : at + 14]) == PROTOCOL_ERROR
+
+
+async def test_requests_over_http2_may_come_with_the_end_of_the_handshake(lab: Lab, authority: Authority) -> None:
+    await lab.serves(l7(rules=(Rule(Match(), Respond(200, "hello\n")),), tls=authority.tls(alpn=tuple(Alpn))))
+    context = authority.client()
+    context.set_alpn_protocols(["h2"])
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(incoming, outgoing, server_hostname=NAME)
+    voice = await lab.connects()
+    with pytest.raises(ssl.SSLWantReadError):
+        tls.do_handshake()
+    await voice.says(outgoing.read())
+    while True:
+        incoming.write(await voice.hears_some())
+        try:
+            tls.do_handshake()
+            break
+        except ssl.SSLWantReadError:
+            continue
+    engine = h2.connection.H2Connection()
+    engine.initiate_connection()
+    engine.send_headers(1, [(":method", "GET"), (":scheme", "https"), (":authority", NAME), (":path", "/")], True)
+    tls.write(engine.data_to_send())
+    await voice.says(outgoing.read())
+    body = b""
+    while body != b"hello\n":
+        incoming.write(await voice.hears_some())
+        while True:
+            try:
+                data = tls.read(65536)
+            except ssl.SSLWantReadError:
+                break
+            for event in engine.receive_data(data):
+                body += event.data if isinstance(event, h2.events.DataReceived) else b""

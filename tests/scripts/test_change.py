@@ -2,7 +2,7 @@
 
 import pytest
 
-from scripts.benchmarks.change import STEPS, Step, _sample, _verdicts
+from scripts.benchmarks.change import STEPS, Clients, Step, _sample, _verdicts
 from scripts.benchmarks.openloop import CUT, UNANSWERED
 from scripts.benchmarks.table import Sample
 from scripts.benchmarks.windows import OK, Seen, Window
@@ -37,3 +37,11 @@ def test_the_targets_are_no_failure_and_three_times_the_steady_tail() -> None:
 def test_the_verbs_of_the_tour_are_all_there() -> None:
     verbs = {" ".join(step[:2]) if step[0] == "tier" else step[0] for step in STEPS}
     assert verbs == {"tier add", "tier remove", "scale", "drain", "ready", "restart", "rollback"}
+
+
+def test_with_tls_no_tier_is_put_between() -> None:
+    assert Clients().steps == Clients(http2=True).steps == STEPS
+    verbs = [step[0] for step in Clients(http2=True, renew_s=60.0).steps]
+    assert "tier" not in verbs
+    assert {"scale", "restart", "drain", "rollback"} <= set(verbs)
+    assert Clients(http2=True, renew_s=60.0).most_s == Clients().most_s + 60.0

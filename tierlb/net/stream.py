@@ -178,15 +178,18 @@ class Stream(Timed):
 
     def close(self) -> None:
         if not self.closed:
-            if self.layer is not None:
-                self.layer.leave()
-            self.closed = True
-            self.queued = False
-            self._end_backlog()
-            self.unread = b""
-            self.reactor.wheel.forget(self)
-            self.reactor.bulk.forget(self)
-            self.reactor.close(self.fd)
+            try:
+                if self.layer is not None:
+                    self.layer.leave()
+            finally:
+                self.layer = None  # which refers to the stream: a cycle would be found late
+                self.closed = True
+                self.queued = False
+                self._end_backlog()
+                self.unread = b""
+                self.reactor.wheel.forget(self)
+                self.reactor.bulk.forget(self)
+                self.reactor.close(self.fd)
 
     def reset(self) -> None:
         """Close so that the peer sees an error, not an end: what it has is not all there was to come."""

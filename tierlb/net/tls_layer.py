@@ -243,6 +243,7 @@ class TlsLayer(Layer):
             stream.send(b"")
         if self.established and not stream.closed:
             stream.on_secured()
+            stream = self.stream  # which may be the next one by now
             if self._held and stream.layer is self and not stream.closed:
                 self._open(b"")
 
@@ -368,6 +369,7 @@ class TlsLayer(Layer):
 
     def _broken(self, error: OSError) -> None:
         self.is_broken = True
+        self._held = b""
         self.stream.on_broken(error)
 
 

@@ -107,6 +107,15 @@ class FrameReader:
         self.in_block = 0
         self.frames = 0
 
+    @property
+    def kept_bytes(self) -> int:
+        """Of an unfinished frame and an unfinished header block."""
+        return len(self._kept) + len(self._block)
+
+    def forget(self) -> None:
+        """No more is to be read: keep nothing, as the objects of a connection that is over may stay for a while."""
+        self._kept = self._block = b""
+
     def feed(self, data: bytes, most_frames: int) -> bytes:
         """Hand on the frames in these bytes, about so many at most; returns the bytes behind them, which come first in
         the next call. Raises BadConnection."""

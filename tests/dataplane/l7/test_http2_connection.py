@@ -1,6 +1,7 @@
 """The socket of a connection over HTTP/2: its deadlines, and how it gives way and ends."""
 
 import contextlib
+import gc
 
 import pytest
 import trio
@@ -10,7 +11,8 @@ from tests.dataplane.l7.http2 import OK, Http2Voice, connects_http2, connects_ra
 from tierlb.model.snapshot import Rule
 from tierlb.model.topology import ClientAbort, Limits, Match, Respond, Timeouts
 from tierlb.wire.hpack import encode_field
-from tierlb.wire.http2_frames import GOAWAY, HEADERS, PREFACE, frame
+from tierlb.wire.http2_frames import CONTINUATION, GOAWAY, HEADERS, PREFACE, frame
+from tierlb.wire.http2_reader import FrameReader
 
 HELLO = (Rule(Match(), Respond(200, "hello\n")),)
 
@@ -143,3 +145,26 @@ async def test_a_handler_that_fails_ends_the_connection_and_harms_no_other(lab: 
     await voice.hears_no_word()
     assert lab.plane.load().in_flight == 0
     lab.log.events.clear()
+
+
+@pytest.mark.parametrize("is_rude", [True, False])
+async def test_of_a_header_block_that_is_never_finished_nothing_is_kept(lab: Lab, is_rude: bool) -> None:
+    """Objects of a connection that is over may wait for the search for cycles."""
+    await lab.serves(l7(rules=(Rule(Match(), Respond(200, "hello\n")),)))
+    half = frame(HEADERS, 0, 1) + frame(CONTINUATION, 0, 1, bytes(16_000))
+    gc.disable()
+    try:
+        raw = await connects_raw(lab, half, frame(GOAWAY, 0, 0) * is_rude)
+        if is_rude:
+            await raw.hears_kind(GOAWAY)
+        else:
+            await lab.until(lambda: any(reader.kept_bytes for reader in readers()))
+        await raw.voice.leaves()
+        await lab.until(lambda: not lab.front.clients)
+        assert not any(reader.kept_bytes for reader in readers())
+    finally:
+        gc.enable()
+
+
+def readers() -> list[FrameReader]:
+    return [each for each in gc.get_objects() if isinstance(each, FrameReader)]

@@ -32,15 +32,18 @@ class Securing(Owing):
             securing.watch()
             securing.arm(context.config.head_s)
             context.connections.pending.add(securing)
+        except Exception:
+            context.drop(fd, caller)
+            raise
+        try:
             caller.give_layer(securing)
             ahead, caller.ahead = caller.ahead, b""
             under = securing.layer
             TlsLayer(securing, tls.context, is_server=True).begin(ahead)
             if under is not None and not securing.closed:
                 under.moved()
-        except Exception:
-            context.drop(fd, caller)
-            raise
+        except Exception as error:  # it has the socket by now, and closes it once
+            context.reactor.crashed(securing, error)
 
     def on_secured(self) -> None:
         context, caller = self.context, self.caller

@@ -21,6 +21,7 @@ from tierlb.dataplane.l7.kept_stream import PIPELINED_BYTES, KeptStream
 from tierlb.dataplane.l7.lifetime import count_end
 from tierlb.dataplane.l7.relocation import Candidate
 from tierlb.dataplane.l7.reply import own_answer
+from tierlb.model.tls import Alpn
 from tierlb.model.topology import ClientAbort
 from tierlb.net.tls_layer import TlsLayer
 from tierlb.net.wheel import NEVER
@@ -240,6 +241,8 @@ class ClientConnection(KeptStream):
             certificate = b"" if der is None else encode_client_certificate(der, layer.peer_fields)
             prefix = front.exchanges.ids.prefix
             downstream.identity = after_handshake(downstream.identity, prefix, certificate, shown)
+        if layer.alpn == Alpn.HTTP_2.value:  # which alone is spoken then, from the first byte (RFC 9113 §3.2)
+            Http2Connection(self, self._clients)
 
     def on_eof(self) -> None:
         downstream = self.downstream

@@ -129,10 +129,13 @@ class L7Front(FrontState):
         introduced, direct = not listener.inner, listener.direct
         client = ClientConnection(self, fd, identity, self.clients, introduced=introduced, direct=direct)
         self.counters.connections += 1
-        if tls is not None:
-            client.secure(tls)
-        elif listener.inner and self.inner_tls is not None:
-            TlsLayer(client, self.inner_tls.context, is_server=True).begin()
+        try:
+            if tls is not None:
+                client.secure(tls)
+            elif listener.inner and self.inner_tls is not None:
+                TlsLayer(client, self.inner_tls.context, is_server=True).begin()
+        except Exception as error:  # the client has the socket by now: whoever accepted it must not close it, too
+            self.reactor.crashed(client, error)
 
     def take(self, fd: int, introduced: Introduced) -> None:
         """A parent handed over a connection."""
@@ -152,9 +155,12 @@ class L7Front(FrontState):
         )
         client = ClientConnection(self, fd, identity, self.clients, introduced=True)
         self.counters.connections += 1
-        if self.tls is not None and not introduced.secured:
-            client.secure(self.tls)
-        placed(client, introduced.arrived)
+        try:
+            if self.tls is not None and not introduced.secured:
+                client.secure(self.tls)
+            placed(client, introduced.arrived)
+        except Exception as error:  # as in `accept`
+            self.reactor.crashed(client, error)
 
     def may_give_way(self) -> Iterable[ClientStream]:
         """Connections that can be closed for new ones if they are idle."""

@@ -36,10 +36,10 @@ class Http2Connection(ClientStream):
         self._clients = clients
         self.idle_at = self.reactor.now
         self.busy_at = NEVER
+        self.session = Http2Session(self)  # before the socket is taken, so that the previous one ends if this fails
         self.take_over(previous)
         clients.discard(previous)
         clients.add(self)
-        self.session = Http2Session(self)
         self.arm(self.front.config.timeouts.head)
         if self.lifetime.expires < NEVER:
             self.end_within(max(0.0, self.lifetime.expires - self.reactor.now))
@@ -178,6 +178,7 @@ class Http2Connection(ClientStream):
         """The client broke the protocol."""
         self.front.counters.rejected += 1
         self.session.abandon()
+        self.session.reader.forget()
         self._say_goodbye(error.code, error.reason)
         if not self.closed:
             self.unread = b""
@@ -233,6 +234,7 @@ class Http2Connection(ClientStream):
         if self.closed:
             return
         self.session.abandon()
+        self.session.reader.forget()
         try:
             super().close()
         finally:

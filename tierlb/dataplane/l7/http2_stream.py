@@ -166,9 +166,11 @@ class Http2Stream(UploadingStream):
         self.owner.connection.reactor.crashed(self, error)
 
     def abort(self) -> None:
-        """Handling an event of the exchange failed: a request of whose answer nothing was sent gets a 500."""
+        """Handling an event of the exchange failed: a request of whose answer nothing was sent gets a 500. Without an
+        exchange it was an answer of this node that failed."""
         exchange, answers = self.exchange, self.reply is not None
         if exchange is None:
+            self.cut()
             return
         self.owner.connection.front.counters.errors += 1
         exchange.abandon()

@@ -93,6 +93,7 @@ class SharedSession(SharedSource):
     def lose_all(self, error: OSError) -> None:
         """The connection is over."""
         self.is_leaving = True
+        self._reader.forget()
         for stream in list(self.streams.values()):
             stream.lose(error)
         self.streams.clear()
