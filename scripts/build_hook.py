@@ -1,6 +1,6 @@
 """Builds wheels with machine code where TIERLB_COMPILE=1 says so; without it, and for editable installs, all is pure.
 
-TIERLB_COMPILE=quick optimizes less, which takes a third of the time: it is for tests.
+TIERLB_COMPILE=quick has the C compiler optimize nothing, which builds sooner: it is for tests.
 
 `[tool.tierlb] compiled` in pyproject.toml lists the modules of the hot path. mypyc makes one group of them, so that
 they call each other directly. `tierlb.net._io` is C. All are built in a temporary directory: a module's library beside
@@ -17,7 +17,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 C_MODULE = "tierlb/net/_io"
-LEVELS = {"1": {}, "quick": {"opt_level": "1", "debug_level": "0"}}
+LEVELS = {"1": {}, "quick": {"opt_level": "0", "debug_level": "0"}}
 """What TIERLB_COMPILE may be, and how mypyc's defaults differ then."""
 
 
