@@ -44,6 +44,8 @@ KEYS = {
     "test_with_tls_and_a_user_a_second_controller_takes_over_what_the_first_one_stored",
     "file.tiers": "cluster/test_starting.py::test_a_cluster_that_starts_says_what_it_waits_for",
     "hashon.header": "dataplane/l7/test_config.py::test_maglev_goes_by_the_field_that_is_named",
+    "health.grpc": "dataplane/upstream/test_health.py::"
+    "test_a_server_that_stops_serving_leaves_the_choice_and_comes_back",
     "health.healthy": "dataplane/upstream/test_health.py::test_a_real_endpoint_that_flaps_is_followed",
     "health.host": "dataplane/upstream/test_health.py::test_the_request_is_a_plain_get_that_says_who_asks",
     "health.interval": "dataplane/upstream/test_health.py::test_endpoints_are_checked_at_their_pace_and_out_of_step",

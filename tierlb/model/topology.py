@@ -108,9 +108,11 @@ class Forwarding(enum.Enum):
 @attrs.frozen
 class HealthCheck:
     """How a pool's endpoints are checked: GET `path` must answer with one of `statuses` (inclusive ranges); without a
-    path a TCP connect is enough. `healthy` and `unhealthy`: how many results in a row change an endpoint's health."""
+    path a TCP connect is enough. Or `grpc` is asked by the health service of gRPC: a service, "" for the whole server;
+    None: it is not. `healthy` and `unhealthy`: how many results in a row change an endpoint's health."""
 
     path: str | None = None
+    grpc: str | None = None
     host: str | None = None
     interval_s: float = 2.0
     timeout_s: float = 1.0

@@ -18,6 +18,7 @@ NAME = r"[a-z0-9][a-z0-9-]{0,39}"
 WHOLE_NUMBER = re.compile(r"[-+]?[0-9]{1,18}")
 DECIMAL = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{1,3})?")
 PERCENTAGE = re.compile(r"[0-9]{1,3}(\.[0-9]{1,2})?%")
+GRPC_SERVICE = r"[A-Za-z_][A-Za-z0-9_.]{0,255}"
 NO_CONTROLS = r"^[^\x00-\x1f\x7f-\x9f]*$"
 MAX_TEXT_CHARS = 4096
 MAX_WEIGHT = 1_000_000.0
@@ -217,6 +218,17 @@ def _switch(scalar: Scalar) -> bool:
     return scalar.text == "true"
 
 
+def _grpc_service(scalar: Scalar) -> str:
+    """The name of a service; "" for true."""
+    if scalar.text == "true" and not scalar.quoted:
+        return ""
+    if (scalar.text == "false" and not scalar.quoted) or not re.fullmatch(GRPC_SERVICE, scalar.text):
+        raise ValueError(
+            f"{shown(scalar.text)} is not a service: write one such as shop.v1.Cart, or true for the server"
+        )
+    return scalar.text
+
+
 def _join_by_themselves(scalar: Scalar) -> bool:
     if scalar.quoted or scalar.text != "true":
         raise ValueError(f"{shown(scalar.text)} has no meaning here: write true, or leave the key out")
@@ -281,6 +293,9 @@ Switch = Annotated[bool, Form(_switch, {"type": "boolean"}, write=_bool_text)]
 JoinByThemselves = Annotated[bool, Form(_join_by_themselves, {"const": True}, write=_bool_text)]
 Off = Annotated[str, only("off", "a mapping")]
 HashSource = Annotated[str, only("source", "{header: NAME}")]
+GrpcService = Annotated[
+    str, Form(_grpc_service, {"anyOf": [{"const": True}, text_schema(GRPC_SERVICE)]}, write=lambda name: name or "true")
+]
 TcpCheck = Annotated[str, only("tcp", "{path: PATH}")]
 RunCommand = Annotated[str, Form(_command, {"type": "string", "pattern": r"\{port\}"})]
 FileName = Annotated[str, Form(printable_text(1), {"type": "string", "minLength": 1})]

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from tierlb.model.topology import Kind, PoolProtocol
 from tierlb.topology.problems import Fault
-from tierlb.topology.shapes import FileShape
+from tierlb.topology.shapes import FileShape, HealthShape
 
 
 class HasTarget(Protocol):
@@ -18,9 +18,13 @@ class HasTarget(Protocol):
 def protocol_faults(file: FileShape, edges: Mapping[str, Sequence[HasTarget]]) -> Iterator[Fault]:
     """A protocol that no tier speaks with the endpoints, or that does not go with `tls` or its absence."""
     for name, pool in (file.pools or {}).items():
+        path = ("pools", name)
+        asks = isinstance(pool.health, HealthShape) and pool.health.grpc is not None
+        if asks and pool.protocol in (None, PoolProtocol.HTTP1):
+            message = "gRPC is spoken over HTTP/2: write protocol: h2c at the pool, or protocol: h2 and tls"
+            yield Fault((*path, "health", "grpc"), message, at_key=True)
         if pool.protocol is None:
             continue
-        path = ("pools", name)
         senders = [file.tiers[tier] for tier, each in edges.items() if any(edge.target == name for edge in each)]
         if senders and all(tier.kind is Kind.L4 for tier in senders):
             message = "has no effect under an l4 tier, which passes bytes on as they are: it acts under l7 tiers"

@@ -271,8 +271,12 @@ class OutlierShape:
 @attrs.frozen(kw_only=True)
 class HealthShape:
     MODEL: ClassVar = HealthCheck
-    RULES: ClassVar = (needs({"host": "path", "status": "path"}),)
+    RULES: ClassVar = (at_most_one("path", "grpc"), needs({"host": "path", "status": "path"}))
     path: http.Target | None = optional("GET this, with a query if need be; left out: a TCP connect is enough")
+    grpc: forms.GrpcService | None = optional(
+        "true, or the name of a service: the health service of gRPC (grpc.health.v1.Health) must say SERVING; for "
+        "protocols of HTTP/2"
+    )
     host: net.HostField | None = optional("the request's Host field (default the endpoint's address)")
     interval: forms.Seconds | None = optional("from one check to the next (default 2s)", field="interval_s")
     timeout: forms.Seconds | None = optional(

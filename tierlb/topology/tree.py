@@ -124,7 +124,10 @@ def _pool_text(pool: Pool) -> str:
 
 
 def _check_text(check: HealthCheck) -> str:
-    return f"{f'GET {check.path}' if check.path else 'connect'} every {check.interval_s:g}s"
+    asked = f"GET {check.path}" if check.path else "connect"
+    if check.grpc is not None:
+        asked = f"gRPC health of {check.grpc or 'the server'}"
+    return f"{asked} every {check.interval_s:g}s"
 
 
 def _endpoint_texts(pool: Pool) -> list[str]:

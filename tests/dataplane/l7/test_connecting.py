@@ -218,7 +218,8 @@ async def serves_real(lab: Lab, servers: Http2Servers, protocol: PoolProtocol, *
     endpoints = [below(servers.at[name], name) for name in names]
     for endpoint in endpoints:
         endpoint.spec = HostSpec(f"app/{endpoint.address}", "app", endpoint.address, protocol=protocol)
-    await lab.serves(l7(*endpoints, pools=(pool(servers.authority, protocol),), balance=Policy.ROUND_ROBIN))
+    pools, timeouts = (pool(servers.authority, protocol),), attrs.evolve(Timeouts(), connect=30.0)
+    await lab.serves(l7(*endpoints, pools=pools, balance=Policy.ROUND_ROBIN, timeouts=timeouts))
 
 
 REAL = ["nginx", "haproxy", "node", "hypercorn"]

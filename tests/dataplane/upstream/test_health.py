@@ -1,17 +1,30 @@
 """Single checks against small real servers; the rounds with a scripted probe in virtual time, and once for real."""
 
+import contextlib
 import errno
 import os
 import random
 import socket
 from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import attrs
+import grpc
 import pytest
 import trio
 import trio.testing
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import HealthServicer
 
+from tests.certificates import NAME, Authority
+from tests.dataplane.conftest import Lab, below, l7
+from tests.dataplane.l7.test_connecting import credentials
+from tests.dataplane.upstream.test_endpoint_tls import accepts, server
+from tierlb.balance.availability import Availability
 from tierlb.dataplane.upstream.health import (
     CHECK_READ_BYTES,
     GREETING_S,
@@ -24,8 +37,12 @@ from tierlb.dataplane.upstream.health import (
     check_once,
 )
 from tierlb.model.address import Address
-from tierlb.model.topology import HealthCheck
+from tierlb.model.snapshot import HostSpec, PoolSettings
+from tierlb.model.tls import PoolTls
+from tierlb.model.topology import HealthCheck, PoolProtocol
+from tierlb.net.client_tls import ClientTls
 
+SERVING, NOT_SERVING = (health_pb2.HealthCheckResponse.ServingStatus.Value(name) for name in ("SERVING", "NOT_SERVING"))
 DEADLINE_S = 30.0
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 HTTP = HealthCheck(path="/up?deep=1", timeout_s=2.0)
@@ -586,3 +603,69 @@ async def test_a_real_endpoint_that_flaps_is_followed(nursery):
     ]
     assert server.most_open <= 2
     nursery.cancel_scope.cancel()
+
+
+# The health service of gRPC, with real servers.
+
+
+@contextlib.contextmanager
+def grpc_server(credentials: Any = None, *, checks: bool = True) -> Iterator[tuple[Any, Address]]:
+    """A server of grpcio: its health service, and where it is."""
+    server, service = grpc.server(ThreadPoolExecutor(2)), HealthServicer()
+    if checks:
+        health_pb2_grpc.add_HealthServicer_to_server(service, server)
+    add = server.add_insecure_port if credentials is None else lambda at: server.add_secure_port(at, credentials)
+    port = add("127.0.0.1:0")
+    server.start()
+    try:
+        yield service, Address("127.0.0.1", port)
+    finally:
+        server.stop(None)
+
+
+@pytest.mark.parametrize("secured", [False, True])
+async def test_a_server_of_grpc_is_asked_whether_it_serves(tmp_path: Path, secured: bool) -> None:
+    authority, tls = Authority(tmp_path), None
+    protocol = PoolProtocol.H2 if secured else PoolProtocol.H2C
+    if secured:
+        tls = ClientTls(PoolTls(ca=str(tmp_path / "ca.pem"), server_name=NAME), None, protocol)
+    results = []
+    with grpc_server(credentials(authority) if secured else None) as (service, address):
+        service.set("shop.Cart", NOT_SERVING)
+        for name in ("", "shop.Cart", "shop.Unknown"):
+            check = HealthCheck(grpc=name, timeout_s=30.0, interval_s=30.0, protocol=protocol)
+            results.append(await check_once(address, check, tls))
+    assert [result.good for result in results] == [True, False, False]
+    assert "NOT_SERVING" in results[1].reason
+    assert "NOT_FOUND" in results[2].reason
+
+
+async def test_a_server_without_the_health_service_is_unhealthy_and_the_reason_says_why() -> None:
+    check = HealthCheck(grpc="", timeout_s=30.0, interval_s=30.0, protocol=PoolProtocol.H2C)
+    with grpc_server(checks=False) as (_, address):
+        result = await check_once(address, check)
+    assert (result.good, "no health service" in result.reason) == (False, True)
+
+
+async def test_over_http1_there_is_no_grpc_to_ask(lab: Lab, tmp_path: Path) -> None:
+    authority, endpoint = Authority(tmp_path), await lab.endpoint()
+    tls = ClientTls(PoolTls(ca=str(tmp_path / "ca.pem"), server_name=NAME), None, PoolProtocol.AUTO)
+    check = HealthCheck(grpc="", timeout_s=30.0, interval_s=30.0, protocol=PoolProtocol.AUTO)
+    lab.background.start_soon(accepts, endpoint, server(authority))
+    result = await check_once(endpoint.address, check, tls)
+    assert (result.good, "HTTP/1.1" in result.reason) == (False, True)
+
+
+async def test_a_server_that_stops_serving_leaves_the_choice_and_comes_back(lab: Lab) -> None:
+    check = HealthCheck(grpc="", interval_s=0.05, timeout_s=20.0, healthy=1, unhealthy=1, protocol=PoolProtocol.H2C)
+    with grpc_server() as (service, address), grpc_server() as (_, other):
+        endpoints = [below(at, "grpc") for at in (address, other)]
+        for each in endpoints:
+            each.spec = HostSpec(f"app/{each.address}", "app", each.address, protocol=PoolProtocol.H2C)
+        await lab.serves(l7(*endpoints, pools=(PoolSettings("app", check, protocol=PoolProtocol.H2C),)))
+        host = lab.host(endpoints[0])
+        service.set("", NOT_SERVING)
+        await lab.until(lambda: host.availability is Availability.UNHEALTHY)
+        assert lab.log.count("health_checks_failed") == 1
+        service.set("", SERVING)
+        await lab.until(lambda: host.availability is Availability.AVAILABLE)

@@ -2,8 +2,8 @@
 
 Plain trio beside the reactor, one task per endpoint: it checks, waits, and checks again, so checks never pile up. What
 results mean is in `balance.health`. A check is a TCP connect, or GET over a connection of its own, in the protocol that
-the endpoint speaks with l7 tiers (`net.http_client`, `net.http2_client`). The response's body is read to its end,
-within bounds, since an endpoint that stops in the middle of it does not work.
+the endpoint speaks with l7 tiers (`net.http_client`, `net.http2_client`), or a call of gRPC (`wire.grpc_health`). The
+response's body is read to its end, within bounds, since an endpoint that stops in the middle of it does not work.
 
 Only the endpoint is judged: where this node has no descriptor or port left, or woke up too late to see an answer in
 time, there is no result. Left out: sharing results between nodes (each sees its own network).
@@ -13,6 +13,7 @@ import errno
 import os
 import random
 from collections.abc import Awaitable, Callable, Hashable, Iterable
+from http import HTTPStatus
 from typing import Any, Generic, TypeVar
 
 import attrs
@@ -27,6 +28,7 @@ from tierlb.net.http_client import BadAnswer, HttpConnection
 from tierlb.net.self_connect import abandon, reached_itself
 from tierlb.net.shortage import has_route, is_own
 from tierlb.net.sockaddr import socket_family
+from tierlb.wire import grpc_health
 from tierlb.wire.announcement import local_header
 from tierlb.wire.http_fields import Header
 
@@ -180,7 +182,7 @@ async def check_once(address: Address, check: HealthCheck, tls: ClientTls | None
     try:
         with trio.socket.socket(socket_family(address)) as sock:
             result = await _checked_in_time(sock, address, check, tls)
-            if result.good and check.path is None and tls is None:
+            if result.good and check.path is None and check.grpc is None and tls is None:
                 await _part(trio.SocketStream(sock), check.timeout_s)
             return result
     except OSError as error:
@@ -231,6 +233,10 @@ async def _connect_and_ask(
         if check.protocol is PoolProtocol.H2 and not speaks_http2:
             return Result(False, NO_HTTP_2)
     host = check.host or ("localhost" if address.is_unix else str(address))
+    if check.grpc is not None:
+        if not speaks_http2:
+            return Result(False, "agreed on HTTP/1.1, over which there is no gRPC")
+        return await _ask_grpc(stream, check.grpc, host, secured=tls is not None)
     if check.path is None:
         return Result(True, "connected")
     if speaks_http2:
@@ -274,6 +280,17 @@ async def _ask_http2(stream: trio.abc.Stream, check: HealthCheck, host: str, *, 
     fields += [(b"user-agent", b"tierlb-health-check"), (b"accept", b"*/*")]
     answer = await ask_http2(stream, fields, max_bytes=MAX_CHECK_ANSWER_BYTES)
     return _judged(answer.status, check)
+
+
+async def _ask_grpc(stream: trio.abc.Stream, service: str, host: str, *, secured: bool) -> Result:
+    """One call of the standard service, which every server of gRPC can have."""
+    fields = _pseudo("POST", grpc_health.CHECK_PATH, host, secured=secured)
+    fields += [(b"te", b"trailers"), (b"content-type", b"application/grpc"), (b"user-agent", b"tierlb-health-check")]
+    answer = await ask_http2(stream, fields, grpc_health.check_request(service), max_bytes=MAX_CHECK_ANSWER_BYTES)
+    if answer.status != HTTPStatus.OK:
+        return Result(False, f"answered {answer.status}, which is no answer of gRPC")
+    ends = dict(answer.trailers or answer.fields)
+    return Result(*grpc_health.judge_check(answer.body, ends.get(b"grpc-status"), ends.get(b"grpc-message", b"")))
 
 
 def _pseudo(method: str, path: str, host: str, *, secured: bool) -> list[Header]:
