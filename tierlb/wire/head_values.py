@@ -31,8 +31,8 @@ class _Lookup:
 class Block(_Lookup):
     """The field lines of a request, without the request line; shared by all heads that have the same lines.
 
-    `passing` belongs to the data plane: what it forwards of these fields, for what came without TLS and with it, None
-    before that was computed. It is kept for as long as the block is.
+    `passing` belongs to the data plane: what it forwards of these fields, for what came without TLS and with it,
+    over HTTP/1 and then over HTTP/2, None before that was computed. It is kept for as long as the block is.
     """
 
     __slots__ = (
@@ -75,7 +75,7 @@ class Block(_Lookup):
         self.upgrade: Final = upgrade
         self.takes_trailers: Final = takes_trailers
         self.dropped: Final = dropped
-        self.passing: list[bytes | None] = [None, None]
+        self.passing: list[bytes | None] = [None, None, None, None]
 
     def with_fields(self, fields: tuple[HeaderField, ...], host: bytes, host_name: bytes) -> "Block":
         """The same with other lines, which mean the same but for the host."""

@@ -60,6 +60,17 @@ def malformed(stream_id: int) -> bytes:
     return frame(HEADERS, 4, stream_id, POST_BLOCK + encode_field(b"te", b"x"))
 
 
+async def test_a_request_says_which_version_it_came_by_also_where_one_of_http1_has_the_same_head(lab: Lab) -> None:
+    client, endpoint = await converses_http2(lab)
+    await client.asks()
+    voice = await endpoint.accepts()
+    assert (await voice.hears_head())["via"] == "2 tierlb"
+    await voice.says(OK)
+    other = await lab.connects()
+    await other.says(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+    assert (await voice.hears_head())["via"] == "1.1 tierlb"
+
+
 async def still_answers(lab: Lab) -> None:
     """Others are unharmed, and nothing counts on."""
     client = await connects_http2(lab)

@@ -279,12 +279,14 @@ def test_the_fields_sent_on_are_worked_out_once_for_a_block() -> None:
     book = PlanBook(l7(), trusted=False)
     plans = [book.plan(b"GET /%d HTTP/1.1\r\nHost: once\r\n\r\n" % number) for number in range(4)]
     assert plans[2].head.block is plans[3].head.block
-    plain, secured = plans[3].head.block.passing
+    plain, *others = plans[3].head.block.passing
     assert plain is not None
     assert plans[3].opening.endswith(plain)
-    assert secured is None
+    assert others == [None] * 3
     over_tls = PlanBook(l7(), trusted=False, secured=True).plan(b"GET /4 HTTP/1.1\r\nHost: once\r\n\r\n")
     assert over_tls.opening == plans[3].opening.replace(b"/3", b"/4").replace(b"Proto: http", b"Proto: https")
+    over_http2 = PlanBook(l7(), trusted=False, http2=True).plan(b"GET /3 HTTP/1.1\r\nHost: once\r\n\r\n")
+    assert over_http2.opening == plans[3].opening.replace(b"Via: 1.1", b"Via: 2")
 
 
 def test_a_head_that_differs_from_its_block_is_not_sent_on_as_the_block_was() -> None:

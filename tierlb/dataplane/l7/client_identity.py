@@ -22,6 +22,8 @@ from tierlb.wire.told_tls import NOTHING_TOLD, ToldTls, passed_on, read_told
 
 SECURED_BOOKS: Final = 2
 """The first of the books of plans for what came over TLS. Of each two, the second is for clients that are trusted."""
+HTTP2_BOOKS: Final = 4
+"""The first of the books for what came over HTTP/2, in the same order."""
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 

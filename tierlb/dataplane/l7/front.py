@@ -69,7 +69,8 @@ class L7Front(FrontState):
             self.exchanges.blocks = BlockBook(snapshot.limits.head)
         kinds = self.registry.kinds
         books = tuple(
-            PlanBook(snapshot, kinds, trusted=trusted, secured=secured)
+            PlanBook(snapshot, kinds, trusted=trusted, secured=secured, http2=http2)
+            for http2 in (False, True)
             for secured in (False, True)
             for trusted in (False, True)
         )

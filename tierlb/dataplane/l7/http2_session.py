@@ -9,6 +9,7 @@ Left out: server push, and priorities by dependencies (RFC 9113 §5.3 deprecates
 
 from typing import Final
 
+from tierlb.dataplane.l7.client_identity import HTTP2_BOOKS
 from tierlb.dataplane.l7.client_stream import ClientStream
 from tierlb.dataplane.l7.http2_patience import NEEDLESS, RESET, TOO_LARGE, UPLOADED_BYTE
 from tierlb.dataplane.l7.http2_stream import Http2Stream
@@ -131,7 +132,7 @@ class Http2Session(Http2Streams):
                     431, f"the request head is larger than the {front.exchanges.blocks.most_bytes} bytes allowed here"
                 )
             head = block.head(ended=ended)
-            book = front.config.books[stream.identity.book]
+            book = front.config.books[HTTP2_BOOKS + stream.identity.book]
             plan = book.known.get(head) or book.plan(head)
         except MalformedError as error:
             raise BadStream(stream_id, PROTOCOL_ERROR, str(error)) from None

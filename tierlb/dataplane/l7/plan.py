@@ -1,9 +1,10 @@
 """What to do with a request, worked out once per distinct head.
 
 Parsing, checking, routing and re-serialising a request head depend on nothing but its bytes, the snapshot, whether the
-peer is trusted and whether it speaks TLS; so the result, a `RequestPlan`, is a value that can be kept. Kept-alive
-clients repeat their heads a lot, and a `PlanBook` remembers the latest of them: a hit costs one dictionary look-up
-instead of a parse. Nothing is forwarded that was not parsed: the bytes in a plan are written from the parsed head.
+peer is trusted, and whether it speaks TLS and HTTP/2; so the result, a `RequestPlan`, is a value that can be kept.
+Kept-alive clients repeat their heads a lot, and a `PlanBook` remembers the latest of them: a hit costs one dictionary
+look-up instead of a parse. Nothing is forwarded that was not parsed: the bytes in a plan are written from the parsed
+head.
 """
 
 from typing import Final
@@ -23,8 +24,8 @@ from tierlb.wire.identity import is_identity
 from tierlb.wire.memo import Memo
 
 PLANS_BUDGET_BYTES = 2 * 1024 * 1024
-"""Of a book: some 500 plans of the heads that browsers send, 1000 of short ones. There are four books, of which
-those for TLS, or those without, may stay empty."""
+"""Of a book: some 500 plans of the heads that browsers send, 1000 of short ones. There are eight books,
+most of which stay empty: clients of one kind use one."""
 PLAN_BYTES: Final = 600
 """What a plan takes beside the characters of its head and the block."""
 
@@ -106,9 +107,17 @@ class RequestPlan:
 
 
 def make_plan(
-    raw: bytes, snapshot: Snapshot, routes: Routes, kinds: Kinds | None = None, *, trusted: bool, secured: bool = False
+    raw: bytes,
+    snapshot: Snapshot,
+    routes: Routes,
+    kinds: Kinds | None = None,
+    *,
+    trusted: bool,
+    secured: bool = False,
+    http2: bool = False,
 ) -> RequestPlan:
-    """Parse, check and route one complete head. Raises BadHead (with the status to answer)."""
+    """Parse, check and route one complete head, that of a request over HTTP/2 among them. Raises BadHead (with the
+    status to answer)."""
     head = parse_request_head(raw, snapshot.limits.headers)
     method = head.method
     left = forwards_left(head)
@@ -128,15 +137,15 @@ def make_plan(
             kind = kinds.place(kind_key(snapshot.rules[rule].match, head))
     behind_node: bytes | None = None
     if snapshot.forwarded is not ForwardedFields.X_FORWARDED:
-        passing = _passing(block, trusted=trusted, forwarded=snapshot.forwarded)
+        passing = _passing(block, trusted=trusted, http2=http2, forwarded=snapshot.forwarded)
         passing += _element(head, trusted=trusted, secured=secured)
         behind_node = b""
         if snapshot.forwarded is ForwardedFields.BOTH:
             behind_node = b"\r\n" + _continued(head, trusted=trusted, secured=secured)
     elif trusted:
-        passing = _passing(block, trusted=True) + _continued(head, trusted=True, secured=secured)
+        passing = _passing(block, trusted=True, http2=http2) + _continued(head, trusted=True, secured=secured)
     else:
-        passing = block.passing[secured] or _passing_untrusted(block, secured=secured)
+        passing = block.passing[2 * http2 + secured] or _passing_untrusted(block, secured=secured, http2=http2)
     return RequestPlan(
         head,
         rule,
@@ -159,19 +168,21 @@ def kind_key(match: Match, head: RequestHead) -> tuple[Match, bytes, bytes]:
     return match, head.method, path if end < 0 else path[:end]
 
 
-def _passing_untrusted(block: Block, *, secured: bool) -> bytes:
+def _passing_untrusted(block: Block, *, secured: bool, http2: bool) -> bytes:
     """The fields to send on for a client whose word about itself does not count, open at its end; the block keeps
     them."""
     passing = b"%bX-Forwarded-Proto: %b\r\n%bX-Forwarded-For: " % (
-        _passing(block, trusted=False),
+        _passing(block, trusted=False, http2=http2),
         b"https" if secured else b"http",
         _host_asked(block),
     )
-    block.passing[secured] = passing
+    block.passing[2 * http2 + secured] = passing
     return passing
 
 
-def _passing(block: Block, *, trusted: bool, forwarded: ForwardedFields = ForwardedFields.X_FORWARDED) -> bytes:
+def _passing(
+    block: Block, *, trusted: bool, http2: bool, forwarded: ForwardedFields = ForwardedFields.X_FORWARDED
+) -> bytes:
     """The lines to send on (RFC 9110 §7.6: hop-by-hop fields do not pass) and those that this hop writes anew.
 
     A request without a host (HTTP/1.0) goes on as one: no server takes HTTP/1.1 without, and few an empty one.
@@ -190,7 +201,7 @@ def _passing(block: Block, *, trusted: bool, forwarded: ForwardedFields = Forwar
     elif block.chunked:
         lines.append(b"Transfer-Encoding: chunked")
     lines += _of_this_hop(block)
-    lines.append(b"Via: 1.%d tierlb\r\n" % block.minor)
+    lines.append(b"Via: 2 tierlb\r\n" if http2 else b"Via: 1.%d tierlb\r\n" % block.minor)
     return b"\r\n".join(lines)
 
 
@@ -249,11 +260,21 @@ def _passes(name: bytes, minor: int, trusted: bool) -> bool:
 
 
 class PlanBook:
-    """Plans of heads that came more than once, for one snapshot, one level of trust, and with TLS or without."""
+    """Plans of heads that came more than once, for one snapshot, one level of trust, with TLS or without, and over
+    HTTP/2 or HTTP/1."""
 
-    __slots__ = ("_kinds", "_memo", "_routes", "_secured", "_snapshot", "_trusted", "known")
+    __slots__ = ("_http2", "_kinds", "_memo", "_routes", "_secured", "_snapshot", "_trusted", "known")
 
-    def __init__(self, snapshot: Snapshot, kinds: Kinds | None = None, *, trusted: bool, secured: bool = False) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        kinds: Kinds | None = None,
+        *,
+        trusted: bool,
+        secured: bool = False,
+        http2: bool = False,
+    ) -> None:
+        self._http2 = http2
         self._kinds = kinds
         self._snapshot = snapshot
         self._routes = Routes(snapshot.rules, snapshot.paths)
@@ -267,7 +288,10 @@ class PlanBook:
         plan = self.known.get(raw)
         if plan is None:
             plan = make_plan(
-                raw, self._snapshot, self._routes, self._kinds, trusted=self._trusted, secured=self._secured
+                *(raw, self._snapshot, self._routes, self._kinds),
+                trusted=self._trusted,
+                secured=self._secured,
+                http2=self._http2,
             )
             if self._memo.comes_again(raw):
                 self._memo.keep(raw, plan, PLAN_BYTES + 3 * len(raw) + plan.head.block.kept_bytes)
