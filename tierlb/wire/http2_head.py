@@ -8,12 +8,15 @@ whatever would be another line, word or body in HTTP/1.1.
 In the other direction the lines of a response become one block that depends on nothing but these lines.
 """
 
+import base64
+import hashlib
+import os
 import re
 from typing import Final
 
 from tierlb.wire.hpack import encode_field
 from tierlb.wire.http_body import FORBIDDEN_TRAILERS
-from tierlb.wire.http_fields import Header
+from tierlb.wire.http_fields import BadHead, Header
 from tierlb.wire.identity import is_identity
 from tierlb.wire.memo import Memo
 
@@ -21,7 +24,15 @@ OF_THE_CONNECTION: Final = frozenset(
     {b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"}
 )
 """RFC 9113 §8.2.2: in HTTP/2 these are malformed, whatever they say."""
-PSEUDO: Final = frozenset({b":method", b":scheme", b":authority", b":path"})
+PSEUDO: Final = frozenset({b":method", b":scheme", b":authority", b":path", b":protocol"})
+WEBSOCKET: Final = b"websocket"
+WEBSOCKET_KEY: Final = base64.b64encode(os.urandom(16))
+"""What this process asks endpoints of HTTP/1.1 with (RFC 6455 §4.1); over HTTP/2 there is none (RFC 8441 §5)."""
+WEBSOCKET_ACCEPT: Final = base64.b64encode(
+    hashlib.sha1(WEBSOCKET_KEY + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11", usedforsecurity=False).digest()
+)
+"""What they have to answer."""
+OF_THE_HANDSHAKE: Final = frozenset({b"sec-websocket-key", b"sec-websocket-accept"})
 DEFAULT_URGENCY: Final = 3
 ENCODED_LINES_BUDGET_BYTES: Final = 256 * 1024
 _NO_BODY: Final = frozenset({b"204", b"304"})
@@ -43,7 +54,11 @@ def urgency_of(value: bytes) -> int:
 
 
 def request_head(fields: tuple[Header, ...], ended: bool) -> bytes:
-    """The head of HTTP/1.1 that means the same. `ended`: no body follows. Raises MalformedError."""
+    """The head of HTTP/1.1 that means the same. `ended`: no body follows. Raises MalformedError, and BadHead for a
+    protocol that is not spoken here.
+
+    An extended CONNECT (RFC 8441 §4) becomes a request for an upgrade; nothing else in HTTP/2 does.
+    """
     pseudo: dict[bytes, bytes] = {}
     lines: list[bytes] = []
     host: bytes | None = None
@@ -73,13 +88,26 @@ def request_head(fields: tuple[Header, ...], ended: bool) -> bytes:
     host = _host(pseudo.get(b":authority"), host)
     if cookies:
         lines.append(b"cookie: " + b"; ".join(cookies))
-    if length is None and not ended:
+    if b":protocol" in pseudo:
+        _check_tunnel(pseudo, ended=ended, has_length=length is not None)
+        lines = [line for line in lines if line.partition(b":")[0] not in OF_THE_HANDSHAKE]
+        lines += [b"connection: upgrade", b"upgrade: " + WEBSOCKET, b"sec-websocket-key: " + WEBSOCKET_KEY]
+    elif length is None and not ended:
         lines.append(b"transfer-encoding: chunked")
     elif ended and length is not None and length.strip(b"0"):
         raise MalformedError("a content-length without a body")
     if host is not None:
         lines.insert(0, b"host: " + host)
     return b"\r\n".join([_request_line(pseudo, host), *lines, b"", b""])
+
+
+def _check_tunnel(pseudo: dict[bytes, bytes], *, ended: bool, has_length: bool) -> None:
+    if pseudo.get(b":method") != b"CONNECT" or not pseudo.get(b":authority"):
+        raise MalformedError(":protocol without CONNECT, or without an authority")
+    if ended or has_length:
+        raise MalformedError("a tunnel with a content-length, or that ends with its head")
+    if pseudo[b":protocol"] != WEBSOCKET:
+        raise BadHead(501, "the only protocol that :protocol may name here is websocket")
 
 
 def _check_value(value: bytes) -> None:
@@ -104,6 +132,8 @@ def _request_line(pseudo: dict[bytes, bytes], host: bytes | None) -> bytes:
     method, path, scheme = pseudo.get(b":method"), pseudo.get(b":path"), pseudo.get(b":scheme")
     if not method:
         raise MalformedError(":method is missing or empty")
+    if b":protocol" in pseudo and scheme and path:
+        method = b"GET"
     if method == b"CONNECT":
         if path is not None or scheme is not None or not host:
             raise MalformedError("CONNECT with a path or a scheme, or without an authority")
@@ -137,6 +167,18 @@ def response_block(lines: bytes) -> bytes:
             if name not in OF_THE_CONNECTION:
                 parts.append(encode_field(name, value.strip(b" \t")))
     return b"".join(parts)
+
+
+def tunnel_block(lines: bytes) -> bytes:
+    """The block that opens a tunnel, of the head of a 101 response. Raises MalformedError where an endpoint did not
+    understand what it accepts."""
+    _, *fields = lines.split(b"\r\n")
+    named = [(line, line.partition(b":")) for line in fields]
+    accepts = [value.strip(b" \t") for _, (name, _, value) in named if name.lower() == b"sec-websocket-accept"]
+    if accepts != [WEBSOCKET_ACCEPT]:
+        raise MalformedError("the endpoint's sec-websocket-accept is wrong or missing")
+    passing = [line for line, (name, _, _) in named if name.lower() not in OF_THE_HANDSHAKE]
+    return response_block(b"\r\n".join([b"HTTP/1.1 200 OK", *passing]))
 
 
 def trailers_block(trailers: tuple[Header, ...]) -> bytes:

@@ -11,6 +11,7 @@ from tierlb.dataplane.l7.downstream import Downstream
 from tierlb.dataplane.l7.exchange import Exchange
 from tierlb.dataplane.l7.http1 import Http1Downstream
 from tierlb.dataplane.l7.reply import Reply
+from tierlb.dataplane.pipe import Pipe
 from tierlb.net.dial import dial
 from tierlb.net.layer import Layer
 from tierlb.net.wheel import NEVER
@@ -75,6 +76,16 @@ class Stream(Downstream):
         raise error
 
     def detach(self) -> tuple[int, bytes, bytes, float, Layer | None]:
+        raise NotImplementedError
+
+    @property
+    def demands_switch(self) -> bool:
+        return False
+
+    def on_joined(self, pipe: Pipe) -> None:
+        raise NotImplementedError
+
+    def on_tunnel_over(self, *, broken: bool) -> None:
         raise NotImplementedError
 
 

@@ -12,6 +12,7 @@ from mypy_extensions import mypyc_attr
 
 from tierlb.dataplane.l7.client_identity import ClientIdentity
 from tierlb.dataplane.l7.reply import Reply
+from tierlb.dataplane.pipe import Pipe
 from tierlb.net.layer import Layer
 from tierlb.wire.http_fields import Header
 
@@ -65,6 +66,11 @@ class Downstream:
         """Whether the client has yet to read what was passed on."""
         raise NotImplementedError
 
+    @property
+    def demands_switch(self) -> bool:
+        """Whether a 2xx answer would be taken for a tunnel that is open, so that only a 101 may become one."""
+        raise NotImplementedError
+
     # Other ends of the exchange.
 
     def answer_error(self, status: int, reason: str, *, retry_after: bool, extra: bytes) -> None:
@@ -85,6 +91,14 @@ class Downstream:
 
     def detach(self) -> tuple[int, bytes, bytes, float, Layer | None]:
         """Give the descriptor away for a tunnel: it, the bytes not sent yet, those that came behind the request, when
-        the connection began, and the layer that it speaks through. The request and the connection count on until the
-        tunnel ends."""
+        the connection began (below 0: the connection goes on by itself), and the layer that it speaks through. The
+        request counts on until the tunnel ends, and the connection that became one."""
+        raise NotImplementedError
+
+    def on_joined(self, pipe: Pipe) -> None:
+        """The tunnel, which begins."""
+        raise NotImplementedError
+
+    def on_tunnel_over(self, *, broken: bool) -> None:
+        """It is over."""
         raise NotImplementedError

@@ -159,6 +159,9 @@ class Exchange(Attempts):
         assert connection is not None
         assert ticket is not None
         now, response = front.reactor.now, connection.response
+        if self.downstream.demands_switch and reply.status < 300:
+            self.fail(502, "did not switch protocols, which the client demands")
+            return
         if reply.orca is not None:
             ticket.host.estimate.note_stated(now, reply.orca.rps, reply.orca.busy, reply.orca.slots)
         if reply.rated == UNAVAILABLE and reply.rated != reply.status and self.is_sent_again():

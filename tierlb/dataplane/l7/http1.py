@@ -8,6 +8,7 @@ from typing import Final
 
 from tierlb.dataplane.l7.http1_requests import Http1Requests
 from tierlb.dataplane.l7.reply import Reply, frame_for, own_answer
+from tierlb.dataplane.pipe import Pipe
 from tierlb.net.layer import Layer
 from tierlb.net.wheel import NEVER
 from tierlb.wire.http_body import encode_chunk, last_chunk
@@ -131,3 +132,13 @@ class Http1Downstream(Http1Requests):
         fd = connection.detach()
         self.exchange = None  # its place in the tally is the tunnel's now
         return fd, unsent, ahead, connection.lifetime.began, connection.layer
+
+    @property
+    def demands_switch(self) -> bool:
+        return False
+
+    def on_joined(self, pipe: Pipe) -> None:
+        """The pipe has the socket."""
+
+    def on_tunnel_over(self, *, broken: bool) -> None:
+        """The pipe has closed the socket."""

@@ -19,6 +19,7 @@ from tierlb.wire.hpack import EMPTY_TABLE, TABLE_BYTES, DynamicTable, HpackError
 from tierlb.wire.http2_blocks import HeaderBlock
 from tierlb.wire.http2_frames import (
     COMPRESSION_ERROR,
+    ENABLE_CONNECT_PROTOCOL,
     ENABLE_PUSH,
     ENHANCE_YOUR_CALM,
     FIRST_WINDOW,
@@ -74,6 +75,7 @@ class Http2Session(Http2Streams):
             (INITIAL_WINDOW_SIZE, STREAM_WINDOW),
             (MAX_HEADER_LIST_SIZE, front.config.snapshot.limits.head),
             (NO_RFC7540_PRIORITIES, 1),
+            (ENABLE_CONNECT_PROTOCOL, 1),
         )
         output.write(settings_frame(settings) + window_frame(0, CONNECTION_WINDOW - FIRST_WINDOW))
 

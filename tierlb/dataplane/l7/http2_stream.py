@@ -8,12 +8,11 @@ from tierlb.dataplane.l7.exchange import Exchange
 from tierlb.dataplane.l7.explained import ExplainedExchange
 from tierlb.dataplane.l7.http1 import RETRY_AFTER
 from tierlb.dataplane.l7.http2_owner import StreamOwner
-from tierlb.dataplane.l7.http2_upload import UploadingStream
+from tierlb.dataplane.l7.http2_tunnel import TunnelledStream
 from tierlb.dataplane.l7.plan import RequestPlan
 from tierlb.dataplane.l7.reply import Reply, own_answer
 from tierlb.dataplane.l7.rule_answers import rule_answer, special_action
 from tierlb.dataplane.upstream.host_set import HostSet
-from tierlb.net.layer import Layer
 from tierlb.net.wheel import NEVER
 from tierlb.wire.grpc_status import error_block, is_call
 from tierlb.wire.http2_frames import INTERNAL_FAILURE, NO_ERROR
@@ -22,7 +21,7 @@ from tierlb.wire.http2_states import CLOSED, StreamEvent
 from tierlb.wire.http_fields import Header
 
 
-class Http2Stream(UploadingStream):
+class Http2Stream(TunnelledStream):
     """`has_left`: the client has reset the stream or disconnected."""
 
     __slots__ = ("_is_head",)
@@ -39,12 +38,17 @@ class Http2Stream(UploadingStream):
         front = connection.front
         connection.lifetime.requests += 1
         self._is_head = plan.is_head
-        self.body_left = plan.body_bytes
+        self.is_tunnel = plan.head.upgrade is not None
+        self.body_left = None if self.is_tunnel else plan.body_bytes
         identity = self.identity
         action = front.config.action(plan) if identity.is_usual else special_action(front, identity, plan)
         if not isinstance(action, HostSet):
             self.identity.tally.arrive()
-            self._answer(rule_answer(front, self.identity, plan, action, keep_alive=True))
+            answer = rule_answer(front, self.identity, plan, action, keep_alive=True)
+            if self.is_tunnel and answer[9:10] == b"2":
+                self.refuse(501, "no tunnel ends at this node")
+            else:
+                self._answer(answer)
             return
         explains = plan.nonce is not None and front.explaining.covers(plan.nonce, front.reactor.now)
         exchange = (ExplainedExchange if explains else Exchange)(front, self, plan, action)
@@ -111,12 +115,14 @@ class Http2Stream(UploadingStream):
         self.owner.on_answered()
         if self.enter(StreamEvent.SEND_END) is CLOSED:
             self.owner.close(self)
-        else:
+        elif self.tunnel is None or self.tunnel.over:
             self.owner.reset(self, NO_ERROR)
 
     def go_on(self) -> None:
         if self.reply is not None and self.exchange is not None and not self.pending:
             self.exchange.on_downstream_drained()
+        if self.tunnel is not None and not self.pending:
+            self.tunnel.resume()
         super().go_on()
 
     # Other ends of the exchange.
@@ -128,6 +134,9 @@ class Http2Stream(UploadingStream):
             self.identity.tally.end(done=False)
         self.expect(NEVER)
         self.release()
+        tunnel, self.tunnel = self.tunnel, None
+        if tunnel is not None:
+            tunnel.end()
 
     def answer_error(self, status: int, reason: str, *, retry_after: bool, extra: bytes) -> None:
         front = self.owner.connection.front
@@ -178,10 +187,6 @@ class Http2Stream(UploadingStream):
             self.cut()
         else:
             self._answer_in_place(500, "an internal error, which is in the log", b"")
-
-    def detach(self) -> tuple[int, bytes, bytes, float, Layer | None]:
-        """There are no tunnels: nothing in a request over HTTP/2 asks for one."""
-        raise NotImplementedError
 
 
 def _block_of(reply: Reply) -> bytes:

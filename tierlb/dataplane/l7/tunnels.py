@@ -19,11 +19,12 @@ from tierlb.net.reactor import Reactor
 
 @attrs.frozen(eq=False)
 class Tunnel:
-    """`began`: when the client's connection did."""
+    """`began`: when the client's connection did, below 0 if that goes on without the tunnel."""
 
     ticket: Ticket[Host]
     identity: ClientIdentity
     began: float
+    downstream: Downstream
 
 
 class Tunnels:
@@ -49,8 +50,9 @@ class Tunnels:
             self._count_end(identity, began, done=False)
             raise
         ticket.stay_parked()
-        self.pipes[pipe] = Tunnel(ticket, identity, began)
+        self.pipes[pipe] = Tunnel(ticket, identity, began, downstream)
         try:
+            downstream.on_joined(pipe)
             if layer is not None:
                 pipe.speak_through(pipe.client, layer, unsent)
                 unsent = b""
@@ -79,7 +81,9 @@ class Tunnels:
         self._count_end(tunnel.identity, tunnel.began, done=True)
         if tunnel.ticket.done(self._reactor.now):
             counters.waited += 1
+        tunnel.downstream.on_tunnel_over(broken=broken)
 
     def _count_end(self, identity: ClientIdentity, began: float, *, done: bool) -> None:
-        count_end(self._counters, identity, self._reactor.now - began)
+        if began >= 0:
+            count_end(self._counters, identity, self._reactor.now - began)
         identity.tally.end(done=done)
