@@ -1,5 +1,6 @@
 """The command against an admin API and a listener that say what a test wants them to say."""
 
+import contextlib
 import json
 import socket
 import ssl
@@ -63,8 +64,12 @@ class Listener:
                 return
             connection.settimeout(5)
             if self.secured is not None:
-                connection = self.secured.wrap_socket(connection, server_side=True)
-            with connection:
+                try:
+                    connection = self.secured.wrap_socket(connection, server_side=True)
+                except OSError:
+                    connection.close()
+                    continue
+            with connection, contextlib.suppress(OSError):
                 self.requests.append(self._head(connection))
                 connection.sendall(self.answers.pop(0) if len(self.answers) > 1 else self.answers[0])
 
@@ -287,6 +292,21 @@ def test_a_tier_that_speaks_tls_is_asked_by_it(ask, over_tls, url):
     assert result.exit_code == 0, result.stderr
     assert f"https://{over_tls.address}/cart" in result.stdout
     assert over_tls.heard()[1] == b"/cart"
+
+
+def test_where_tls_fails_the_reason_is_told(ask, listener):
+    result = ask("/", status=cluster(listener.address, tls=True))
+    assert result.exit_code == 1
+    assert "cannot be reached: the TLS handshake failed: " in result.stderr
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_listener_that_demands_certificates_is_told_to_be_one(ask, over_tls, version):
+    over_tls.secured.maximum_version = version
+    over_tls.secured.verify_mode = ssl.CERT_REQUIRED
+    result = ask("/", status=cluster(over_tls.address, tls=True))
+    assert result.exit_code == 1
+    assert "(client_ca), explain cannot ask, as it shows none" in result.stderr
 
 
 @pytest.mark.parametrize(("tls", "scheme"), [(True, "http"), (False, "https")])

@@ -8,6 +8,7 @@ from tierlb.controller.status import EndpointStatus, State
 from tierlb.model.address import Address
 from tierlb.model.load import CertificateExpiry, Echo, HostLoad, SubtreeLoad
 from tierlb.model.tls import AdminTls
+from tierlb.net.tls import admin_expiry
 from tierlb.wire.frames import Ack, ParentAddress, Report
 
 
@@ -154,9 +155,8 @@ async def test_certificates_of_nodes_and_of_the_controller_are_in_the_status(run
     told = attrs.evolve(told, own=attrs.evolve(told.own, certificates=(shown,)))
     running.receive(edge, Report(SubtreeLoad(), Echo(), (told,)))
     files = Authority(tmp_path).issue("lb.internal", days=30, since=0)
-    running.registry.topology = attrs.evolve(
-        running.registry.topology, admin_tls=AdminTls(files.certificate, files.key)
-    )
+    at_start = admin_expiry(AdminTls(files.certificate, files.key))
+    running.overview.shown.append(lambda: at_start)
     first, second = running.observer.status().certificates
     assert (first.file, first.use, first.nodes) == ("/shop.pem", "clients", ("web-1",))
     assert (second.names, second.use, second.nodes) == (("lb.internal",), "admin API", ("controller",))

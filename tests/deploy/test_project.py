@@ -252,3 +252,5 @@ def test_a_renewed_certificate_is_written_into_the_file_that_running_containers_
         assert copy.stat().st_ino == inode
         assert content != copy.read_bytes() == (tmp_path / name).read_bytes()
         assert mode(copy) == 0o444
+    lay_out(project, load_text(TEXT, "shop.yaml"), TEXT)
+    assert [path.name for path in secrets.glob("file-*")] == [], "a key that is not named any more does not stay"

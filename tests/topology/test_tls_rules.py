@@ -81,6 +81,13 @@ def test_tiers_that_see_connections_speak_tls_to_endpoints(tier: TierShape, faul
     assert all(advice in fault.message for fault, advice in zip(found, faults, strict=True))
 
 
+@pytest.mark.parametrize(("verify", "faults"), [(False, 1), (True, 0), (None, 0)])
+def test_authorities_have_no_effect_where_any_certificate_is_taken(verify: bool | None, faults: int) -> None:
+    pool = PoolShape(agents=True, tls=PoolTlsShape(ca="ca.pem", verify=verify))
+    found = list(tls_faults(file(pool, web=TierShape(kind=Kind.L7, to="p")), {"web": {"p"}}))
+    assert [fault.path for fault in found] == [("pools", "p", "tls", "ca")] * faults
+
+
 def routed(key: str, **more: Any) -> TierShape:
     """An l4 tier with a route by this."""
     return TierShape(kind=Kind.L4, routes=(RouteShape(match=MatchShape(**{key: "x"}), to="p"),), **more)

@@ -22,7 +22,7 @@ from tierlb.local.ports import PortTaken, listen
 from tierlb.model.address import Address, ListenAddress, parse_address
 from tierlb.model.topology import Topology
 from tierlb.net.descriptors import raise_limit
-from tierlb.net.tls import TlsProblem, admin_context
+from tierlb.net.tls import TlsProblem, admin_context, admin_expiry
 from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.topology.uses import Use
 from tierlb.wire.credentials import SCHEME
@@ -86,6 +86,8 @@ def _run_process(
         log.warm()
         admin = AdminPort(listening, admin_token, errors, topology.admin_hosts, admin_tls)
         parts = ControllerParts(topology, options.file, text, engine, _user(), log, errors, admission, admin)
+        at_start = admin_expiry(topology.admin_tls)
+        parts.shown.append(lambda: at_start)
         return trio.run(ControllerProcess(settings, parts, log.losses).run)
 
 

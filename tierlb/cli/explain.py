@@ -6,6 +6,7 @@ times. One that could change something (POST and so on) is sent once, after all 
 """
 
 import socket
+import ssl
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -165,8 +166,21 @@ def ask_with_nonce(address: Address, question: Question, nonce: str) -> Answer:
     except trio.TooSlowError as error:
         raise click.ClickException(f"{question.url} did not answer in time") from error
     except (OSError, trio.BrokenResourceError) as error:
-        reason = getattr(error, "strerror", None) or error
+        reason = getattr(error, "strerror", None) or _tls_reason(error) or error
         raise click.ClickException(f"{question.url} cannot be reached: {reason}") from error
+
+
+def _tls_reason(error: BaseException) -> str:
+    """Why TLS failed, if it did. Where a client must show a certificate the reason is the server's, and comes late."""
+    from tierlb.net.client_tls import handshake_reason
+
+    cause = error.__cause__
+    if not isinstance(cause, ssl.SSLError):
+        return ""
+    reason = handshake_reason(cause)
+    demanded = "certificate required" in reason or "alert handshake failure" in reason  # of TLS 1.3, and of 1.2
+    advice = "; where clients must show a certificate (client_ca), explain cannot ask, as it shows none"
+    return f"the TLS handshake failed: {reason}{advice if demanded else ''}"
 
 
 async def _ask_on_stream(address: Address, question: Question, nonce: str) -> Answer:
@@ -188,8 +202,6 @@ def _secured(stream: Any, question: Question) -> Any:
     parts = urlsplit(question.url)
     if parts.scheme != "https":
         return stream
-    import ssl
-
     import trio
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -30,7 +30,7 @@ from tierlb.model.address import EVERY_HOST, Address, ListenAddress
 from tierlb.model.places import listed_addresses, secured_listeners
 from tierlb.model.topology import Kind, Topology
 from tierlb.net.descriptors import limit, raise_limit
-from tierlb.net.tls import TlsProblem, admin_context
+from tierlb.net.tls import TlsProblem, admin_context, admin_expiry
 from tierlb.topology.tree import draw
 from tierlb.topology.uses import Use
 
@@ -74,6 +74,8 @@ async def _up(topology: Topology, source: Source, text: str, options: UpOptions)
     try:
         check_free(topology)
         admin_tls = admin_context(topology.admin_tls) if topology.admin_tls is not None else None
+        at_start = admin_expiry(topology.admin_tls)
+        controller.overview.shown.append(lambda: at_start)
         admin = listen(ListenAddress(topology.admin), "admin.listen")
         if await start_anew(changes, text, getpass.getuser()) != text:
             topology = controller.topology

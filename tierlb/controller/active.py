@@ -21,6 +21,7 @@ from tierlb.controller.file_text import FileText
 from tierlb.controller.following import Following
 from tierlb.controller.history import Conflict
 from tierlb.controller.observer import Observer
+from tierlb.controller.overview import ShownNow
 from tierlb.controller.proposals import NotPossible
 from tierlb.controller.reception import Reception
 from tierlb.controller.returning import RETURN_S
@@ -66,6 +67,8 @@ class ControllerParts:
     errors: InternalErrors
     admission: Admission
     admin: AdminApi
+    shown: list[ShownNow] = attrs.field(factory=list, init=False)
+    """The certificates that the process shows."""
     reception: Reception = attrs.field(
         default=attrs.Factory(lambda self: Reception(self.log, self.errors), takes_self=True), init=False
     )
@@ -87,6 +90,7 @@ class ActiveController:
         parts = self._parts
         log, errors, reception = parts.log, parts.errors, parts.reception
         controller = Controller(parts.topology, log, engine=parts.engine, admission=parts.admission, errors=errors)
+        controller.overview.shown = parts.shown
         changes = Changes(controller, store, log, name=str(parts.file), machines=Elsewhere(controller))
         text = await self._file.read()
         controller.registry.adopt(await take_over(changes, text, parts.who))

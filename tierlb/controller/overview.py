@@ -26,19 +26,20 @@ from tierlb.controller.status import (
 )
 from tierlb.controller.top_health import stalled
 from tierlb.model.address import parse_address
-from tierlb.model.load import HostLoad
+from tierlb.model.load import CertificateExpiry, HostLoad
 from tierlb.model.places import secured_listeners
-from tierlb.model.topology import Admin, Pool, Topology
-from tierlb.net.tls import expiry_of
+from tierlb.model.topology import Admin, Pool
 from tierlb.telemetry.aggregate import pools_down
 from tierlb.telemetry.internal_errors import InternalErrors
 
+ShownNow = Callable[[], tuple[CertificateExpiry, ...]]
 LoadsByHost = Mapping[str, Mapping[str, HostLoad]]
 
 
 @attrs.define
 class Overview:
-    """`starting` is set by what starts the processes, until everything serves."""
+    """`starting` is set by what starts the processes, until everything serves. `shown`: the certificates that this
+    process shows, as they are in use."""
 
     _registry: NodeRegistry
     _desired: DesiredMaker
@@ -47,6 +48,7 @@ class Overview:
     _readiness: Readiness
     _errors: InternalErrors
     starting: bool = False
+    shown: list[ShownNow] = attrs.field(factory=list)
     _epoch: Callable[[], float] = time.time
 
     def status(self) -> ClusterStatus:
@@ -82,16 +84,13 @@ class Overview:
             starting=self.starting,
             waiting=(*self._readiness.waiting(), *without_service),
             internal_errors=self._errors.counts.total(),
-            certificates=self._certificates(topology, tiers),
+            certificates=self._certificates(tiers),
         )
 
-    def _certificates(self, topology: Topology, tiers: Mapping[str, TierStatus]) -> tuple[CertificateStatus, ...]:
-        """Of nodes as they were reported, and of the controller as its files are."""
+    def _certificates(self, tiers: Mapping[str, TierStatus]) -> tuple[CertificateStatus, ...]:
+        """Of nodes as they were reported, and of this process."""
         shown = [(node.name, node.load.certificates) for tier in tiers.values() for node in tier.nodes if node.load]
-        for tls, use in ((topology.tls, "cluster"), (topology.admin_tls, "admin API")):
-            if tls is not None:
-                shown.append(("controller", expiry_of(tls.certificate, tls.key, use)))
-        return certificates_of(shown, self._epoch())
+        return certificates_of([*shown, *(("controller", now()) for now in self.shown)], self._epoch())
 
     def _nodes_of(self, name: str, now: float, desired: Desired) -> tuple[NodeStatus, ...]:
         """The nodes of a tier, or the agents of a pool."""

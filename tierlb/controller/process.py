@@ -67,6 +67,7 @@ class ControllerProcess:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._obey, signals, nursery.cancel_scope)
                 if tls is not None:
+                    parts.shown.append(tls.expiries)
                     nursery.start_soon(keep_going, parts.errors, "certificates", tls.watch)
                 url = await self._open_control_port(nursery, None if tls is None else tls.control_server)
                 self._post_credentials(stack, url)

@@ -86,10 +86,7 @@ class TierTls:
 
     def expiries(self) -> tuple[CertificateExpiry, ...]:
         """Of the certificate that the process shows to others of the cluster, on control connections as well."""
-        if self.cluster is None:
-            return ()
-        fields = self.cluster.now.fields
-        return (CertificateExpiry(self.cluster.files.certificate, fields.names, fields.expires, "cluster"),)
+        return () if self.cluster is None else self.cluster.expiries()
 
     def tick(self, now: float) -> float:
         """Look at the files of the certificate, if that is due. Returns when it is due next."""

@@ -62,6 +62,7 @@ NODE_TOKEN, AGENT_TOKEN = "node-token-", "agent-token-"
 TLS_SECRETS = ("tls.crt", "tls.key", "ca.crt")
 STORE = "store-"
 """Prefix of the secrets of the store."""
+FILE_PREFIX = "file-"
 SECRETS_PATH = "/run/secrets"
 FOLDER = posixpath.dirname(MOUNTED_TOPOLOGY)
 """The directory of the topology file, where the controller looks for the files that it names."""
@@ -124,7 +125,7 @@ def store_secrets(rendering: Rendering) -> dict[str, str]:
 
 def file_secret(name: str) -> str:
     """The secret of a file that nodes read."""
-    return f"file-{file_key(name)}"
+    return f"{FILE_PREFIX}{file_key(name)}"
 
 
 def role_tokens(topology: Topology) -> dict[str, Principal]:

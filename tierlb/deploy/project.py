@@ -20,6 +20,7 @@ from tierlb.channel.join_credentials import NoJoinCredentials, line_of
 from tierlb.channel.private import check_directory, make_private_directory, read_private
 from tierlb.deploy.compose import (
     ADMIN_TOKEN,
+    FILE_PREFIX,
     JOIN_TOKEN,
     TLS_SECRETS,
     Rendering,
@@ -126,9 +127,13 @@ def _lay_out_secrets(directory: Path, rendering: Rendering) -> None:
 
 
 def _lay_out_files(directory: Path, rendering: Rendering, folder: str) -> None:
-    """What nodes read."""
-    for name in rendering.all_files:
-        _renew(directory / file_secret(name), Path(resolved(folder, name)).read_bytes())
+    """What nodes read. What they read no longer is removed, keys among it."""
+    wanted = {file_secret(name): name for name in rendering.all_files}
+    for secret, name in wanted.items():
+        _renew(directory / secret, Path(resolved(folder, name)).read_bytes())
+    for file in directory.glob(f"{FILE_PREFIX}*"):
+        if file.name not in wanted:
+            file.unlink()
 
 
 def _renew(file: Path, content: bytes) -> None:

@@ -123,6 +123,7 @@ class Supervisor:
                 files = self.topology.tls
                 tls = None if files is None else ClusterTls(files, self.log)
                 if tls is not None:
+                    self.controller.overview.shown.append(tls.expiries)
                     background.start_soon(keep_going, self.controller.errors, "certificates", tls.watch)
                 context = None if tls is None else tls.control_server
                 reception = Reception(self.log, self.controller.errors)

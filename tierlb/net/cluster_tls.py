@@ -18,6 +18,7 @@ from typing import Any, Final
 import attrs
 import trio
 
+from tierlb.model.load import CertificateExpiry
 from tierlb.model.tls import Tls
 from tierlb.net.file_stamp import stamp_of
 from tierlb.net.tls import TlsProblem, client_context, load_chain, load_client_ca, server_context
@@ -73,6 +74,11 @@ class ClusterTls:
         while True:
             await trio.sleep(LOOK_EVERY_S)
             self.look()
+
+    def expiries(self) -> tuple[CertificateExpiry, ...]:
+        """Of the certificate in use."""
+        fields = self.now.fields
+        return (CertificateExpiry(self.files.certificate, fields.names, fields.expires, "cluster"),)
 
     def control_server(self) -> ssl.SSLContext:
         """For the next control connection of a child."""

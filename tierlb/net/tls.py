@@ -11,10 +11,8 @@ from typing import TypeAlias
 from tierlb.model.load import CertificateExpiry
 from tierlb.model.tls import AdminTls, Tls
 from tierlb.topology.certificates import (
-    CertificateFields,
     UnusableCertificate,
     read_certificate,
-    read_client_certificate,
 )
 
 ContextNow: TypeAlias = Callable[[], ssl.SSLContext]
@@ -46,13 +44,15 @@ def client_context(tls: Tls) -> ssl.SSLContext:
     return _context(ssl.Purpose.SERVER_AUTH, tls)
 
 
-def expiry_of(certificate: str, key: str, use: str) -> tuple[CertificateExpiry, ...]:
-    """Until when a certificate of the control channel or the admin API is valid; empty where that cannot be known."""
+def admin_expiry(tls: AdminTls | None) -> tuple[CertificateExpiry, ...]:
+    """Until when the certificate of the admin API is valid, as its files are now; empty where that cannot be known."""
+    if tls is None:
+        return ()
     try:
-        fields: CertificateFields | None = read_certificate(certificate, key)
+        fields = read_certificate(tls.certificate, tls.key)
     except UnusableCertificate:
-        fields = read_client_certificate(certificate, key)
-    return () if fields is None else (CertificateExpiry(certificate, fields.names, fields.expires, use),)
+        return ()
+    return (CertificateExpiry(tls.certificate, fields.names, fields.expires, "admin API"),)
 
 
 def explain_tls_problem(error: BaseException, host: str) -> str:

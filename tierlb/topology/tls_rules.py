@@ -32,6 +32,9 @@ def tls_faults(file: FileShape, targets: Targets) -> Iterator[Fault]:
         yield from _listener_faults(name, tier)
         yield from _hello_faults(name, file, targets)
     for name, pool in (file.pools or {}).items():
+        if pool.tls is not None and pool.tls.ca is not None and pool.tls.verify is False:
+            message = "has no effect with verify: false, which takes any certificate: leave one of them out"
+            yield Fault(("pools", name, "tls", "ca"), message, at_key=True)
         for each in _senders(name, targets) if pool.tls is not None else ():
             if why := _why_not_spoken(file.tiers[each]):
                 message = f"the l4 tier {each!r} {why}, or leave this out"
