@@ -323,3 +323,19 @@ async def is_echoed(lab: Lab, connect: Connect) -> bool:
         await stream.send_all(b"ok")
         return b"ok" in await until_end_or(stream, b"ok")
     return False
+
+
+@replaces_methods
+async def test_nothing_is_left_at_an_l4_node_of_a_connection_whose_tls_could_not_begin(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its deadline would close a socket of the same number."""
+    authority = Authority(tmp_path)
+    await lab.serves(l4(await lab.endpoint(), tls=authority.tls()))
+    calls = fails_once(monkeypatch, tls_layer.TlsLayer, "__init__", at_call=1, after=False)
+    async with connected(lab) as stream:
+        await until_end_or(stream, b"never")
+    assert calls == [1]
+    assert not lab.front.connections.pending
+    assert lab.front.drained
+    lab.log.events.clear()
