@@ -124,28 +124,57 @@ def is_listening(address: str) -> bool:
         return False
 
 
+def issue(authority: trustme.CA, directory: Path, *names: str) -> None:
+    """The certificate that all processes of the cluster show."""
+    issued = authority.issue_cert(*names)
+    authority.cert_pem.write_to_path(directory / "ca.pem")
+    issued.private_key_pem.write_to_path(directory / "node.key")
+    issued.cert_chain_pems[0].write_to_path(directory / "node.pem")
+
+
+def refuses_strangers(at: str, name: str, ca: Path) -> bool:
+    """Whether the port is shown to be the cluster's, and answers nothing to one without a certificate."""
+    host, _, port = at.rpartition(":")
+    trusting = ssl.create_default_context(cafile=str(ca))
+    plain = socket.create_connection((host, int(port)), DEADLINE_S)
+    with trusting.wrap_socket(plain, server_hostname=name) as stranger:
+        answer = b""
+        with suppress(OSError):  # an alert, a reset or an end
+            stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            answer = stranger.recv(1)
+    return answer == b""
+
+
+def test_with_security_the_certificate_has_to_name_the_tiers(tmp_path: Path) -> None:
+    issue(trustme.CA(), tmp_path, "127.0.0.1", "web")
+    text = FILE.format(admin=free_address(), edge=free_address(), command="true {port}")
+    files = "security: {tls: {certificate: node.pem, key: node.key, ca: ca.pem}}\n"
+    (tmp_path / "slow.yaml").write_text(text + files)
+    argv = [*tierlb("up", state=tmp_path / "state"), str(tmp_path / "slow.yaml")]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    assert done.returncode == 1
+    assert "is not for the tier edge: add DNS:edge to its subjectAltName" in done.stderr
+
+
 def test_with_security_nodes_and_controller_speak_tls(tmp_path: Path) -> None:
+    """On control connections and between tiers, and go on with a renewed certificate."""
     authority = trustme.CA()
-    issued = authority.issue_cert("127.0.0.1", "edge", "web")
-    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-    issued.cert_chain_pems[0].write_to_path(tmp_path / "node.pem")
-    issued.private_key_pem.write_to_path(tmp_path / "node.key")
+    issue(authority, tmp_path, "127.0.0.1", "edge", "web")
     admin, edge = free_address(), free_address()
     text = FILE.format(admin=admin, edge=edge, command=f"{sys.executable} -m tierlb demo-backend --port {{port}}")
     files = "security: {tls: {certificate: node.pem, key: node.key, ca: ca.pem}}\n"
-    (tmp_path / "slow.yaml").write_text(text + files)
+    (tmp_path / "slow.yaml").write_text(text.replace("to: web}", "to: web, forward: relay}") + files)
     argv = [*tierlb("up", state=tmp_path / "state"), str(tmp_path / "slow.yaml")]
     with running(argv, tmp_path / "up.log") as process:
         cluster = Cluster(admin, tmp_path, process)
         trio.run(cluster.wait_until, "it serves", cluster.serves, DEADLINE_S)
+        assert httpx.get(f"http://{edge}/", timeout=DEADLINE_S, trust_env=False).status_code == 200
+        (inner,) = cluster.nodes("web")["web-1"]["addresses"]
+        assert refuses_strangers(inner, "web", tmp_path / "ca.pem")
+        issue(authority, tmp_path, "127.0.0.1", "edge", "web")
+        taken = lambda: cluster.log.read_text().count("certificate_renewed") >= 3  # noqa: E731 (controller and two nodes)
+        trio.run(cluster.wait_until, "the certificate is taken", taken, DEADLINE_S)
+        assert httpx.get(f"http://{edge}/", timeout=DEADLINE_S, trust_env=False).status_code == 200
         url = (tmp_path / "state" / "control-url").read_text().strip()
         assert url.startswith("wss://")
-        host, _, port = url.removeprefix("wss://").rpartition(":")
-        trusting = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
-        plain = socket.create_connection((host, int(port)), DEADLINE_S)
-        with trusting.wrap_socket(plain, server_hostname="127.0.0.1") as stranger:
-            stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
-            answer = b""
-            with suppress(OSError):  # an alert, a reset or an end
-                answer = stranger.recv(1)
-            assert answer == b"", "it has no certificate of its own to show"
+        assert refuses_strangers(url.removeprefix("wss://"), "127.0.0.1", tmp_path / "ca.pem")

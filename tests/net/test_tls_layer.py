@@ -468,3 +468,79 @@ def test_an_error_of_the_socket_is_reported(secured: TlsBench) -> None:
     secured.reset()
     secured.turn()
     assert secured.stream.heard == [errno.errorcode[errno.ECONNRESET]]
+
+
+class Nested:
+    """A client's TLS inside that of a parent, at a server that ends both."""
+
+    def __init__(self, outer: TlsBench, authority: Authority) -> None:
+        self.outer = outer
+        outer.shake()
+        outer.stream.heard.clear()
+        TlsLayer(outer.stream, load_server_tls(authority.tls()).context, is_server=True).begin()
+        self.into, self.out = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.client = authority.client().wrap_bio(self.into, self.out, server_hostname=NAME)
+        for _ in range(4):
+            try:
+                self.client.do_handshake()
+            except ssl.SSLWantReadError:
+                self.carry()
+        self.carry()
+
+    def carry(self) -> None:
+        """What the client has to say goes inside the outer connection, and what is answered there comes back."""
+        self.outer.says(self.out.read())
+        self.into.write(self.outer.hears())
+
+    def says(self, data: bytes) -> None:
+        self.client.write(data)
+        self.carry()
+
+
+@pytest.fixture
+def nested(bench: TlsBench, authority: Authority) -> Nested:
+    return Nested(bench, authority)
+
+
+def test_one_layer_carries_another(nested: Nested) -> None:
+    stream = nested.outer.stream
+    assert stream.heard == ["secured"]
+    nested.says(b"hello")
+    assert stream.data == b"hello"
+    much = bytes(range(256)) * 400
+    stream.send(much)
+    nested.carry()
+    heard = b""
+    while len(heard) < len(much):
+        heard += nested.client.read(MIB)
+    assert heard == much
+
+
+def test_an_end_of_the_outer_layer_alone_is_a_cut(nested: Nested) -> None:
+    stream = nested.outer.stream
+    with pytest.raises(ssl.SSLWantReadError):
+        nested.outer.client.unwrap()
+    nested.outer.carry()
+    assert stream.heard[-1] == "ECONNRESET"
+
+
+def test_our_end_goes_out_through_both_layers(nested: Nested) -> None:
+    stream = nested.outer.stream
+    stream.send(b"the last")
+    stream.shutdown_write()
+    nested.into.write(nested.outer.hears())
+    assert nested.client.read(MIB) == b"the last"
+    assert nested.client.read(MIB) == b"", "a close_notify came"
+
+
+def test_a_client_inside_that_does_not_speak_tls_is_heard_and_the_outer_layer_stays(
+    bench: TlsBench, authority: Authority
+) -> None:
+    bench.shake()
+    outer = bench.stream.layer
+    TlsLayer(bench.stream, load_server_tls(authority.tls()).context, is_server=True).begin()
+    bench.says(b"GET / HTTP/1.1")
+    assert ("unsecured", b"GET / HTTP/1.1") in bench.stream.heard
+    assert bench.stream.layer is outer
+    bench.stream.send(b"400")
+    assert bench.hears() == b"400"
