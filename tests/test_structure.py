@@ -25,6 +25,7 @@ LARGER = {
     "host.Host": "what choosers read as attributes, and a part for each source of its state",
     "host_set.HostSet": "one destination and what choosing from it needs",
     "outlier.Runs": "the sums of one test of statistics",
+    "pooled.PooledConnection": "one connection to a host: its phases, what it carries, and what it speaks",
     "plane.Plane": "the seam between data plane and control plane: a part for each of its tasks",
     "reactor.Reactor": "the event loop: one epoll set and what is to be done after a batch",
     "retry.Attempts": "the attempts of one request: what ends one, and what decides on the next",

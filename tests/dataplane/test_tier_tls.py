@@ -1,5 +1,6 @@
 """TLS between tiers: requests, connections, what they carry, and who is refused."""
 
+import errno
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,10 +9,12 @@ from typing import Any
 import attrs
 import pytest
 import trio
+import trio.lowlevel
 
 from tests.certificates import Authority, connects_by_tls
 from tests.dataplane.conftest import INNER, Lab, below, l4, l7, l7_parent, send
 from tierlb.dataplane.plane import Refused
+from tierlb.dataplane.tier_tls import PARENT_LINGER_S
 from tierlb.model.snapshot import Rule, Snapshot
 from tierlb.model.tls import Tls
 from tierlb.model.topology import Forwarding, Match
@@ -262,7 +265,49 @@ async def test_a_tier_that_was_a_parent_may_connect_for_a_moment(lab: Lab, tiers
     below_plane.apply(attrs.evolve(snapshot, tier="web", parent_tiers=("mid",), revision=2))
     client = await lab.connects()
     assert (await client.asks(GET)).body == b"ok"
-    assert set(below_plane.serving.front.inner_tls.parents) == {"mid", "edge"}  # type: ignore[attr-defined]
+    inner: Any = below_plane.tier_tls.inner
+    now = below_plane.reactor.now
+    (layer,) = {each.layer for each in below_plane.serving.front.clients}  # type: ignore[attr-defined]
+    assert inner.refusal(layer, now) == ""
+    assert "connections come from mid alone" in inner.refusal(layer, now + PARENT_LINGER_S)
+
+
+@pytest.mark.parametrize("node", [l4, l7])
+async def test_a_connect_to_the_inner_port_that_says_nothing_is_no_fault(
+    lab: Lab, tiers: Tiers, node: Callable[..., Snapshot]
+) -> None:
+    await tiers.serves("web", node(await lab.endpoint(), listener=INNER), "edge")
+    probe = await lab.connects()
+    await lab.until(lambda: lab.plane.load().connections == 1)
+    await probe.leaves()
+    await lab.until(lambda: lab.plane.load().connections == 0)
+    assert not lab.log.count("parent_refused")
+
+
+@pytest.mark.parametrize("parent", [l4, l7])
+async def test_a_connect_under_way_speaks_tls_whatever_the_next_snapshot_says(
+    lab: Lab, tiers: Tiers, parent: Callable[..., Snapshot], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint = await lab.endpoint()
+    lab.background.start_soon(endpoint.answers_all, OK)
+    web = await tiers.serves("web", l7(endpoint, listener=INNER), "edge")
+    await tiers.serves("edge", parent(web))
+    context = lab.front.registry.context
+    dial = context.dial
+
+    def slow(*given: Any, **more: Any) -> tuple[int, int]:
+        fd, _ = dial(*given, **more)
+        return fd, errno.EINPROGRESS
+
+    monkeypatch.setattr(context, "dial", slow)
+    client = await lab.connects()
+    await client.says(GET)
+    (host,) = lab.front.registry.named(web.spec.name)
+    while not host.in_flight:
+        await trio.lowlevel.checkpoint()
+    context.tls = {}
+    assert (await client.hears_message()).body == b"ok"
+    assert not lab.log.count("parent_refused")
 
 
 async def test_loads_say_when_the_certificate_expires(lab: Lab, tiers: Tiers) -> None:

@@ -47,6 +47,11 @@ def test_data_connections_are_tls_1_3_with_certificates_of_both_ends(authority: 
         met(tls.now.data_server, tls.now.data_client, "edge")
 
 
+def test_a_name_in_the_subject_alone_counts_for_nothing(authority: Authority) -> None:
+    tls = tls_of(authority)
+    assert not tls.now.data_client.hostname_checks_common_name
+
+
 def test_only_the_authority_of_the_cluster_counts(authority: Authority, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     tls, other = tls_of(authority), tls_of(Authority(tmp_path / "other"))

@@ -18,7 +18,7 @@ from tierlb.model.tls import Alpn, LeastTls, Tls
 from tierlb.model.topology import SharedStore
 from tierlb.topology.diff import listener_text
 from tierlb.topology.files import password_line, resolved
-from tierlb.topology.load import load_file, load_text
+from tierlb.topology.load import check_text, load_file, load_text
 from tierlb.topology.problems import TopologyError
 
 TEXT = """\
@@ -308,3 +308,20 @@ pools: {p: {agents: true, tls: {}}}
     (problem,) = secured(tmp_path, text)
     assert problem.startswith("shop.yaml:3:27: pools.p.tls: the l4 tier 'e' has the kernel forward connections")
     assert secured(tmp_path, text.replace("nftables", "auto")) == []
+
+
+def test_a_certificate_that_tiers_would_not_take_from_each_other_is_warned_of(tmp_path: Path) -> None:
+    files = Authority(tmp_path).issue("edge", file="node")
+    text = """cluster: x
+security: {tls: {certificate: node.pem, key: node.key, ca: ca.pem}}
+tiers:
+  edge: {kind: l4, listen: ":80", to: web}
+  web: {kind: l7, to: p}
+pools: {p: {agents: true}}
+"""
+    assert files
+    (warning,) = check_text(text, str(tmp_path / "shop.yaml")).warnings
+    assert "shop.yaml:2:31: warning: security.tls.certificate: nodes that show it are refused" in str(warning)
+    assert "add DNS:web to" in str(warning)
+    Authority(tmp_path).issue("edge", "web", file="node")
+    assert check_text(text, str(tmp_path / "shop.yaml")).warnings == ()

@@ -30,6 +30,7 @@ def problems(security: str = SECURITY, kind: str = "l4", edge: str = "", mid: st
     ("given", "fault"),
     [
         ({"edge": ", forward: nftables"}, "f:4:64: tiers.edge.forward: security.tls has the tiers speak TLS"),
+        ({"mid": ", forward: handoff"}, "tiers.mid.forward: what tier 'edge' sends here"),
         ({"mid": ", forward: handoff", "edge": ", forward: relay"}, "tiers.mid.forward: what tier 'edge' sends here"),
         ({"mid": ", forward: handoff", "kind": "l7"}, "tiers.mid.forward: what tier 'edge' sends here is TLS"),
     ],

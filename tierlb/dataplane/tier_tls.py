@@ -6,7 +6,7 @@ over a unix socket that only processes of the cluster's user reach, and need non
 """
 
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from tierlb.model.load import CertificateExpiry
@@ -28,20 +28,23 @@ PLAIN_PARENT: Final = (
 
 
 class InnerTls:
-    """What nodes above are shown at the inner port, and have to show. `parents`: the tiers above."""
+    """What nodes above are shown at the inner port, and have to show. `parents`: the tiers above; `left`: those that
+    were, and until when they may connect."""
 
-    def __init__(self, cluster: ClusterTls, parents: tuple[str, ...]) -> None:
+    def __init__(self, cluster: ClusterTls, parents: tuple[str, ...], left: Mapping[str, float]) -> None:
         self._cluster = cluster
         self.parents = parents
+        self.left = left
 
     @property
     def context(self) -> ssl.SSLContext:
         """For the next connection."""
         return self._cluster.now.data_server
 
-    def refusal(self, layer: TlsLayer) -> str:
+    def refusal(self, layer: TlsLayer, now: float) -> str:
         """Why the peer is no parent; empty if it is one."""
-        return parent_refusal(layer.peer_fields, self.parents)
+        still = (name for name, until in self.left.items() if now < until)
+        return parent_refusal(layer.peer_fields, (*self.parents, *still))
 
 
 class TierTls:
@@ -78,11 +81,9 @@ class TierTls:
             if name not in snapshot.parent_tiers:
                 self._left[name] = now + PARENT_LINGER_S
         self._parents = snapshot.parent_tiers
-        if self._parents or self._left:
-            accepted = dict.fromkeys((*self._parents, *self._left))
-            self.inner = InnerTls(cluster, tuple(accepted))
-        else:
-            self.inner = None
+        for name in self._parents:
+            self._left.pop(name, None)
+        self.inner = InnerTls(cluster, self._parents, dict(self._left)) if self._parents or self._left else None
 
     def expiries(self) -> tuple[CertificateExpiry, ...]:
         """Of the certificate that the process shows to others of the cluster, on control connections as well."""

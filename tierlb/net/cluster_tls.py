@@ -160,6 +160,7 @@ def _data_context(files: Tls, *, is_server: bool) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     context.verify_mode = ssl.CERT_REQUIRED
+    context.hostname_checks_common_name = False
     if is_server:
         context.num_tickets = 0
     load_client_ca(context, files.ca)

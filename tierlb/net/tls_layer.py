@@ -51,12 +51,11 @@ HANDSHAKE_RECORD: Final = 0x16
 
 
 class TlsLayer(Layer):
-    """`established`: the handshake is over. `server_name`: what the client asked for. `is_broken`: nothing can be said
-    to the peer any more."""
+    """`begun`: bytes of the peer came. `established`: the handshake is over. `server_name`: what the client asked for.
+    `is_broken`: nothing can be said to the peer any more."""
 
     __slots__ = (
         "_allowance",
-        "_begun",
         "_held",
         "_incoming",
         "_is_known",
@@ -64,6 +63,7 @@ class TlsLayer(Layer):
         "_outgoing",
         "_tls",
         "_unasked",
+        "begun",
         "established",
         "is_broken",
         "over",
@@ -84,7 +84,7 @@ class TlsLayer(Layer):
         self.under: TlsLayer | None = None
         self.over: TlsLayer | None = None
         self._is_server = is_server
-        self._begun = False
+        self.begun = False
         self._is_known = not is_server
         self._unasked = 0
         self._held = b""
@@ -285,7 +285,7 @@ class TlsLayer(Layer):
                 stream.read_bytes = stream.reactor.bulk.bytes_for(stream)
             self._open(data)
             return
-        begins, self._begun = not self._begun, True
+        begins, self.begun = not self.begun, True
         if begins and self._is_server and data[0] != HANDSHAKE_RECORD:
             stream.layer = self.under
             if self.under is not None:

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path as FilePath
 
+from tierlb.model.topology import Topology
+from tierlb.topology.allot import tiers_joined
 from tierlb.topology.certificates import UnusableCertificate, read_certificate
 from tierlb.topology.problems import Fault, Path
 from tierlb.topology.shapes import FileShape, StoreShape, places_of_tls
@@ -51,6 +53,24 @@ def file_faults(file: FileShape, folder: str) -> Iterator[Fault]:
             yield from _faults(("pools", name, "tls"), pool.tls, ("ca", "certificate", "key"), folder)
     if isinstance(file.store, StoreShape):
         yield from _faults(("store",), file.store, ("ca", "certificate", "key", PASSWORD), folder)
+
+
+def certificate_advice(topology: Topology) -> Iterator[Fault]:
+    """Where nodes would not take the certificate of `security.tls` from each other. Nodes that are started by hand may
+    have certificates of their own, so this is no fault."""
+    tls = topology.tls
+    if tls is None:
+        return
+    try:
+        fields = read_certificate(tls.certificate, tls.key)
+    except UnusableCertificate:
+        return
+    path = ("security", "tls", "certificate")
+    if problem := fields.problem(datetime.now(UTC).timestamp()):
+        yield Fault(path, f"it {problem}: renew it")
+    if lacks := [name for name in tiers_joined(topology) if name not in fields.names]:
+        names = ", ".join(f"DNS:{name}" for name in lacks)
+        yield Fault(path, f"nodes that show it are refused by those of other tiers: add {names} to its subjectAltName")
 
 
 def password_line(content: bytes) -> str:

@@ -16,7 +16,7 @@ from tierlb.model.topology import Topology
 from tierlb.topology.advice import advice
 from tierlb.topology.build import build
 from tierlb.topology.cores import available_cores
-from tierlb.topology.files import file_faults
+from tierlb.topology.files import certificate_advice, file_faults
 from tierlb.topology.graph import graph_faults
 from tierlb.topology.parts import MAX_CHARS, Lines, Place, UnreadableError
 from tierlb.topology.problems import Fault, Problem, TopologyError, path_text
@@ -99,7 +99,7 @@ def _checked(source: YamlSource, file: str, use: Use | None, cores: Callable[[],
     if placed or shape is None:
         raise TopologyError(_problem(file, place, fault) for place, fault in placed)
     topology = build(shape, folder, cores)
-    odd = (*advice(shape, use), *timeout_advice(topology))
+    odd = (*advice(shape, use), *timeout_advice(topology), *certificate_advice(topology))
     warnings = [_problem(file, *each, warning=True) for each in _placed(source, odd)]
     return Checked(topology, tuple(sorted(warnings)))
 

@@ -37,10 +37,10 @@ def security_faults(file: FileShape, targets: Targets) -> Iterator[Fault]:
 
 
 def _relaying(file: FileShape, targets: Targets, name: str) -> str | None:
-    """A tier above whose connections never come as sockets."""
+    """A tier above whose connections do not come as sockets alone."""
     for above, tier in file.tiers.items():
         if name in targets.get(above, ()) and (
-            tier.kind is Kind.L7 or tier.forward is Forwarding.RELAY or ends_tls(above, file, targets)
+            tier.kind is Kind.L7 or tier.forward is not Forwarding.HANDOFF or ends_tls(above, file, targets)
         ):
             return above
     return None

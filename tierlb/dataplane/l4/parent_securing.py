@@ -39,7 +39,7 @@ class ParentSecuring(Owing):
     def on_secured(self) -> None:
         layer = self.layer
         assert isinstance(layer, TlsLayer)
-        refusal = self.inner.refusal(layer)
+        refusal = self.inner.refusal(layer, self.context.reactor.now)
         if refusal:
             self._refuse(refusal)
 
@@ -70,8 +70,8 @@ class ParentSecuring(Owing):
 
     def on_broken(self, error: OSError) -> None:
         layer = self.layer
-        if isinstance(layer, TlsLayer) and layer.established:
-            self.abandon()
+        if isinstance(layer, TlsLayer) and (layer.established or not layer.begun):
+            self.abandon()  # a probe of the port, or a parent that was cut before its header
         else:
             self._refuse(f"the TLS handshake failed: {error.strerror}")
 

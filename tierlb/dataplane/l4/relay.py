@@ -16,6 +16,7 @@ from tierlb.dataplane.l4.placing import place
 from tierlb.dataplane.upstream.host import Host
 from tierlb.net.asked import error_of, local_name
 from tierlb.net.bulk import READ_BYTES
+from tierlb.net.client_tls import ClientTls
 from tierlb.net.io import recv, send
 from tierlb.net.reactor import ERROR, HANGUP, READ, WRITE
 from tierlb.net.shortage import is_own
@@ -27,13 +28,14 @@ from tierlb.wire.proxy_protocol import encode_v2
 class Handshake(Pending):
     """One connect attempt towards a host on behalf of one caller."""
 
-    __slots__ = ("caller", "client", "context", "passed_on", "ticket", "tried")
+    __slots__ = ("caller", "client", "context", "passed_on", "ticket", "tls", "tried")
 
     caller: Caller
     client: int
     context: L4Context
     passed_on: bool
     ticket: ConnectionTicket[Host]
+    tls: ClientTls | None
     tried: tuple[Host, ...]
 
     @classmethod
@@ -45,21 +47,22 @@ class Handshake(Pending):
         caller: Caller,
         host: Host,
         tried: tuple[Host, ...],
+        tls: ClientTls | None,
         *,
         made: bool = False,
     ) -> None:
-        """The connect to `host` has begun, or is `made` and TLS is to follow."""
+        """The connect to `host` has begun, or is `made`. `tls`: what is spoken, whatever snapshots say meanwhile."""
         handshake = cls(context.reactor, fd)
         handshake.context, handshake.client, handshake.caller = context, client, caller
         handshake.ticket = host.begin_connection(context.reactor.now, caller.tally)
-        handshake.passed_on = False
+        handshake.passed_on, handshake.tls = False, tls
         handshake.tried = tried
         context.connections.pending.add(handshake)
         try:
             handshake.arm(context.config.connect_s)
             handshake.watch(READ if made else WRITE)
-            if made:
-                handshake.secure()
+            if made and tls is not None:
+                handshake.secure(tls)
         except OSError as error:
             handshake.fail(error.errno or errno.EIO)
         except Exception:
@@ -70,23 +73,20 @@ class Handshake(Pending):
         if self.layer is not None:
             super().on_ready(mask)
             return
-        host = self.ticket.host
         code = error_of(self.fd) if mask & (ERROR | HANGUP) else 0
         if code:
             self.fail(code)
-        elif host.speaks is None:
+        elif self.tls is None:
             self.on_secured()
         else:
             self.mask = READ
             self.reactor.modify(self.fd, READ)
             self.arm(self.context.config.connect_s)
-            self.secure()
+            self.secure(self.tls)
 
-    def secure(self) -> None:
+    def secure(self, tls: ClientTls) -> None:
         """Speak TLS with the host, behind the PROXY header of a pool with `proxy_protocol`. Raises OSError."""
         host = self.ticket.host
-        tls = host.speaks
-        assert tls is not None
         if host.spec.announces is not None:
             send(self.fd, header_for(self.context, self.client, self.caller, host))
         TlsLayer(self, tls.context, is_server=False, host=tls.name_of(host.spec.address.host)).begin()
@@ -95,7 +95,7 @@ class Handshake(Pending):
         """All that is to come before the client's bytes is done."""
         context, host = self.context, self.ticket.host
         host.reach.connected()
-        first = first_bytes(context, self.client, self.caller, host)
+        first = first_bytes(context, self.client, self.caller, host, secured=self.tls is not None)
         context.connections.pending.discard(self)
         context.join(self.client, self.fd, self.ticket, self.caller, first, self)
 
@@ -148,13 +148,14 @@ class Relay(Forwarder):
         self._context = context
 
     def begin(self, client: int, caller: Caller, host: Host, tried: tuple[Host, ...]) -> int:
-        spec, secures = host.spec, host.speaks is not None
+        spec, tls = host.spec, host.speaks
+        secures = tls is not None
         fd, code = host.reach.dial(speaks_first=spec.child or secures or spec.announces is not None, asker=client)
         if fd < 0:
             return code
         try:
             if code or secures:
-                Handshake.begin(self._context, fd, client, caller, host, tried, made=not code)
+                Handshake.begin(self._context, fd, client, caller, host, tried, tls, made=not code)
             else:
                 self._join(fd, client, caller, host)
         except Exception:
@@ -186,10 +187,10 @@ def header_for(context: L4Context, client: int, caller: Caller, host: Host) -> b
     return b""
 
 
-def first_bytes(context: L4Context, client: int, caller: Caller, host: Host) -> bytes:
+def first_bytes(context: L4Context, client: int, caller: Caller, host: Host, *, secured: bool = False) -> bytes:
     """The first bytes for a host: a PROXY header, unless it came before TLS, and what the client has sent so far. Of
     one that comes through TLS here, that is what was read already."""
-    is_sent = host.speaks is not None and host.spec.announces is not None
+    is_sent = secured and host.spec.announces is not None
     first = b"" if is_sent else header_for(context, client, caller, host)
     if caller.layer is not None:
         return first + caller.ahead

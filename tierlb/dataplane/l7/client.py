@@ -264,7 +264,7 @@ class ClientConnection(KeptStream):
 
     def on_broken(self, error: OSError) -> None:
         layer = self.layer
-        if isinstance(layer, TlsLayer) and not layer.established:
+        if isinstance(layer, TlsLayer) and not layer.established and (layer.begun or self.introduced):
             self.handshake_failed(f"the TLS handshake failed: {error.strerror}")
         if self.downstream.exchange is not None:
             self.downstream.exchange.abandon()

@@ -36,7 +36,7 @@ class KeptStream(ClientStream):
     def parent_secured(self, layer: TlsLayer) -> None:
         """The TLS between two tiers is there, and the PROXY header is to come through it."""
         inner = self.front.inner_tls
-        refusal = "no tier sends here any more" if inner is None else inner.refusal(layer)
+        refusal = "no tier sends here any more" if inner is None else inner.refusal(layer, self.reactor.now)
         if refusal:
             self.handshake_failed(refusal)
             self.close()

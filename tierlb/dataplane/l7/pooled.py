@@ -85,9 +85,9 @@ class PooledConnection(Stream):
     """`connecting` until the handshakes of TCP and TLS are over; `uses` counts the exchanges it has carried, and
     `response` is what came of the response to the present one. `refused`: the host reported that it did not process
     the request. `announced`: the PROXY header with which it begins; requests of other clients do not go on it.
-    `first`: the same, until it is sent."""
+    `first`: the same, until it is sent. `tls`: what it speaks, as it was when it was begun."""
 
-    __slots__ = ("announced", "connecting", "exchange", "first", "host", "refused", "response", "uses")
+    __slots__ = ("announced", "connecting", "exchange", "first", "host", "refused", "response", "tls", "uses")
 
     def __init__(self, reactor: Reactor, fd: int, host: Host) -> None:
         super().__init__(reactor, fd)
@@ -97,6 +97,7 @@ class PooledConnection(Stream):
         self.announced = self.first = b""
         self.connecting = True
         self.refused = False
+        self.tls: ClientTls | None = None
         self.uses = 0
 
     @classmethod
@@ -111,7 +112,7 @@ class PooledConnection(Stream):
         try:
             connection = cls(reactor, fd, host)
             connection.announced = connection.first = announced
-            tls = host.speaks
+            tls = connection.tls = host.speaks
             if code == 0 and tls is not None:
                 connection.watch()
                 connection.arm(timeout_s)
@@ -190,7 +191,7 @@ class PooledConnection(Stream):
             return
         self.mask = READ
         self.reactor.replace(self.fd, READ, self.on_ready)
-        tls = self.host.speaks
+        tls = self.tls
         if tls is None:
             self.on_secured()
         else:

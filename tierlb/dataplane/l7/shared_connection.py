@@ -30,12 +30,13 @@ STALL_S: Final = 30.0
 class SharedConnection(Stream):
     """`waiting`: streams that begin when it is made. `uses`: the streams that it has carried."""
 
-    __slots__ = ("connecting", "host", "session", "uses", "waiting")
+    __slots__ = ("connecting", "host", "session", "tls", "uses", "waiting")
 
     def __init__(self, reactor: Reactor, fd: int, host: Host) -> None:
         super().__init__(reactor, fd)
         self.host = host
         self.connecting = True
+        self.tls: ClientTls | None = None  # what it speaks, as it was when it was begun
         self.uses = 0
         self.waiting: list[SharedStream] = []
         self.session = SharedSession(self)
@@ -60,7 +61,7 @@ class SharedConnection(Stream):
 
     def begin(self, code: int, timeout_s: float) -> None:
         """The handshake has begun, or is over (0). Raises OSError."""
-        tls = self.host.context.tls.get(self.host.spec.target)
+        tls = self.tls = self.host.speaks
         if code == 0 and tls is not None:
             self.watch()
             self.arm(timeout_s)
@@ -81,7 +82,7 @@ class SharedConnection(Stream):
             return
         self.mask = READ
         self.reactor.replace(self.fd, READ, self.on_ready)
-        tls = self.host.context.tls.get(self.host.spec.target)
+        tls = self.tls
         if tls is None:
             self.made()
         else:
