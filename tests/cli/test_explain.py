@@ -300,9 +300,9 @@ def test_where_tls_fails_the_reason_is_told(ask, listener):
     assert "cannot be reached: the TLS handshake failed: " in result.stderr
 
 
-@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_a_listener_that_demands_certificates_is_told_to_be_one(ask, over_tls, version):
-    over_tls.secured.maximum_version = version
+def test_a_listener_that_demands_certificates_is_told_to_be_one(ask, over_tls):
+    """In TLS 1.2: in 1.3 the refusal comes behind the request, and a reset may be all that arrives of it."""
+    over_tls.secured.maximum_version = ssl.TLSVersion.TLSv1_2
     over_tls.secured.verify_mode = ssl.CERT_REQUIRED
     result = ask("/", status=cluster(over_tls.address, tls=True))
     assert result.exit_code == 1
