@@ -28,6 +28,7 @@ def test_a_name_is_the_pools_that_in_dns_or_the_address() -> None:
     assert ClientTls(PoolTls(server_name="own.example"), "dns.example").name_of("192.0.2.1") == "own.example"
     assert ClientTls(PoolTls(), "dns.example").name_of("192.0.2.1") == "dns.example"
     assert ClientTls(PoolTls()).name_of("192.0.2.1") == "192.0.2.1"
+    assert ClientTls(PoolTls()).name_of(f"/run/{'a' * 70}/..x.sock") == "localhost", "a path is no name in a handshake"
 
 
 def test_files_that_cannot_be_used_are_named_and_leave_what_was_there(authority: Authority) -> None:

@@ -9,7 +9,7 @@ from tests.topology.shops import BLOCK_TO, FLOW, POOLS, SHOP, TWO_WAYS, l7, tier
 from tierlb.model.topology import Policy
 from tierlb.topology.edit import edited
 from tierlb.topology.load import load_text
-from tierlb.topology.verbs import AddTier, Edit, EditError
+from tierlb.topology.verbs import AddTier, Edit, EditError, RemoveTier
 
 
 @pytest.mark.parametrize(
@@ -291,6 +291,22 @@ def test_tls_of_listeners_does_not_move_to_a_tier_that_would_end_it_otherwise(tm
     with pytest.raises(EditError, match="write tls at the tier itself, which stays there, or --kind l7"):
         edited(text, AddTier("edge", "l4", above="web"))
     assert text.count("tls") == edited(text, l7("edge", above="web")).count("tls")
+
+
+def test_tls_of_a_tier_moves_with_its_listeners_to_one_that_ends_it_in_the_same_way(tmp_path: Path) -> None:
+    files = Authority(tmp_path).issue()
+    tls = f"{{certificates: [{{certificate: {files.certificate}, key: {files.key}}}]}}"
+    listen = "[':443', {address: ':80', tls: off}]"
+    text = f"cluster: x\ntiers:\n  web:\n    kind: l7\n    listen: {listen}\n    tls: {tls}\n    to: app\n"
+    text += "pools: {app: {agents: true}}\n"
+    tiers = load_text(edited(text, l7("front", above="web")), "f").tiers
+    assert (tiers["front"].tls is None, tiers["web"].tls) == (False, None)
+    assert (len(tiers["front"].listen), tiers["web"].listen) == (2, ())
+    back = load_text(edited(edited(text, l7("front", above="web")), RemoveTier("front")), "f").tiers["web"]
+    assert (len(back.listen), back.tls is None) == (2, False), "and back"
+    plain = text.replace(", {address: ':80', tls: off}", "")
+    tiers = load_text(edited(plain, AddTier("edge", "l4", above="web")), "f").tiers
+    assert (tiers["edge"].tls, tiers["web"].tls is None) == (None, False)
 
 
 def test_a_new_tier_can_go_by_the_weights_below_it() -> None:

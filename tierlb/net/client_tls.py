@@ -50,8 +50,8 @@ class ClientTls:
         self.context = self.context_http1 = context
 
     def name_of(self, host: str) -> str:
-        """What the certificate of the endpoint at this host is to be for."""
-        return self.server_name or host
+        """What the certificate of the endpoint at this host is to be for. A unix socket is one of this machine."""
+        return self.server_name or ("localhost" if host.startswith("/") else host)
 
     def read_again(self) -> None:
         """The files changed. Raises TlsProblem, and goes on as before."""

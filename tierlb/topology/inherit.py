@@ -15,8 +15,6 @@ from tierlb.topology.rewrite import Sheet
 from tierlb.topology.units import duration_text
 
 L7_ONLY = ("trusted_peers", "forwarded", "paths", "client_abort")
-OF_LISTENERS = ("listen", "proxy_protocol")
-"""Keys that move with the address where clients call."""
 L4_ONLY = ("protocol", "responses")
 AS_WRITTEN = ("timeouts", "limits", "drain")
 AT_BOTH = {"timeouts": ("connect",), "limits": ("connections",)}
@@ -29,6 +27,12 @@ def model_for(topology: Topology, sender: str, targets: tuple[str, ...]) -> str:
     """The tier that a new one between `sender` and `targets` takes after. That is the one it stands before, or the
     sender where that is a pool or more than one."""
     return targets[0] if len(targets) == 1 and targets[0] in topology.tiers else sender
+
+
+def moving_keys(*, ends_tls: bool) -> tuple[str, ...]:
+    """Keys that move with the address where clients call. `ends_tls`: to a tier that ends the TLS of these clients from
+    then on, as one does that no tier does it for."""
+    return ("listen", "proxy_protocol", *(("tls",) if ends_tls else ()))
 
 
 def inherited(sheet: Sheet, tier: Tier, kind: Kind) -> Iterator[tuple[str, str]]:

@@ -7,7 +7,7 @@ from tierlb.model.address import Transport
 from tierlb.model.topology import Forward, Kind, Tier, Topology
 from tierlb.topology.excerpts import entry_text, moved, value_text, word
 from tierlb.topology.forms import Name
-from tierlb.topology.inherit import OF_LISTENERS, inherited, model_for
+from tierlb.topology.inherit import inherited, model_for, moving_keys
 from tierlb.topology.mentions import check_known, holders_of, listed, text_of, tier_named
 from tierlb.topology.parts import ListPart, MappingPart, Word, meant
 from tierlb.topology.rewrite import Sheet, Splice
@@ -76,7 +76,8 @@ def _adding_above(sheet: Sheet, topology: Topology, edit: AddTier, target: str) 
                 f"the listeners of tier {target!r} have tls of their own, and move to the new l4 tier, which would end "
                 "TLS there: write tls at the tier itself, which stays there, or --kind l7"
             )
-        yield from (sheet.without(inner, key) for key in OF_LISTENERS if key in inner.entries)
+        moved_keys = moving_keys(ends_tls=edit.kind is tier.kind)
+        yield from (sheet.without(inner, key) for key in moved_keys if key in inner.entries)
         yield _new_tier(sheet, edit, to, topology.tiers[target], before=target, listen=inner)
 
 
@@ -117,7 +118,8 @@ def _new_tier(
     outer, inner = sheet.layout.column(tiers), sheet.layout.inner_column(tiers, before or after)
     lines = [entry_text("kind", f" {edit.kind.value}", inner)]
     if listen:
-        lines += [moved(sheet.layout, listen, key, inner) for key in OF_LISTENERS if key in listen.entries]
+        keys = moving_keys(ends_tls=edit.kind is model.kind)
+        lines += [moved(sheet.layout, listen, key, inner) for key in keys if key in listen.entries]
     if edit.replicas != 1:
         lines.append(entry_text("replicas", f" {edit.replicas}", inner))
     if edit.policy:

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 from tierlb.model.topology import Forward, Match, Tier, Topology
 from tierlb.topology.excerpts import moved, value_text
-from tierlb.topology.inherit import OF_LISTENERS
+from tierlb.topology.inherit import moving_keys
 from tierlb.topology.mentions import holders_of, listed, text_of
 from tierlb.topology.parts import ListPart, MappingPart, meant
 from tierlb.topology.rewrite import Sheet, Splice
@@ -31,7 +31,8 @@ def removing(sheet: Sheet, topology: Topology, tier: Tier) -> Iterator[Splice]:
     if heir:
         inner = sheet.mapping("tiers", heir)
         given, column = sheet.mapping("tiers", tier.name), sheet.layout.column(inner)
-        listen = "".join(moved(sheet.layout, given, key, column) for key in OF_LISTENERS if key in given.entries)
+        keys = moving_keys(ends_tls=topology.tiers[heir].tls is None)
+        listen = "".join(moved(sheet.layout, given, key, column) for key in keys if key in given.entries)
         yield sheet.with_entry(inner, listen, BEFORE_LISTEN)
     for sender in senders:
         assert forward is not None

@@ -55,7 +55,8 @@ class PoolTlsShape:
         "PEM file of the authorities that signed the endpoints' certificates (default those that the machine trusts)"
     )
     server_name: net.ApiHost | None = optional(
-        "what these certificates are for (default the name in DNS, or each endpoint's address)"
+        "what these certificates are for (default the name in DNS, or each endpoint's address, which for a unix socket "
+        "is localhost)"
     )
     certificate: forms.FileName | None = optional("PEM file of the certificate that endpoints are shown")
     key: forms.FileName | None = optional("PEM file of its private key, without a passphrase")
