@@ -43,7 +43,7 @@ def test_without_a_snapshot_a_connection_is_closed() -> None:
     serving = Serving("web-1", InternalErrors(Log()))
     serving.accept(ours.detach(), ("192.0.2.7", 1), ANY_PORT)
     assert theirs.recv(1) == b""
-    assert serving.out_of_descriptors(theirs) is False
+    assert serving.out_of_descriptors(theirs, ANY_PORT) is False
     theirs.close()
 
 
