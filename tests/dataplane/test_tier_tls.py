@@ -1,6 +1,7 @@
 """TLS between tiers: requests, connections, what they carry, and who is refused."""
 
 import errno
+import gc
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from tierlb.model.snapshot import Rule, Snapshot
 from tierlb.model.tls import Tls
 from tierlb.model.topology import Forwarding, Match
 from tierlb.net.cluster_tls import ClusterTls
+from tierlb.net.tls_layer import TlsLayer
 
 GET = b"GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -347,3 +349,58 @@ async def test_certificates_are_renewed_again_and_again_under_load_and_nothing_f
     assert failed == [0]
     assert lab.log.count("certificate_renewed") == 12
     assert not lab.log.count("parent_refused") + lab.log.count("endpoint_handshake_failed")
+
+
+@pytest.mark.parametrize("parent", [l4, l7])
+async def test_a_parent_whose_certificate_is_refused_says_so_and_uses_the_node_less(
+    lab: Lab, tiers: Tiers, tmp_path: Path, parent: Callable[..., Snapshot]
+) -> None:
+    """In TLS 1.3 it learns that after its own handshake."""
+    (tmp_path / "other").mkdir()
+    web = await tiers.serves("web", l7(await lab.endpoint(), listener=INNER), "edge")
+    shows = tiers.certificate("edge", Authority(tmp_path / "other"))
+    files = shows.files
+    shows = ClusterTls(Tls(files.certificate, files.key, str(tiers.authority.folder / "ca.pem")), lab.log)
+    await tiers.serves("edge", parent(web), shows=shows)
+    client = await lab.connects()
+    await client.says(GET)
+    if parent is l7:
+        assert (await client.hears_message()).status == 502
+    else:
+        await client.hears_no_word()
+    await lab.until(lambda: lab.log.count("endpoint_handshake_failed"))
+    ((_, told), *_) = [each for each in lab.log.events if each[0] == "endpoint_handshake_failed"]
+    assert "alert unknown ca" in told["reason"]
+    if parent is l4:
+        (host,) = lab.front.registry.named(web.spec.name)
+        assert host.reach.failures
+
+
+@pytest.mark.parametrize("node", [l4, l7])
+async def test_without_a_tier_above_the_inner_port_takes_nobody(
+    lab: Lab, tiers: Tiers, node: Callable[..., Snapshot]
+) -> None:
+    await tiers.serves("web", node(await lab.endpoint(), listener=INNER))
+    stranger = await lab.connects()
+    await stranger.says(l7_parent(name="edge-1") + GET)
+    await stranger.hears_no_word()
+    assert lab.log.count("parent_refused") == 1
+
+
+async def test_no_cycle_of_objects_is_left_of_connections_with_two_layers(lab: Lab, tiers: Tiers) -> None:
+    endpoint, tls = await lab.endpoint(), tiers.authority.tls()
+    lab.background.start_soon(endpoint.answers_all, OK)
+    web = await tiers.serves("web", l7(endpoint, listener=INNER, tls=tls), "edge")
+    await tiers.serves("edge", l4(web))
+    layers = lambda: sum(isinstance(each, TlsLayer) for each in gc.get_objects())  # noqa: E731
+    before = layers()
+    gc.disable()
+    try:
+        for _ in range(3):
+            client = await connects_by_tls(lab, tiers.authority.client())
+            assert (await client.asks(GET)).body == b"ok"
+            await client.leaves()
+        await lab.until(lambda: not any(plane.load().connections for plane in lab.planes))
+        await lab.until(lambda: layers() <= before)
+    finally:
+        gc.enable()

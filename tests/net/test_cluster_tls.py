@@ -75,7 +75,7 @@ def test_a_renewed_certificate_is_shown_from_then_on(authority: Authority) -> No
     assert (event, fields["names"], fields["days_left"]) == ("certificate_renewed", ["web", "127.0.0.1"], 29.0)
 
 
-@pytest.mark.parametrize("wrong", ["expired", "another key", "no CA", "other names"])
+@pytest.mark.parametrize("wrong", ["expired", "another key", "no CA", "other names", "another authority"])
 def test_one_that_cannot_be_used_is_refused_once_and_the_one_before_stays(authority: Authority, wrong: str) -> None:
     log = Log()
     tls = tls_of(authority, log)
@@ -85,6 +85,10 @@ def test_one_that_cannot_be_used_is_refused_once_and_the_one_before_stays(author
     elif wrong == "another key":
         other = authority.issue("web", file="other")
         Path(tls.files.key).write_bytes(Path(other.key).read_bytes())
+    elif wrong == "another authority":
+        before_ca = Path(tls.files.ca).read_bytes()
+        Authority(authority.folder).issue("web", "127.0.0.1", file="node")
+        Path(tls.files.ca).write_bytes(before_ca)
     elif wrong == "no CA":
         Path(tls.files.ca).write_text("nothing")
     else:
@@ -97,6 +101,7 @@ def test_one_that_cannot_be_used_is_refused_once_and_the_one_before_stays(author
     assert {
         "expired": f"the certificate {tls.files.certificate} has expired",
         "another key": "cannot be used with the key",
+        "another authority": "would be refused with the CA file: unable to get local issuer certificate",
         "no CA": f"the CA file {tls.files.ca} cannot be used",
         "other names": f"the certificate {tls.files.certificate} is not for 127.0.0.1, web any more; restart to use it",
     }[wrong] in fields["reason"]

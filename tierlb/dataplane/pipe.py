@@ -8,6 +8,7 @@ comes is looked at now and then (`net.peer_liveness`), because a host that is go
 were. Bytes from the other end do not count: to a host that is gone they only add to what is sent again.
 """
 
+import errno
 import os
 from collections.abc import Callable
 from typing import Final
@@ -34,9 +35,10 @@ spare_pipes: list[tuple[int, int]] = []
 
 
 class Pipe(Timed):
-    """The pair of ends, with one idle time for both, which began when something `moved`."""
+    """The pair of ends, with one idle time for both, which began when something `moved`. `refusal`: why the upstream
+    ended TLS before it sent anything: with TLS 1.3 it looks at our certificate after our handshake is over."""
 
-    __slots__ = ("began", "client", "ending", "idle_s", "on_closed", "over", "reactor", "upstream")
+    __slots__ = ("began", "client", "ending", "idle_s", "on_closed", "over", "reactor", "refusal", "upstream")
 
     def __init__(
         self,
@@ -49,19 +51,17 @@ class Pipe(Timed):
         self.reactor = reactor
         self.idle_s = idle_s
         self.on_closed = on_closed
-        self.over = False
-        self.ending = False
+        self.over = self.ending = False
+        self.refusal = ""
         self.began = reactor.now
-        self.deadline = NEVER
-        self.filed = NEVER
+        self.deadline = self.filed = NEVER
         self.client = End(self, client)
         self.upstream = End(self, upstream)
         self.client.peer = self.upstream
         self.upstream.peer = self.client
 
     def speak_through(self, end: "End", layer: Layer, unsent: bytes) -> None:
-        """One end goes on with the layer of the stream before it, which could not write what is `unsent`. To be called
-        before `start`."""
+        """Before `start`: one end goes on with the layer of the stream before it, which left this `unsent`."""
         end.watch()
         if unsent:
             end.send(unsent)
@@ -193,11 +193,9 @@ class End(Stream):
         self.pipe = pipe
         self.carried = 0
         self.moved = 0.0
-        self.noted = 0
         self.doubted = NEVER
-        self.full_reads = 0
+        self.noted = self.full_reads = self.held = 0
         self.kernel: tuple[int, int] | None = None
-        self.held = 0
         self.is_plain = True
 
     def on_ready(self, mask: int) -> None:
@@ -289,6 +287,8 @@ class End(Stream):
             peer.resume()
 
     def on_broken(self, error: OSError) -> None:
+        if error.errno == errno.EPROTO and self is self.pipe.upstream and not self.carried:
+            self.pipe.refusal = str(error.strerror)
         self.pipe.finish(broken=True)
 
     def next_look_s(self, now: float, quiet_in_s: float) -> float:

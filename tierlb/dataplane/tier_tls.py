@@ -48,8 +48,8 @@ class InnerTls:
 
 
 class TierTls:
-    """`to_tiers`: what nodes of the tiers below speak. `inner`: what comes at the inner port, None where nothing does
-    or `cluster` is None."""
+    """`to_tiers`: what nodes of the tiers below speak. `inner`: what comes at the inner port, whether a tier is
+    above or not; None where `cluster` is."""
 
     def __init__(self, cluster: ClusterTls | None) -> None:
         self.cluster = cluster
@@ -83,7 +83,7 @@ class TierTls:
         self._parents = snapshot.parent_tiers
         for name in self._parents:
             self._left.pop(name, None)
-        self.inner = InnerTls(cluster, self._parents, dict(self._left)) if self._parents or self._left else None
+        self.inner = InnerTls(cluster, self._parents, dict(self._left))
 
     def expiries(self) -> tuple[CertificateExpiry, ...]:
         """Of the certificate that the process shows to others of the cluster, on control connections as well."""

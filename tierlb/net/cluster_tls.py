@@ -20,6 +20,7 @@ import trio
 
 from tierlb.model.load import CertificateExpiry
 from tierlb.model.tls import Tls
+from tierlb.net.client_tls import handshake_reason
 from tierlb.net.file_stamp import stamp_of
 from tierlb.net.tls import TlsProblem, client_context, load_chain, load_client_ca, server_context
 from tierlb.net.wheel import NEVER
@@ -33,6 +34,8 @@ from tierlb.topology.certificates import (
 
 LOOK_EVERY_S: Final = 2.0
 """At files: a few system calls. Certificates are renewed days before that has to be done."""
+HANDSHAKE_STEPS: Final = 3
+"""That each end takes in a handshake of TLS 1.3 in memory."""
 EXPIRY_SOON_S: Final = 7 * DAY_S
 """A certificate that expires within this is logged once a day. Renewals come 30 days before, as a rule."""
 
@@ -104,6 +107,9 @@ class ClusterTls:
             if lost := set(before.fields.names) - set(found.fields.names):
                 told = ", ".join(sorted(lost))
                 raise TlsProblem(f"the certificate {files.certificate} is not for {told} any more; restart to use it")
+            refusal = _own_refusal(found)
+            if refusal and not _own_refusal(before):
+                raise TlsProblem(f"the certificate {files.certificate} would be refused with the CA file: {refusal}")
         except TlsProblem as error:
             self._log.error("certificate_refused", reason=str(error), action="the certificate before stays in use")
             return False
@@ -142,6 +148,26 @@ def parent_refusal(shown: Mapping[str, Any], parents: Collection[str]) -> str:
         return ""
     told = ", ".join(sorted(names)) or "no name"
     return f"its certificate is for {told}, and connections come from {' or '.join(parents) or 'no tier'} alone"
+
+
+def _own_refusal(contexts: Contexts) -> str:
+    """Why a process with these files would refuse itself, as a server or as a client; empty if it would not. That is
+    so where each end has another authority, too, so it counts only if it was otherwise before."""
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    names = contexts.fields.names
+    if not names:
+        return ""
+    client = contexts.data_client.wrap_bio(back, there, server_hostname=names[0].removeprefix("*."))
+    ends = client, contexts.data_server.wrap_bio(there, back, server_side=True)
+    for _ in range(HANDSHAKE_STEPS):
+        for end in ends:
+            try:
+                end.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+            except ssl.SSLError as error:
+                return handshake_reason(error)
+    return ""
 
 
 def _load(files: Tls) -> Contexts:

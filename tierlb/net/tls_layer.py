@@ -66,7 +66,6 @@ class TlsLayer(Layer):
         "begun",
         "established",
         "is_broken",
-        "over",
         "queued",
         "server_name",
         "stream",
@@ -82,7 +81,6 @@ class TlsLayer(Layer):
         self.queued = False
         self.server_name: str | None = None
         self.under: TlsLayer | None = None
-        self.over: TlsLayer | None = None
         self._is_server = is_server
         self.begun = False
         self._is_known = not is_server
@@ -92,6 +90,13 @@ class TlsLayer(Layer):
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=is_server, server_hostname=host)
+
+    @property
+    def over(self) -> "TlsLayer | None":
+        """The one that lies over it: that of the stream, if it is another one. Kept there alone, as no cycle of objects
+        is to be left of a connection that ended."""
+        top = self.stream.layer
+        return top if isinstance(top, TlsLayer) and top is not self else None
 
     @property
     def alpn(self) -> str | None:
@@ -112,7 +117,7 @@ class TlsLayer(Layer):
         """The stream speaks TLS from here on, within the layer that it has. `first`: what came of it already."""
         under = self.stream.layer
         if isinstance(under, TlsLayer):
-            self.under, under.over = under, self
+            self.under = under
         self.stream.layer = self
         if first:
             self._take(first)
@@ -288,8 +293,6 @@ class TlsLayer(Layer):
         begins, self.begun = not self.begun, True
         if begins and self._is_server and data[0] != HANDSHAKE_RECORD:
             stream.layer = self.under
-            if self.under is not None:
-                self.under.over = None
             stream.on_unsecured(data)
             return
         self._held += data

@@ -109,7 +109,7 @@ class Caller:
 
     def keep_layer(self, stream: Stream) -> None:
         """The stream ends, and what it speaks through is the caller's until the next one."""
-        self.unsent, self.layer = stream.take_unsent(), stream.layer
+        self.unsent, self.layer, stream.layer = stream.take_unsent(), stream.layer, None
 
     def give_layer(self, stream: Stream) -> None:
         """The stream, which is watched, goes on with what the one before spoke through. `Layer.moved` is to follow."""

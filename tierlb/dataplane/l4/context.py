@@ -195,6 +195,10 @@ class L4Context:
         counters.piped_bytes += pipe.client.carried + pipe.upstream.carried
         self.connections.relayed.pop(pipe, None)
         self.connections.watch.end(pipe)
+        if pipe.refusal:
+            host = ticket.host
+            host.context.on_insecure(host, pipe.refusal)
+            host.reach.connect_failed(refused=False)
         self.count_over(ticket, caller.tally, caller.began, caller.handed)
 
     def count_over(self, ticket: ConnectionTicket[Host], tally: Tally, began: float, handed: Handed | None) -> None:

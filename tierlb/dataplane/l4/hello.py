@@ -101,9 +101,12 @@ class CarriedHelloWait(Owing):
         wait.watch()
         wait.arm(left_s)
         context.connections.pending.add(wait)
-        caller.give_layer(wait)
-        if wait.layer is not None:
-            wait.layer.moved()
+        try:
+            caller.give_layer(wait)
+            if wait.layer is not None:
+                wait.layer.moved()
+        except Exception as error:  # it has the socket by now, and closes it once
+            context.reactor.crashed(wait, error)
 
     def on_data(self, data: bytes) -> None:
         caller = self.caller

@@ -31,10 +31,13 @@ class ParentSecuring(Owing):
             securing.watch()
             securing.arm(HEADER_S)
             context.connections.pending.add(securing)
-            TlsLayer(securing, inner.context, is_server=True).begin()
         except Exception:
             context.drop(fd, caller)
             raise
+        try:
+            TlsLayer(securing, inner.context, is_server=True).begin()
+        except Exception as error:  # it has the socket by now, and closes it once
+            context.reactor.crashed(securing, error)
 
     def on_secured(self) -> None:
         layer = self.layer

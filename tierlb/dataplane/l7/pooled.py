@@ -263,6 +263,8 @@ class PooledConnection(Stream):
             self.host.context.on_insecure(self.host, str(error.strerror))
             self._connect_failed(error.errno or errno.EIO)
             return
+        if error.errno == errno.EPROTO:  # as where the host refuses our certificate, which it looks at last
+            self.host.context.on_insecure(self.host, str(error.strerror))
         silent = error.errno in SILENT
         if silent:
             for connection in self.host.idle[:]:
