@@ -7,6 +7,7 @@ import pytest
 
 from tests.certificates import Authority
 from tierlb.model.tls import PoolTls
+from tierlb.model.topology import PoolProtocol
 from tierlb.net.client_tls import ClientTls, handshake_reason
 from tierlb.net.tls import TlsProblem
 
@@ -14,6 +15,13 @@ from tierlb.net.tls import TlsProblem
 @pytest.fixture
 def authority(tmp_path: Path) -> Authority:
     return Authority(tmp_path)
+
+
+def test_checks_may_offer_another_protocol() -> None:
+    relayed = ClientTls(PoolTls(verify=False), None, None, checks=PoolProtocol.H2)
+    assert relayed.context_checks is not relayed.context
+    same = ClientTls(PoolTls(verify=False), None, PoolProtocol.H2)
+    assert same.context_checks is same.context
 
 
 def test_certificates_are_checked_unless_the_pool_says_otherwise(authority: Authority) -> None:

@@ -82,7 +82,10 @@ async def test_a_body_is_read_up_to_the_bound() -> None:
 @pytest.mark.parametrize(
     ("said", "why"),
     [
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n", ""),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "speaks HTTP/1.1: write protocol: http/1.1"),
+        (OK, "before SETTINGS"),
+        (SETTINGS + headers_frames(3, encode_field(b":status", b"200"), ended=True), "not opened"),
+        (SETTINGS + frame(3, 0, 3, bytes(4)), "not opened"),
         (SETTINGS + OK, "ended before the answer"),
         (SETTINGS + frame(DATA, END_STREAM, 1, b"x"), "before the head"),
         (SETTINGS + goaway_frame(0, 11), "GOAWAY, code 11"),

@@ -23,8 +23,8 @@ NO_HTTP_2: Final = "no HTTP/2 (ALPN), which protocol: h2 of its pool demands: en
 
 class ClientTls:
     """`context` is that of the files as they were read last, and `shown` what is known of the certificate in them. In
-    `context_http1` HTTP/1.1 alone is offered.
-    `server_name`: what the certificates of all endpoints are for; None: each is for its own address."""
+    `context_http1` HTTP/1.1 alone is offered, and in `context_checks` what health checks speak. `server_name`: what
+    the certificates of all endpoints are for; None: each is for its own address."""
 
     def __init__(
         self,
@@ -32,12 +32,14 @@ class ClientTls:
         server_name: str | None = None,
         protocol: PoolProtocol | None = PoolProtocol.HTTP1,
         *,
+        checks: PoolProtocol | None = None,
         context: ssl.SSLContext | None = None,
     ) -> None:
-        """`server_name`: where the pool names none itself. `protocol` None: no protocol is offered. `context`: where it
-        is made elsewhere. Raises TlsProblem."""
+        """`server_name`: where the pool names none itself. `protocol` None: no protocol is offered. `checks`: what
+        health checks speak, None: the same. `context`: where it is made elsewhere. Raises TlsProblem."""
         self.tls = tls
         self.protocol = protocol
+        self.checks = checks or protocol
         self.server_name = tls.server_name or server_name
         self.shown: CertificateFields | None = None
         if context is None:
@@ -47,7 +49,7 @@ class ClientTls:
 
     def take(self, context: ssl.SSLContext) -> None:
         """Use this one from now on, which was made elsewhere."""
-        self.context = self.context_http1 = context
+        self.context = self.context_http1 = self.context_checks = context
 
     def name_of(self, host: str) -> str:
         """What the certificate of the endpoint at this host is to be for. A unix socket is one of this machine."""
@@ -55,11 +57,16 @@ class ClientTls:
 
     def read_again(self) -> None:
         """The files changed. Raises TlsProblem, and goes on as before."""
-        offered = () if self.protocol is None else OFFERED.get(self.protocol, (HTTP_1_1,))
+        offered, of_checks = _offered(self.protocol), _offered(self.checks)
         context = client_context_for(self.tls, offered)
         self.context_http1 = client_context_for(self.tls) if HTTP_2 in offered else context
+        self.context_checks = context if of_checks == offered else client_context_for(self.tls, of_checks)
         self.context = context
         self.shown = _shown(self.tls)
+
+
+def _offered(protocol: PoolProtocol | None) -> tuple[str, ...]:
+    return () if protocol is None else OFFERED.get(protocol, (HTTP_1_1,))
 
 
 def _shown(tls: PoolTls) -> CertificateFields | None:

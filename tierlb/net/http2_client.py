@@ -36,6 +36,8 @@ STREAM: Final = 1
 MOST_FRAMES: Final = 1000
 """Until the end of the answer. A server sends some ten, and one for each 16 KiB of body."""
 INTERIM: Final = b"1"
+HTTP_1: Final = b"HTTP/1"
+"""So an answer of HTTP/1.1 begins."""
 
 
 @attrs.frozen
@@ -59,12 +61,15 @@ async def ask_http2(
     settings = settings_frame(((ENABLE_PUSH, 0), (INITIAL_WINDOW_SIZE, FIRST_WINDOW + max_bytes)))
     message = PREFACE + settings + window_frame(0, max_bytes) + headers_frames(STREAM, block, ended=not body)
     await stream.send_all(message + (frame(DATA, END_STREAM, STREAM, body) if body else b""))
-    reader = FrameReader(asked, MAX_ANSWER_HEAD_BYTES)
+    reader, first = FrameReader(asked, MAX_ANSWER_HEAD_BYTES), b""
     try:
         while not asked.is_over:
             data = bytes(await stream.receive_some(CLIENT_READ_BYTES))
             if not data:
                 raise CutAnswer("the connection ended before the answer did")
+            first = (first + data)[: len(HTTP_1)]
+            if first == HTTP_1:
+                raise BadAnswer("it speaks HTTP/1.1: write protocol: http/1.1 at its pool")
             if reader.feed(data, MOST_FRAMES) or reader.frames > MOST_FRAMES:
                 raise BadAnswer("sends very many frames")
             if asked.replies:
@@ -81,6 +86,7 @@ class _Asked(FrameTaker):
     def __init__(self, max_bytes: int) -> None:
         self.is_over = False
         self.replies = b""
+        self._has_settings = False
         self._table = EMPTY_TABLE
         self._max_bytes = max_bytes
         self._fields: tuple[Header, ...] = ()
@@ -94,7 +100,13 @@ class _Asked(FrameTaker):
             raise BadAnswer("the answer has no status")
         return Http2Answer(int(status), self._fields, self._body, self._trailers)
 
+    def _check(self, stream_id: int) -> None:
+        """Servers begin with SETTINGS (RFC 9113 §3.4) and send on the one stream that there is (§5.1)."""
+        if stream_id != STREAM or not self._has_settings:
+            raise BadAnswer("a frame of a stream that was not opened, or before SETTINGS")
+
     def on_headers(self, stream_id: int, block: bytes, ended: bool) -> None:
+        self._check(stream_id)
         decoded = decode_block(self._table, block, MAX_ANSWER_HEAD_BYTES)
         self._table = decoded.table
         if decoded.too_large:
@@ -106,16 +118,19 @@ class _Asked(FrameTaker):
         self.is_over = self.is_over or ended
 
     def on_data(self, stream_id: int, piece: bytes, length: int, ended: bool) -> None:
+        self._check(stream_id)
         if not self._fields:
             raise BadAnswer("a body comes before the head")
         self._body += piece
         self.is_over = self.is_over or ended or len(self._body) > self._max_bytes
 
     def on_reset(self, stream_id: int, code: int) -> None:
+        self._check(stream_id)
         if not self.is_over:
             raise BadAnswer(f"reset the stream (code {code})")
 
     def on_settings(self, settings: list[tuple[int, int]]) -> None:
+        self._has_settings = True
         self.replies += SETTINGS_ACK
 
     def on_settings_ack(self) -> None:

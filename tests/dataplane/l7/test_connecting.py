@@ -16,11 +16,12 @@ from tests.dataplane.conftest import FakeEndpoint, Lab, Voice, below, l7
 from tests.dataplane.l7.http2 import Http2Host
 from tests.dataplane.l7.http2_servers import Http2Servers, http2_servers
 from tests.dataplane.upstream.test_endpoint_tls import accepts, server
+from tierlb.dataplane.upstream.endpoint_tls import EndpointTls
 from tierlb.dataplane.upstream.health import check_once
 from tierlb.model.address import Address
 from tierlb.model.snapshot import HostSpec, PoolSettings
 from tierlb.model.tls import PoolTls
-from tierlb.model.topology import HealthCheck, Policy, PoolProtocol, Timeouts
+from tierlb.model.topology import HealthCheck, Kind, Policy, PoolProtocol, Timeouts
 from tierlb.net.client_tls import NO_HTTP_2, ClientTls
 
 ASK = b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -255,6 +256,15 @@ async def test_a_pool_may_have_servers_with_and_without_http2(lab: Lab, servers:
     client = await lab.connects()
     said = [(await client.asks(ASK % number)).body[:6] for number in range(9)]
     assert sorted(said) == [b"HTTP/1"] * 3 + [b"HTTP/2"] * 6
+
+
+@pytest.mark.parametrize("name", REAL)
+async def test_an_l4_tier_checks_its_endpoints_by_the_protocol_of_the_pool(servers: Http2Servers, name: str) -> None:
+    if name not in servers.at:
+        pytest.skip(f"{name} is not installed")
+    tls = EndpointTls(None).prepare([pool(servers.authority, PoolProtocol.H2)], Kind.L4)["app"]
+    check = HealthCheck(path="/healthz", timeout_s=30.0, interval_s=30.0, protocol=PoolProtocol.H2)
+    assert (await check_once(servers.at[name], check, tls)).good
 
 
 @pytest.mark.parametrize("name", [*REAL, "plain"])

@@ -180,6 +180,28 @@ async def test_the_checks_of_a_node_speak_what_its_pool_speaks(lab: Lab, authori
     assert (await voice.hears_head()).first == "GET /healthz HTTP/1.1"
 
 
+@pytest.mark.parametrize("before", ["plain", "another"])
+async def test_connections_of_other_settings_are_not_kept(lab: Lab, authority: Authority, before: str) -> None:
+    old = None if before == "plain" else speaks(authority, verify=False)
+    endpoint = await lab.endpoint()
+    await lab.serves(l7(endpoint, pools=(PoolSettings("app", tls=old),)))
+    client, busy = await lab.connects(), await lab.connects()
+    voices = []
+    for each in (client, busy):
+        await each.says(GET)
+        voices.append(await endpoint.accepts() if old is None else await accepts(endpoint, server(authority)))
+        await voices[-1].hears_head()
+    await voices[0].says(OK)
+    await client.hears_message()
+    lab.plane.apply(l7(endpoint, pools=(PoolSettings("app", tls=speaks(authority)),), revision=2))
+    await voices[0].hears_end()
+    await voices[1].says(OK)  # its request was under way
+    await busy.hears_message()
+    await voices[1].hears_end()
+    await client.says(GET)
+    await (await accepts(endpoint, server(authority))).hears_head()
+
+
 async def test_renewed_files_are_used_for_new_connections(lab: Lab, authority: Authority, tmp_path: Path) -> None:
     own = authority.issue("node.example", file="node")
     endpoint, client = await serves(lab, speaks(authority, certificate=own.certificate, key=own.key))

@@ -54,6 +54,7 @@ class NegotiatedConnection(PooledConnection):
         exchange, self.exchange = self.exchange, None
         connection = SharedConnection(self.reactor, self.fd, host)
         connection.take_over(self)
+        connection.tls = self.tls
         host.agreed_on(http1=False)
         host.idle.append(connection)
         connection.made()

@@ -140,6 +140,7 @@ class PooledConnection(Stream):
         self.response.state = AWAITED  # NEXT
         idle = self.host.idle
         is_stale = bool(self.announced) is (self.host.spec.announces is None)
+        is_stale = is_stale or (self.tls is not self.host.tls and not self.host.spec.child)
         if self.host.closes or self.eof or is_stale or not self.host.speaks_http1 or len(idle) >= IDLE_PER_HOST:
             self.close()
             return

@@ -214,6 +214,7 @@ def speak_http1(shared: SharedConnection, layer: TlsLayer) -> None:
     shared.leave_host()
     connection = PooledConnection(shared.reactor, shared.fd, shared.host)
     connection.take_over(shared)
+    connection.tls = shared.tls
     shared.host.agreed_on(http1=True)
     others: list[Carried] = []
     for stream in waiting:

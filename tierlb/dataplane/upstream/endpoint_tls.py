@@ -23,16 +23,18 @@ class EndpointTls:
         self._look_at = NEVER
 
     def prepare(self, pools: Iterable[PoolSettings], kind: Kind = Kind.L7) -> dict[str, ClientTls]:
-        """What a snapshot asks for, as it is in use already or as its files have it. At l4 no protocol is offered: it
-        is the client's. Raises TlsProblem."""
+        """What a snapshot asks for, as it is in use already or as its files have it. At l4 no protocol is offered,
+        as it is the client's, but for checks. Raises TlsProblem."""
         found = {}
         for pool in pools:
             if pool.tls is not None:
                 name = pool.dns.partition(":")[0] if pool.dns else None
                 known = self.by_pool.get(pool.name)
                 protocol = pool.protocol if kind is Kind.L7 else None
-                same = known is not None and (known.tls, known.protocol) == (pool.tls, protocol)
-                found[pool.name] = known if same and known else ClientTls(pool.tls, name, protocol)
+                wanted = pool.tls, protocol, pool.protocol
+                same = known is not None and (known.tls, known.protocol, known.checks) == wanted
+                new = known if same else None
+                found[pool.name] = new or ClientTls(pool.tls, name, protocol, checks=pool.protocol)
         return found
 
     def use(self, found: Mapping[str, ClientTls], now: float) -> None:

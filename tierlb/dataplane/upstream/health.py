@@ -219,7 +219,10 @@ async def _connect_and_ask(
         await stream.send_all(local_header(check.announces))
     if tls is not None:
         secured = trio.SSLStream(
-            trio.SocketStream(sock), tls.context, server_hostname=tls.name_of(address.host), https_compatible=True
+            trio.SocketStream(sock),
+            tls.context_checks,
+            server_hostname=tls.name_of(address.host),
+            https_compatible=True,
         )
         stream = secured
         try:

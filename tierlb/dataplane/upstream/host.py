@@ -77,6 +77,7 @@ class Host(JudgedHost):
     capacity makes of its weight. `cap`: how many items this node may have in flight there, its part of its agent's
     `maxconn`. `idle` holds kept connections, the freshest last; none is kept while it `closes`. They are all of
     HTTP/1.1 or all of HTTP/2, by what it `speaks_http1`: where each connection agrees on it, as the last one did.
+    `tls`: what its pool has speak connections that may be kept.
     """
 
     __slots__ = (
@@ -91,6 +92,7 @@ class Host(JudgedHost):
         "share",
         "speaks_http1",
         "stated_part",
+        "tls",
         "weight",
     )
 
@@ -103,6 +105,7 @@ class Host(JudgedHost):
         self.idle: list[Any] = []
         self.closes = False
         self.speaks_http1 = spec.protocol is PoolProtocol.HTTP1
+        self.tls: ClientTls | None = None
         self.stated_part = 1.0
         self.peak = PeakEwma()
         self.take(spec)
@@ -121,7 +124,10 @@ class Host(JudgedHost):
 
     def take(self, spec: HostSpec, event: HostEvent | None = None) -> None:
         """The host as the current snapshot has it, and what its agent makes of that."""
-        if spec.protocol is not self.spec.protocol or spec.announces is not self.spec.announces:
+        tls = None if spec.child else self.context.tls.get(spec.target)
+        old = self.spec
+        if spec.protocol is not old.protocol or spec.announces is not old.announces or tls is not self.tls:
+            self.tls = tls
             for connection in self.idle[:]:
                 connection.close()
             self.speaks_http1 = spec.protocol is PoolProtocol.HTTP1
