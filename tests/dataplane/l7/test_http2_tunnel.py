@@ -11,13 +11,14 @@ from trio_websocket import ConnectionClosed, WebSocketRequest, serve_websocket
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Message
 
-from tests.dataplane.conftest import FakeEndpoint, Lab, Voice, below, l7
+from tests.dataplane.conftest import Clock, FakeEndpoint, Lab, Voice, below, l7
 from tests.dataplane.l7.http2 import GET, Http2Voice, connects_http2, converses_http2
+from tests.descriptors import descriptors_left
 from tierlb.dataplane.l7.http2_upload import STREAM_WINDOW
 from tierlb.model.address import Address
 from tierlb.model.snapshot import HostSpec, Rule
-from tierlb.model.topology import Limits, Match, Respond, Timeouts
-from tierlb.wire.http2_frames import CANCEL, INTERNAL_FAILURE, PROTOCOL_ERROR
+from tierlb.model.topology import ClientAbort, Limits, Match, Respond, Timeouts
+from tierlb.wire.http2_frames import CANCEL, INTERNAL_FAILURE, PING, PROTOCOL_ERROR, frame
 
 CONNECT = (
     (b":method", b"CONNECT"),
@@ -166,6 +167,29 @@ async def test_what_neither_side_reads_is_bounded_and_arrives_later(lab: Lab) ->
     assert client.answers[number].body == much
 
 
+async def test_a_piece_of_several_frames_sets_no_deadline_for_the_tunnel(lab: Lab, clock: Clock) -> None:
+    client, number, voice = await opens(lab, timeouts=Timeouts(stream=10.0))
+    await voice.says(bytes(40_000))
+    await hears(client, number, 40_000)
+    clock.now += 11.0
+    await says(client, number, b"still here")
+    await voice.hears(b"still here")
+    await voice.says(b"here too")
+    assert (await hears(client, number, 40_008))[40_000:] == b"here too"
+    assert lab.plane.load().tunnels == 1
+
+
+async def test_with_client_abort_finish_a_tunnel_that_has_not_begun_is_nothing_to_finish(lab: Lab) -> None:
+    client, endpoint = await converses_http2(lab, client_abort=ClientAbort.FINISH)
+    number = await client.asks(CONNECT, ends=False)
+    voice = await endpoint.accepts()
+    await voice.hears_head()
+    client.engine.reset_stream(number, CANCEL)
+    await client.flush()
+    assert await voice.hears_rest() == b""
+    await lab.until(lambda: lab.plane.load().in_flight == 0)
+
+
 @pytest.mark.parametrize("status", [b"200 OK", b"204 No Content"])
 async def test_an_answer_that_switches_nothing_opens_no_tunnel(lab: Lab, status: bytes) -> None:
     client, endpoint = await converses_http2(lab)
@@ -174,6 +198,37 @@ async def test_an_answer_that_switches_nothing_opens_no_tunnel(lab: Lab, status:
     await voice.hears_head()
     await voice.says(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\n\r\n")
     assert (await client.hears(number)).status == 502
+    load = lab.plane.load()
+    assert (load.rejected, load.errors, [host.failed for host in load.hosts]) == (1, 0, [0]), "the client is to blame"
+
+
+async def test_a_client_that_reads_nothing_after_the_end_is_left(lab: Lab, clock: Clock) -> None:
+    endpoint = await lab.endpoint()
+    await lab.serves(l7(endpoint, timeouts=Timeouts(stream=10.0)))
+    client = await connects_http2(lab, INITIAL_WINDOW_SIZE=0)
+    number = await client.asks(CONNECT, ends=False)
+    voice = await switches(endpoint)
+    await says(client, number, b"", ends=True)
+    await voice.says(bytes(60_000))
+    await voice.ends()
+    await lab.until(lambda: lab.plane.load().tunnels == 0)
+    clock.now += 11.0
+    await client.voice.says(frame(PING, 0, 0, bytes(8)))
+    assert (await client.hears(number)).reset == CANCEL
+
+
+async def test_without_descriptors_there_is_no_tunnel(lab: Lab) -> None:
+    client, endpoint = await converses_http2(lab)
+    number = await client.asks(CONNECT, ends=False)
+    voice = await endpoint.accepts()
+    digest = (await voice.hears_head())["sec-websocket-key"]
+    accept = base64.b64encode(hashlib.sha1((digest + GUID).encode(), usedforsecurity=False).digest())
+    with descriptors_left(1):
+        await voice.says(
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
+        )
+        assert (await client.hears(number)).status == 503
 
 
 async def test_an_endpoint_may_refuse(lab: Lab) -> None:

@@ -17,6 +17,10 @@ from tierlb.net.layer import Layer
 from tierlb.wire.http_fields import Header
 
 
+class NoRoomForTunnelError(Exception):
+    """This node has no descriptors for a tunnel."""
+
+
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Downstream:
     """The side of an exchange that a client is on. `identity`: the client's. `has_left`: it ended its side after having
@@ -92,7 +96,8 @@ class Downstream:
     def detach(self) -> tuple[int, bytes, bytes, float, Layer | None]:
         """Give the descriptor away for a tunnel: it, the bytes not sent yet, those that came behind the request, when
         the connection began (below 0: the connection goes on by itself), and the layer that it speaks through. The
-        request counts on until the tunnel ends, and the connection that became one."""
+        request counts on until the tunnel ends, and the connection that became one. Raises NoRoomForTunnelError, and
+        nothing has changed then."""
         raise NotImplementedError
 
     def on_joined(self, pipe: Pipe) -> None:

@@ -11,7 +11,7 @@ before the time for a response is over, and while a body goes on as well.
 from typing import Final
 
 from tierlb.balance.outlier import HostFault
-from tierlb.dataplane.l7.downstream import Downstream
+from tierlb.dataplane.l7.downstream import Downstream, NoRoomForTunnelError
 from tierlb.dataplane.l7.front_state import FrontState
 from tierlb.dataplane.l7.plan import RequestPlan
 from tierlb.dataplane.l7.pooled import PooledConnection
@@ -160,7 +160,8 @@ class Exchange(Attempts):
         assert ticket is not None
         now, response = front.reactor.now, connection.response
         if self.downstream.demands_switch and reply.status < 300:
-            self.fail(502, "did not switch protocols, which the client demands")
+            ticket.done(now)  # what the client asked for is no fault of the host
+            self.refuse_request(502, "the endpoint did not switch protocols, which the request demands")
             return
         if reply.orca is not None:
             ticket.host.estimate.note_stated(now, reply.orca.rps, reply.orca.busy, reply.orca.slots)
@@ -255,7 +256,11 @@ class Exchange(Attempts):
         if self.plan.head.upgrade is None or reply.upgrade is None or not (request is None or request.is_sent):
             self.fail(502, "sent an answer that cannot be passed on: it switched protocols without being asked")
             return
-        front.exchanges.tunnels.join(self.downstream, connection, ticket, reply, front.config.timeouts.idle)
+        try:
+            front.exchanges.tunnels.join(self.downstream, connection, ticket, reply, front.config.timeouts.idle)
+        except NoRoomForTunnelError:
+            self.refuse(503, "this node is short of resources", retry_after=True)
+            return
         self.ticket = self.connection = connection.exchange = None
 
     # Ends.

@@ -120,13 +120,14 @@ class Http2Streams(StreamOwner):
 
     def lose(self, stream: Http2Stream) -> None:
         """The client has reset the stream or disconnected. An exchange that is to be finished goes on, and its response
-        is thrown away."""
+        is thrown away. A tunnel that has not begun is nothing to finish."""
         stream.enter(StreamEvent.RESET)
         stream.has_left = True
         self.output.drop(stream)
         exchange = stream.exchange
         finishes = self.connection.front.config.snapshot.client_abort is ClientAbort.FINISH
-        if exchange is not None and finishes and (exchange.request is None or stream.is_whole):
+        may_finish = finishes and not stream.demands_switch
+        if exchange is not None and may_finish and (exchange.request is None or stream.is_whole):
             exchange.on_downstream_drained()
             return
         if exchange is not None:

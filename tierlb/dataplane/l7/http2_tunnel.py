@@ -9,6 +9,7 @@ direction passes by itself; a tunnel that breaks resets the stream, and a stream
 import socket
 from typing import Final
 
+from tierlb.dataplane.l7.downstream import NoRoomForTunnelError
 from tierlb.dataplane.l7.http2_owner import StreamOwner
 from tierlb.dataplane.l7.http2_upload import UploadingStream
 from tierlb.dataplane.pipe import Pipe
@@ -137,10 +138,18 @@ class TunnelledStream(UploadingStream):
         else:
             super()._give_credit(count)
 
+    def on_sent_some(self) -> None:
+        """A tunnel has the deadlines of its pipe, and after the pipe's end those of a stream."""
+        if self.tunnel is None or self.tunnel.over:
+            super().on_sent_some()
+
     def detach(self) -> tuple[int, bytes, bytes, float, Layer | None]:
         reactor = self.owner.connection.reactor
         ahead = b"".join(self._held)
-        fd, self.tunnel = tunnel_for(reactor, self)
+        try:
+            fd, self.tunnel = tunnel_for(reactor, self)
+        except OSError as error:
+            raise NoRoomForTunnelError from error
         self.exchange = None  # its place in the tally is the tunnel's now
         self.expect(NEVER)
         self.release()
@@ -162,6 +171,17 @@ class TunnelledStream(UploadingStream):
             self.cut()
         elif self.state is HALF_LOCAL:
             self.owner.reset(self, NO_ERROR)
+        else:
+            self._await_progress()
+
+    def go_on(self) -> None:
+        if self.tunnel is not None and self.tunnel.over:
+            self._await_progress()
+        super().go_on()
+
+    def _await_progress(self) -> None:
+        """The pipe is over, and the client is still to read what it carried."""
+        self.expect(self.owner.connection.front.config.timeouts.stream)
 
 
 def tunnel_for(reactor: Reactor, stream: UploadingStream) -> tuple[int, TunnelEnd]:

@@ -53,6 +53,8 @@ class Tunnels:
         self.pipes[pipe] = Tunnel(ticket, identity, began, downstream)
         try:
             downstream.on_joined(pipe)
+            if pipe not in self.pipes:
+                return  # the client has left
             if layer is not None:
                 pipe.speak_through(pipe.client, layer, unsent)
                 unsent = b""
