@@ -27,6 +27,8 @@ from tierlb.net.client_tls import NO_HTTP_2, ClientTls
 ASK = b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 UPGRADE = b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\r\n"
+NO_APPLICATION_PROTOCOL = bytes((21, 3, 3, 0, 2, 2, 120))
+"""A fatal alert (RFC 7301 §3.2), which the ssl module's servers do not send."""
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 
 
@@ -145,6 +147,20 @@ async def test_an_upgrade_goes_over_http1_also_where_requests_go_over_http2(lab:
     assert (await client.hears_message(bodiless=True)).status == 101
     await client.hears(b"hello")
     assert [connection.closed for connection in lab.host(endpoint).idle] == [False]
+
+
+async def test_an_endpoint_of_http2_alone_is_not_to_blame_for_an_upgrade(lab: Lab, authority: Authority) -> None:
+    endpoint = await serves(lab, authority, PoolProtocol.AUTO)
+    for _ in range(6):
+        client = await lab.connects()
+        await client.says(UPGRADE)
+        voice = await endpoint.accepts()
+        await voice.hears_some()
+        await voice.says(NO_APPLICATION_PROTOCOL)
+        assert (await client.hears_message()).status == 502
+    load = lab.plane.load()
+    assert (load.rejected, load.errors, lab.host(endpoint).reach.failures) == (6, 0, 0)
+    assert "endpoint_handshake_failed" not in [name for name, _ in lab.log.events]
 
 
 async def test_a_body_waits_for_the_handshake_and_goes_by_either_protocol(lab: Lab, authority: Authority) -> None:

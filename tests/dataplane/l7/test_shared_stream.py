@@ -244,3 +244,22 @@ def test_own_chunks_are_taken_apart(pieces: list[bytes], ends: bool) -> None:
 )
 def test_the_length_of_a_body_is_read_from_the_own_head(head: bytes, length: int) -> None:
     assert body_length_of(head) == length
+
+
+async def test_an_answer_to_head_that_ends_later_puts_nothing_before_the_next_answer(lab: Lab) -> None:
+    endpoint = await lab.endpoint(protocol=PoolProtocol.H2C)
+    await lab.serves(l7(endpoint))
+    client = await lab.connects()
+    await client.says(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n")
+    host = await accepts_http2(endpoint)
+    await host.hears_request()
+    host.engine.send_headers(1, [(b":status", b"200"), (b"x", b"y")])
+    await host.flush()
+    assert (await client.hears_head())["x"] == "y"
+    host.engine.end_stream(1)
+    await host.flush()
+    await lab.until(lambda: lab.plane.load().in_flight == 0)
+    await client.says(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    number = await host.hears_request(2)
+    await host.answers(number, b"ok")
+    assert (await client.hears_message()).body == b"ok"

@@ -63,8 +63,9 @@ class Http1Downstream(Http1Requests):
 
     @property
     def _is_chunked(self) -> bool:
-        """Whether the body that goes on is chunked for the client: its head has no length."""
-        return self.reply is not None and self.reply.length < 0 and self._plan.head.minor > 0
+        """Whether the body that goes on is chunked for the client: its head has no length. HEAD is answered without."""
+        plan, reply = self._plan, self.reply
+        return reply is not None and reply.length < 0 and plan.head.minor > 0 and not plan.is_head
 
     def _send(self, data: bytes) -> None:
         self._front.counters.bytes_out += len(data)

@@ -18,9 +18,10 @@ from mypy_extensions import mypyc_attr
 from tierlb.dataplane.l7.response_half import ResponseHalf
 from tierlb.dataplane.l7.states import AWAITED
 from tierlb.dataplane.upstream.host import Host
+from tierlb.model.topology import PoolProtocol
 from tierlb.net.asked import error_of, recv_peek
 from tierlb.net.bulk import READ_BYTES
-from tierlb.net.client_tls import ClientTls
+from tierlb.net.client_tls import ClientTls, agreed_on_nothing
 from tierlb.net.io import send
 from tierlb.net.peer_liveness import SILENT
 from tierlb.net.reactor import ERROR, HANGUP, READ, WRITE, Reactor
@@ -261,7 +262,11 @@ class PooledConnection(Stream):
 
     def on_broken(self, error: OSError) -> None:
         if self.connecting:
-            self.host.context.on_insecure(self.host, str(error.strerror))
+            reason = str(error.strerror)
+            if self.host.spec.protocol is PoolProtocol.AUTO and agreed_on_nothing(reason):
+                self._connect_failed(errno.EPROTONOSUPPORT)
+                return
+            self.host.context.on_insecure(self.host, reason)
             self._connect_failed(error.errno or errno.EIO)
             return
         if error.errno == errno.EPROTO:  # as where the host refuses our certificate, which it looks at last

@@ -145,17 +145,22 @@ class Attempts(Carried):
             self.failed(error)
 
     def on_connect_failed(self, code: int) -> None:
+        """`code`: EPROTONOSUPPORT where the host speaks HTTP/2 alone and the request asks for an upgrade, for which
+        the host is not to blame."""
         ticket, tried = self.ticket, self.tried
         assert ticket is not None
         host = ticket.host
         self.connection = None
         ticket.give_back(self.front.reactor.now)
-        host.reach.dial_failed(code)
+        if code != errno.EPROTONOSUPPORT:
+            host.reach.dial_failed(code)
         self.tried = tried = Tried((*tried.hosts, host), tried.connects, repeated=tried.repeated)
         if tried.connects < REQUEST_CONNECTS and (self.choice.has_other(tried.hosts) or self._take_other_share()):
             self.start()
         elif is_own(code):
             self.refuse(503, "this node is short of resources", retry_after=True)
+        elif code == errno.EPROTONOSUPPORT:
+            self.refuse_request(502, "the endpoint speaks HTTP/2 alone, which carries no upgrade")
         elif code == errno.ETIMEDOUT:
             self.refuse(504, "connecting to the endpoint took too long", host.name)
         else:
