@@ -171,7 +171,8 @@ class TierShape:
     )
     forwarded: ForwardedFields | None = optional(
         "the fields in which endpoints get the client's address, protocol and host: x-forwarded (X-Forwarded-For, "
-        "-Proto and -Host, the default), rfc7239 (Forwarded) or both; those of trusted peers are continued",
+        "-Proto and -Host, the default), rfc7239 (Forwarded) or both; those of trusted peers are continued: "
+        "Forwarded only where they write no X-Forwarded-For",
         l7_only=True,
     )
     paths: Paths | None = optional(

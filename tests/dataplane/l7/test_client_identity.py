@@ -191,5 +191,7 @@ async def test_a_trusted_peer_of_a_tier_with_forwarded_keeps_the_id_of_its_reque
     client, endpoint = await lab.converses(trusted_peers=LOOPBACK, forwarded=ForwardedFields.RFC_7239)
     await client.says(CLAIMS)
     request = await (await endpoint.accepts()).hears_head()
-    assert request.all("forwarded") == ["for=192.0.2.3, proto=http;host=a;for=127.0.0.1"]
+    assert request.all("forwarded") == [
+        "for=192.0.2.1;proto=https;host=shop, for=192.0.2.2, proto=http;host=a;for=127.0.0.1"
+    ]
     assert (request.all("x-request-id"), request.all("x-forwarded-for")) == (["given"], [])

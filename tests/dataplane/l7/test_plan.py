@@ -338,6 +338,7 @@ SENT = (
     b"Forwarded: for=192.0.2.3",
     b'forwarded: for="[::1]"',
 )
+ALONE = SENT[2:]
 
 
 def told_forwarded(made: RequestPlan, passed: bytes = b"192.0.2.9") -> list[bytes]:
@@ -352,7 +353,8 @@ def told_forwarded(made: RequestPlan, passed: bytes = b"192.0.2.9") -> list[byte
     [
         (ForwardedFields.RFC_7239, False, SENT, [b"Forwarded: " + OWN]),
         (ForwardedFields.BOTH, False, SENT, [b"Forwarded: " + OWN, *XFF]),
-        (ForwardedFields.RFC_7239, True, SENT, [b'Forwarded: for=192.0.2.3, for="[::1]", ' + OWN]),
+        (ForwardedFields.RFC_7239, True, ALONE, [b'Forwarded: for=192.0.2.3, for="[::1]", ' + OWN]),
+        (ForwardedFields.RFC_7239, True, SENT, [b"Forwarded: for=192.0.2.1;proto=https, " + OWN]),
         (ForwardedFields.RFC_7239, True, SENT[:2], [b"Forwarded: for=192.0.2.1;proto=https, " + OWN]),
         (ForwardedFields.RFC_7239, True, (), [b"Forwarded: " + OWN]),
         (
@@ -360,7 +362,7 @@ def told_forwarded(made: RequestPlan, passed: bytes = b"192.0.2.9") -> list[byte
             True,
             SENT,
             [
-                b'Forwarded: for=192.0.2.3, for="[::1]", ' + OWN,
+                b"Forwarded: for=192.0.2.1;proto=https, " + OWN,
                 b"X-Forwarded-For: 192.0.2.1, 192.0.2.9",
                 b"X-Forwarded-Host: a",
                 b"X-Forwarded-Proto: https",
@@ -372,6 +374,46 @@ def test_endpoints_get_forwarded_where_the_tier_says_so(
     fields: ForwardedFields, trusted: bool, sent: tuple[bytes, ...], expected: list[bytes]
 ) -> None:
     assert told_forwarded(plan(*GET, *sent, trusted=trusted, forwarded=fields)) == expected
+
+
+FORGED = [
+    b"Forwarded: for=10.0.0.1;proto=https;host=admin",
+    b"Forwarded: for=203.0.113.7;proto=https;host=admin",
+    b"Forwarded: for=10.0.0.1, for=203.0.113.7;proto=https",
+]
+
+
+@pytest.mark.parametrize("forged", FORGED)
+@pytest.mark.parametrize("fields", [ForwardedFields.RFC_7239, ForwardedFields.BOTH])
+def test_a_client_behind_a_trusted_peer_that_knows_x_forwarded_for_alone_forges_nothing(
+    forged: bytes, fields: ForwardedFields
+) -> None:
+    peer = (b"X-Forwarded-For: 203.0.113.7", b"X-Forwarded-Proto: http")
+    first, *_ = told_forwarded(plan(*GET, forged, *peer, trusted=True, forwarded=fields))
+    assert first == b"Forwarded: for=203.0.113.7;proto=http, " + OWN
+
+
+@pytest.mark.parametrize(
+    "value", [b'for="', b'for=192.0.2.1, for="a', b"for", b"for=[::1]", b"for=a", b"for=1.1.1.1 x"]
+)
+@pytest.mark.parametrize("fields", [ForwardedFields.RFC_7239, ForwardedFields.BOTH])
+def test_forwarded_of_a_trusted_peer_that_breaks_the_grammar_is_dropped(value: bytes, fields: ForwardedFields) -> None:
+    first, *others = told_forwarded(plan(*GET, b"Forwarded: " + value, trusted=True, forwarded=fields))
+    assert (first, others) == (b"Forwarded: " + OWN, XFF if fields is ForwardedFields.BOTH else [])
+
+
+def test_elements_of_a_trusted_peer_become_x_forwarded_fields_so_that_the_next_tier_reads_the_same() -> None:
+    sent = (b'Forwarded: for="[2001:db8::1]";proto=https;host=shop, for=192.0.2.3', b"X-Forwarded-Proto: forged")
+    lines = told_forwarded(plan(*GET, *sent, b"X-Forwarded-Host: forged", trusted=True, forwarded=ForwardedFields.BOTH))
+    before = b'for="[2001:db8::1]";proto=https;host=shop, for=192.0.2.3'
+    assert lines == [
+        b"Forwarded: " + before + b", " + OWN,
+        b"X-Forwarded-For: 2001:db8::1, 192.0.2.3, 192.0.2.9",
+        b"X-Forwarded-Host: shop",
+        b"X-Forwarded-Proto: https",
+    ]
+    below = told_forwarded(plan(*GET, *lines, trusted=True, forwarded=ForwardedFields.RFC_7239))
+    assert below == [b"Forwarded: " + before + b", for=192.0.2.9, " + OWN]
 
 
 def test_forwarded_is_the_trusted_peers_where_the_tier_says_nothing() -> None:

@@ -16,7 +16,7 @@ from tierlb.dataplane.l7.max_forwards import forwards_left, one_hop_less
 from tierlb.dataplane.l7.routes import Routes
 from tierlb.model.snapshot import Send, Snapshot
 from tierlb.model.topology import ForwardedFields, Match
-from tierlb.wire.forwarded import FORWARDED, converted, token_or_quoted
+from tierlb.wire.forwarded import FORWARDED, clients_of, converted, read_forwarded, token_or_quoted, written_forwarded
 from tierlb.wire.head_values import Block, RequestHead
 from tierlb.wire.http_fields import BadHead
 from tierlb.wire.http_head import parse_request_head
@@ -137,11 +137,17 @@ def make_plan(
             kind = kinds.place(kind_key(snapshot.rules[rule].match, head))
     behind_node: bytes | None = None
     if snapshot.forwarded is not ForwardedFields.X_FORWARDED:
-        passing = _passing(block, trusted=trusted, http2=http2, forwarded=snapshot.forwarded)
-        passing += _element(head, trusted=trusted, secured=secured)
+        elements = _elements_of_forwarded(head) if trusted else []
+        written = ForwardedFields.RFC_7239 if elements else snapshot.forwarded
+        passing = _passing(block, trusted=trusted, http2=http2, forwarded=written)
+        passing += _element(head, elements, trusted=trusted, secured=secured)
         behind_node = b""
         if snapshot.forwarded is ForwardedFields.BOTH:
-            behind_node = b"\r\n" + _continued(head, trusted=trusted, secured=secured)
+            behind_node = b"\r\n"
+            if elements:
+                behind_node += _translated(head, elements, secured=secured)
+            else:
+                behind_node += _continued(head, trusted=trusted, secured=secured)
     elif trusted:
         passing = _passing(block, trusted=True, http2=http2) + _continued(head, trusted=True, secured=secured)
     else:
@@ -223,16 +229,37 @@ def _host_asked(block: Block) -> bytes:
     return b"X-Forwarded-Host: %b\r\n" % block.host if block.host else b""
 
 
-def _element(head: RequestHead, *, trusted: bool, secured: bool) -> bytes:
-    """Forwarded, up to the address of the peer. Behind a trusted peer its elements stand before, made of X-Forwarded-*
-    if it sends no others."""
+def _elements_of_forwarded(head: RequestHead) -> list[dict[bytes, bytes]]:
+    """Those of a trusted peer that writes Forwarded alone, and by its grammar. Where there is X-Forwarded-For, that
+    decides: a peer that knows no Forwarded passes on what its client wrote there."""
+    if _values(head, b"x-forwarded-for").strip(b", \t"):
+        return []
+    return read_forwarded(_values(head, FORWARDED)) or []
+
+
+def _element(head: RequestHead, elements: list[dict[bytes, bytes]], *, trusted: bool, secured: bool) -> bytes:
+    """Forwarded, up to the address of the peer. Behind a trusted peer its elements stand before, or those made of its
+    X-Forwarded-*."""
     before = b""
-    if trusted:
+    if elements:
+        before = written_forwarded(elements)
+    elif trusted:
         proto, host = head.get(b"x-forwarded-proto") or b"", head.get(b"x-forwarded-host") or b""
-        before = _values(head, FORWARDED) or converted(_values(head, b"x-forwarded-for"), proto, host)
+        before = converted(_values(head, b"x-forwarded-for"), proto, host)
     asked = b";host=" + token_or_quoted(head.block.host) if head.block.host else b""
     own = b"https" if secured else b"http"
     return b"Forwarded: %b%bproto=%b%b;for=" % (before, b", " if before else b"", own, asked)
+
+
+def _translated(head: RequestHead, elements: list[dict[bytes, bytes]], *, secured: bool) -> bytes:
+    """The end of the head, made of a trusted peer's Forwarded: protocol and host are those of the first client."""
+    first = elements[0]
+    host = first.get(b"host") or head.block.host
+    return b"X-Forwarded-Proto: %b\r\n%bX-Forwarded-For: %b, " % (
+        first.get(b"proto") or (b"https" if secured else b"http"),
+        b"X-Forwarded-Host: %b\r\n" % host if host else b"",
+        clients_of(elements),
+    )
 
 
 def _values(head: RequestHead, name: bytes) -> bytes:
