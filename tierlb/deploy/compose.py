@@ -69,8 +69,7 @@ FOLDER = posixpath.dirname(MOUNTED_TOPOLOGY)
 CONTROLLER_STOP_S = 15
 """The controller drains nothing; this allows for a busy engine."""
 HEALTH_TIMES: Document = {"interval": "3s", "timeout": "15s", "retries": 3, "start_period": "120s"}
-"""A check costs about 30 ms of CPU time, nearly all of it the engine's. On a machine that is full it takes seconds:
-neither that nor a slow start means that a container is ill."""
+"""A check costs about 30 ms of CPU time, nearly all of it the engine's, and takes seconds on a machine that is full."""
 COMPOSE_CLUSTER_LABEL = "tierlb.cluster"
 DEFINITION_LABEL = "tierlb.definition"
 KIND_LABEL, POOL_KIND = "tierlb.kind", "pool"
