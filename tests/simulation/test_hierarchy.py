@@ -31,7 +31,9 @@ def slow_for_a_while(parents: int, delay_s: float, rule: Policy | ComparedRule =
     return settling(slowdown, run(slowdown.scenario), at_most=NEXT_TO_NOTHING)
 
 
-@pytest.mark.parametrize(("parents", "delay_s", "left_s"), [(1, SOON_S, 0.5), (8, LATE_S, 1.0)])
+@pytest.mark.parametrize(
+    ("parents", "delay_s", "left_s"), [pytest.param(1, SOON_S, 0.5, marks=pytest.mark.long), (8, LATE_S, 1.0)]
+)
 def test_a_slow_subtree_is_left_within_a_second_however_late_its_reports_are(
     parents: int, delay_s: float, left_s: float
 ) -> None:
@@ -53,7 +55,7 @@ def test_weights_by_headroom_do_worse() -> None:
     assert theirs[1] > 1.25 * ours[1]
 
 
-@pytest.mark.parametrize(("parents", "delay_s"), [(1, SOON_S), (8, LATE_S)])
+@pytest.mark.parametrize(("parents", "delay_s"), [pytest.param(1, SOON_S, marks=pytest.mark.long), (8, LATE_S)])
 def test_an_even_tier_stays_even(parents: int, delay_s: float) -> None:
     """Spread is in units of what chance alone gives. 30 s of half-second shares: chance reaches 0.4 in the swing."""
     scenario = even_tier(parents, delay_s, duration_s=30.0)
@@ -63,7 +65,7 @@ def test_an_even_tier_stays_even(parents: int, delay_s: float) -> None:
     assert told.p99_items < 7.0
 
 
-@pytest.mark.parametrize(("parents", "delay_s"), [(1, SOON_S), (4, LATE_S)])
+@pytest.mark.parametrize(("parents", "delay_s"), [pytest.param(1, SOON_S, marks=pytest.mark.long), (4, LATE_S)])
 def test_kept_connections_leave_a_slow_node_and_come_back(parents: int, delay_s: float) -> None:
     slowdown = clients(parents, delay_s)
     told = settling(slowdown, run(slowdown.scenario))

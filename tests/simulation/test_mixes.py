@@ -84,7 +84,7 @@ def test_kinds_need_not_be_told_apart_before_they_are_answered(name: str) -> Non
 
 
 @pytest.mark.parametrize("name", ["polls-40", "polls-40-on-2", "everything"])
-@pytest.mark.parametrize("tiers", [2, 3])
+@pytest.mark.parametrize("tiers", [pytest.param(2, marks=pytest.mark.long), 3])
 def test_tiers_with_late_reports_keep_the_tail_and_the_shares(name: str, tiers: int) -> None:
     """The tail of the same tree without any long ones is what is asked: counts alone cannot see the queue below."""
     told = played(name, tiers=tiers, delay_s=LATE_S)

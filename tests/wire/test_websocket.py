@@ -251,7 +251,7 @@ def left_to_wsproto() -> Framing:
     return framing
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 @given(FRAMES, st.binary(min_size=4, max_size=4), st.lists(st.integers(1, 3000), min_size=1, max_size=10))
 def test_a_parent_hears_what_wsproto_alone_would_hear(
     said: list[tuple[str, bytes]], mask: bytes, chunks: list[int]
