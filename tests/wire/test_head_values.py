@@ -23,8 +23,8 @@ def test_a_head_answers_for_its_block() -> None:
 
 def test_a_block_with_other_lines_means_the_same_and_is_to_be_passed_on_anew() -> None:
     block = parse_request_head(HEAD).block
-    block.passing = [b"as it was", None]
+    block.passing = [b"as it was", None, None, None]
     other = block.with_fields(block.fields[1:], b"b:80", b"b")
     assert _meaning(other) == _meaning(block)
-    assert (other.host, other.host_name, other.passing) == (b"b:80", b"b", [None, None])
+    assert (other.host, other.host_name, other.passing) == (b"b:80", b"b", [None] * 4)
     assert RequestHead(b"GET", b"/", 1, other).get(b"host") is None
