@@ -23,7 +23,7 @@ DEADLINE_S = 60.0
 MODULES = Path("/usr/lib/apache2/modules")
 SERVERS = ("nginx", "apache", "wsgi")
 
-NGINX = """\
+NGINX_HTTP = """\
 daemon off;
 master_process off;
 pid {folder}/nginx.pid;
@@ -33,13 +33,17 @@ http {{
   access_log off;
   client_body_temp_path {folder}; proxy_temp_path {folder}; fastcgi_temp_path {folder};
   uwsgi_temp_path {folder}; scgi_temp_path {folder};
+{servers}
+}}
+"""
+"""Of an nginx in a folder of its own, which stays in the foreground."""
+NGINX = """\
   server {{
     listen {address};
     location / {{ return 200 "public"; }}
     location = /admin {{ return 200 "the secret of nginx"; }}
     location /admin/ {{ return 200 "the secret of nginx, below"; }}
   }}
-}}
 """
 APACHE = """\
 ServerRoot {folder}
@@ -112,7 +116,7 @@ def serving(folder: Path) -> Iterator[dict[str, str]]:
     (files / "admin").write_text("the secret of apache")
     (files / "below").write_text("the secret of apache, below")
     (files / "public" / "x").write_text("public")
-    (folder / "nginx.conf").write_text(NGINX.format(folder=folder, address=at["nginx"]))
+    (folder / "nginx.conf").write_text(NGINX_HTTP.format(folder=folder, servers=NGINX.format(address=at["nginx"])))
     (folder / "apache.conf").write_text(APACHE.format(folder=folder, address=at["apache"], modules=MODULES))
     with (
         running(["nginx", "-p", str(folder), "-c", str(folder / "nginx.conf")], folder / "log"),

@@ -19,6 +19,7 @@ import pytest
 import trio
 
 from scripts.benchmarks.cluster import Cluster, free_address, running_cluster
+from tests.clients.servers import NGINX_HTTP
 from tests.processes import running
 
 pytestmark = pytest.mark.needs("nginx")
@@ -33,19 +34,6 @@ WAYS = ("status", "drop")
 """How a server fails: by answering 500, or by closing without an answer."""
 ROUTES = f"[{', '.join(f'{{match: {{path_prefix: /{way}}}, to: {way}}}' for way in WAYS)}, {{to: app}}]"
 
-NGINX = """\
-daemon off;
-master_process off;
-pid {folder}/nginx.pid;
-error_log stderr crit;
-events {{}}
-http {{
-  access_log off;
-  client_body_temp_path {folder}; proxy_temp_path {folder}; fastcgi_temp_path {folder};
-  uwsgi_temp_path {folder}; scgi_temp_path {folder};
-{servers}
-}}
-"""
 SERVER = """\
   server {{
     listen {address};
@@ -101,7 +89,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     config = "".join(
         SERVER.format(address=address, folder=folder, number=number) for number, address in enumerate(servers)
     )
-    (folder / "nginx.conf").write_text(NGINX.format(folder=folder, servers=config))
+    (folder / "nginx.conf").write_text(NGINX_HTTP.format(folder=folder, servers=config))
     tiers, admin = {policy: free_address() for policy in POLICIES}, free_address()
     listed = "\n".join(
         f'  {policy}: {{kind: l7, listen: "{address}", balance: {policy}, routes: {ROUTES}'

@@ -6,9 +6,11 @@ import pytest
 
 from tests.certificates import Authority
 from tests.dataplane.conftest import Log
-from tierlb.dataplane.certificates import DAY_S, LOOK_EVERY_S, Certificates
+from tierlb.dataplane.certificates import Certificates
 from tierlb.model.tls import ListenerTls
+from tierlb.net.file_stamp import LOOK_EVERY_S
 from tierlb.net.tls import TlsProblem
+from tierlb.topology.certificates import DAY_S
 
 
 class Times:

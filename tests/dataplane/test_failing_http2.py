@@ -222,7 +222,7 @@ async def is_all_right_after(
             await traffic(lab, connect)
             await lab.until(lambda: lab.front.drained)
     except trio.TooSlowError:
-        raise AssertionError(f"{what}: somebody waits") from None
+        raise AssertionError(f"{what}: a client still waits") from None
     has_failed = calls[0] >= at_call
     calls[0] += at_call  # what follows does not fail
     load = lab.plane.load()
@@ -237,7 +237,7 @@ async def is_all_right_after(
                 while not await is_served(lab, connect, path):  # noqa: ASYNC110 (asking is what is waited for)
                     await trio.sleep(0.05)
     except trio.TooSlowError:
-        raise AssertionError(f"{what}: nobody is served any more") from None
+        raise AssertionError(f"{what}: no client is served any more") from None
 
 
 async def is_served(lab: Lab, connect: Connect, path: str) -> bool:
@@ -318,7 +318,7 @@ async def test_no_failure_where_an_l4_node_ends_tls_leaves_anybody_waiting(
                 while not await is_echoed(lab, connect):  # noqa: ASYNC110 (a busy machine may be later than its deadlines)
                     await trio.sleep(0.05)
         except trio.TooSlowError:
-            raise AssertionError(f"{what}: nobody is served any more") from None
+            raise AssertionError(f"{what}: no client is served any more") from None
 
 
 async def is_echoed(lab: Lab, connect: Connect) -> bool:

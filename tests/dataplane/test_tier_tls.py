@@ -1,4 +1,4 @@
-"""TLS between tiers: requests, connections, what they carry, and who is refused."""
+"""TLS between tiers: requests, connections, what they carry, and which peers are refused."""
 
 import errno
 import gc

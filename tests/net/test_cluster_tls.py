@@ -10,9 +10,10 @@ import trio
 from tests.certificates import Authority
 from tests.dataplane.conftest import Log
 from tierlb.model.tls import Tls
-from tierlb.net import cluster_tls
-from tierlb.net.cluster_tls import DAY_S, ClusterTls, parent_refusal
+from tierlb.net.cluster_tls import ClusterTls, parent_refusal
+from tierlb.net.file_stamp import LOOK_EVERY_S
 from tierlb.net.tls import TlsProblem
+from tierlb.topology.certificates import DAY_S
 
 
 @pytest.fixture
@@ -125,7 +126,7 @@ async def test_where_nothing_else_looks_the_watch_does(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(tls.watch)
         authority.issue("web", "127.0.0.1", file="node", days=30)
-        await trio.sleep(cluster_tls.LOOK_EVERY_S + 0.1)
+        await trio.sleep(LOOK_EVERY_S + 0.1)
         assert tls.now is not before
         nursery.cancel_scope.cancel()
 

@@ -11,12 +11,11 @@ from typing import Any
 
 from tierlb.model.load import CertificateExpiry
 from tierlb.model.tls import ListenerTls
-from tierlb.net.cluster_tls import EXPIRY_SOON_S, LOOK_EVERY_S
-from tierlb.net.file_stamp import Stamp, stamp_of
+from tierlb.net.expiry_watch import ExpiryWatch
+from tierlb.net.file_stamp import LOOK_EVERY_S, Stamp, stamp_of
 from tierlb.net.server_tls import ServedCertificate, ServerTls, load_server_tls
 from tierlb.net.tls import TlsProblem
 from tierlb.net.wheel import NEVER
-from tierlb.topology.certificates import DAY_S
 
 ServerByTls = Mapping[ListenerTls, ServerTls]
 """What clients are shown, by what the snapshot says of the listener that they connect to."""
@@ -25,17 +24,17 @@ ServerByTls = Mapping[ListenerTls, ServerTls]
 class Certificates:
     """`served`: what new connections get; empty where clients speak no TLS. `shown`: with what the snapshot before had,
     for connections that come to a listener as it ends. `_prepared`: what the files were before they were read for a
-    snapshot. `epoch`: the time in seconds since 1970."""
+    snapshot."""
 
     def __init__(self, log: Any, epoch: Callable[[], float] = time.time) -> None:
+        """`epoch`: the time in seconds since 1970."""
         self.served: ServerByTls = {}
         self.shown: ServerByTls = {}
         self._log = log
-        self._epoch = epoch
+        self._watch = ExpiryWatch(log, epoch)
         self._stamps: dict[ListenerTls, Stamp] = {}
         self._prepared: dict[ListenerTls, Stamp] = {}
         self._look_at = NEVER
-        self._warned_at = -DAY_S
 
     def prepare(self, wanted: Iterable[ListenerTls | None]) -> ServerByTls:
         """What a snapshot asks for, as it is served already or as its files have it. Raises TlsProblem."""
@@ -53,8 +52,8 @@ class Certificates:
             self.served = served
             self._stamps = self._prepared
             self._look_at = now + LOOK_EVERY_S if served else NEVER
-            self._warned_at = -DAY_S
-            self._look_at_expiry()
+            self._watch.begin_anew()
+            self._watch.look(self.expiries())
 
     def tick(self, now: float) -> float:
         """Look at the files, if that is due. Returns when it is due next."""
@@ -66,7 +65,7 @@ class Certificates:
             if stamp != self._stamps.get(tls):
                 self._stamps[tls] = stamp
                 self._read_again(tls)
-        self._look_at_expiry()
+        self._watch.look(self.expiries())
         return self._look_at
 
     def _read_again(self, tls: ListenerTls) -> None:
@@ -79,29 +78,13 @@ class Certificates:
             return
         self.served = {**self.served, tls: found}
         self.shown = {**self.shown, tls: found}
-        for certificate in found.certificates:
-            name, names, days = self._said(certificate)
-            self._log.info("certificate_renewed", certificate=name, names=names, days_left=days)
+        self._watch.renewed(map(_expiry, found.certificates))
 
     def _refuse_invalid(self, found: ServerTls) -> None:
-        now = self._epoch()
+        now = self._watch.epoch()
         for certificate in found.certificates:
             if problem := certificate.fields.problem(now):
                 raise TlsProblem(f"certificate {certificate.files.certificate} {problem}")
-
-    def _look_at_expiry(self) -> None:
-        now = self._epoch()
-        if now - self._warned_at < DAY_S:
-            return
-        for certificate in self.certificates:
-            if certificate.fields.expires - now >= EXPIRY_SOON_S:
-                continue
-            self._warned_at = now
-            name, names, days = self._said(certificate)
-            if days <= 0:
-                self._log.error("certificate_expired", certificate=name, names=names, days_left=days)
-            else:
-                self._log.warning("certificate_expires_soon", certificate=name, names=names, days_left=days)
 
     @property
     def certificates(self) -> tuple[ServedCertificate, ...]:
@@ -111,15 +94,12 @@ class Certificates:
 
     def expiries(self) -> tuple[CertificateExpiry, ...]:
         """Of all that clients are shown."""
-        return tuple(
-            CertificateExpiry(each.files.certificate, each.fields.names, each.fields.expires, "clients")
-            for each in self.certificates
-        )
+        return tuple(map(_expiry, self.certificates))
 
-    def _said(self, certificate: ServedCertificate) -> tuple[str, list[str], float]:
-        """Its file, its names and the days until it expires."""
-        days = (certificate.fields.expires - self._epoch()) / DAY_S
-        return certificate.files.certificate, list(certificate.fields.names), round(days, 1)
+
+def _expiry(certificate: ServedCertificate) -> CertificateExpiry:
+    fields = certificate.fields
+    return CertificateExpiry(certificate.files.certificate, fields.names, fields.expires, "clients")
 
 
 def _files(tls: ListenerTls) -> list[str]:

@@ -13,7 +13,8 @@ from tierlb.model.load import CertificateExpiry
 from tierlb.model.snapshot import Send, Snapshot
 from tierlb.model.tls import PoolTls
 from tierlb.net.client_tls import ClientTls
-from tierlb.net.cluster_tls import LOOK_EVERY_S, ClusterTls, parent_refusal
+from tierlb.net.cluster_tls import ClusterTls, parent_refusal
+from tierlb.net.file_stamp import LOOK_EVERY_S
 from tierlb.net.tls import TlsProblem
 from tierlb.net.tls_layer import TlsLayer
 from tierlb.net.wheel import NEVER

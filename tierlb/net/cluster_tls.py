@@ -21,23 +21,17 @@ import trio
 from tierlb.model.load import CertificateExpiry
 from tierlb.model.tls import Tls
 from tierlb.net.client_tls import handshake_reason
-from tierlb.net.file_stamp import stamp_of
+from tierlb.net.expiry_watch import ExpiryWatch
+from tierlb.net.file_stamp import LOOK_EVERY_S, stamp_of
 from tierlb.net.tls import TlsProblem, client_context, load_chain, load_client_ca, server_context
 from tierlb.net.wheel import NEVER
 from tierlb.topology.certificates import (
-    DAY_S,
     CertificateFields,
     UnusableCertificate,
+    meet_in_memory,
     read_certificate,
     read_client_certificate,
 )
-
-LOOK_EVERY_S: Final = 2.0
-"""At files: a few system calls. Certificates are renewed days before that has to be done."""
-HANDSHAKE_STEPS: Final = 3
-"""That each end takes in a handshake of TLS 1.3 in memory."""
-EXPIRY_SOON_S: Final = 7 * DAY_S
-"""A certificate that expires within this is logged once a day. Renewals come 30 days before, as a rule."""
 
 
 @attrs.frozen(eq=False)
@@ -58,8 +52,7 @@ class ClusterTls:
         """Read the files. Raises TlsProblem; an expired certificate is none here."""
         self.files: Final = files
         self._log = log
-        self._epoch = epoch
-        self._warned_at = -DAY_S
+        self._watch = ExpiryWatch(log, epoch)
         self._stamp = self._look()
         self.now = _load(files)
 
@@ -69,7 +62,7 @@ class ClusterTls:
         if stamp != self._stamp:
             self._stamp = stamp
             renewed = self._read_again()
-        self._look_at_expiry()
+        self._watch.look(self.expiries())
         return renewed
 
     async def watch(self) -> None:
@@ -102,7 +95,7 @@ class ClusterTls:
         before, files = self.now, self.files
         try:
             found = _load(files)
-            if problem := found.fields.problem(self._epoch()):
+            if problem := found.fields.problem(self._watch.epoch()):
                 raise TlsProblem(f"the certificate {files.certificate} {problem}")
             if lost := set(before.fields.names) - set(found.fields.names):
                 told = ", ".join(sorted(lost))
@@ -114,23 +107,8 @@ class ClusterTls:
             self._log.error("certificate_refused", reason=str(error), action="the certificate before stays in use")
             return False
         self.now = found
-        names, days = list(found.fields.names), self._days_left()
-        self._log.info("certificate_renewed", certificate=files.certificate, names=names, days_left=days)
+        self._watch.renewed(self.expiries())
         return True
-
-    def _look_at_expiry(self) -> None:
-        fields, now = self.now.fields, self._epoch()
-        if fields.expires - now >= EXPIRY_SOON_S or now - self._warned_at < DAY_S:
-            return
-        self._warned_at = now
-        name, names, days = self.files.certificate, list(fields.names), self._days_left()
-        if days <= 0:
-            self._log.error("certificate_expired", certificate=name, names=names, days_left=days)
-        else:
-            self._log.warning("certificate_expires_soon", certificate=name, names=names, days_left=days)
-
-    def _days_left(self) -> float:
-        return round((self.now.fields.expires - self._epoch()) / DAY_S, 1)
 
 
 def tier_lack(fields: CertificateFields, certificate: str, tier: str) -> str:
@@ -153,20 +131,12 @@ def parent_refusal(shown: Mapping[str, Any], parents: Collection[str]) -> str:
 def _own_refusal(contexts: Contexts) -> str:
     """Why a process with these files would refuse itself, as a server or as a client; empty if it would not. That is
     so where each end has another authority, too, so it counts only if it was otherwise before."""
-    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
     names = contexts.fields.names
-    if not names:
-        return ""
-    client = contexts.data_client.wrap_bio(back, there, server_hostname=names[0].removeprefix("*."))
-    ends = client, contexts.data_server.wrap_bio(there, back, server_side=True)
-    for _ in range(HANDSHAKE_STEPS):
-        for end in ends:
-            try:
-                end.do_handshake()
-            except ssl.SSLWantReadError:
-                continue
-            except ssl.SSLError as error:
-                return handshake_reason(error)
+    if names:
+        try:
+            meet_in_memory(contexts.data_server, contexts.data_client, names[0].removeprefix("*."))
+        except ssl.SSLError as error:
+            return handshake_reason(error)
     return ""
 
 

@@ -2,7 +2,10 @@
 
 import os
 from collections.abc import Iterable
+from typing import Final
 
+LOOK_EVERY_S: Final = 2.0
+"""At the files of certificates, which are renewed days before that has to be done."""
 Stamp = tuple[tuple[int, int, int], ...]
 
 

@@ -55,7 +55,7 @@ def read_certificate(certificate: str, key: str) -> CertificateFields:
     client.verify_flags |= ssl.VerifyFlags(ssl.VERIFY_X509_PARTIAL_CHAIN | WITHOUT_TIME)
     try:
         client.load_verify_locations(cafile=certificate)
-        found = _met(server, client)[0].getpeercert() or {}
+        found = meet_in_memory(server, client)[0].getpeercert() or {}
     except ssl.SSLError as error:
         reason = f"cannot be used by a server: {getattr(error, 'verify_message', '') or tls_reason(error)}"
         raise UnusableCertificate("certificate", reason) from error
@@ -74,7 +74,7 @@ def read_client_certificate(certificate: str, key: str) -> CertificateFields | N
         for context in (server, client):
             context.load_cert_chain(certificate, key, password=_no_passphrase)
         server.load_verify_locations(cafile=certificate)
-        return _fields(_met(server, client)[1].getpeercert() or {})
+        return _fields(meet_in_memory(server, client)[1].getpeercert() or {})
     except (OSError, ValueError, KeyError):
         return None
 
@@ -95,10 +95,13 @@ def _no_passphrase() -> str:
     raise ValueError("the key is encrypted; write it without a passphrase")
 
 
-def _met(server: ssl.SSLContext, client: ssl.SSLContext) -> tuple[ssl.SSLObject, ssl.SSLObject]:
-    """The client's and the server's end after a handshake in memory. Raises ssl.SSLError."""
+def meet_in_memory(
+    server: ssl.SSLContext, client: ssl.SSLContext, name: str | None = None
+) -> tuple[ssl.SSLObject, ssl.SSLObject]:
+    """The client's and the server's end after a handshake in memory. `name`: which server the client expects. Raises
+    ssl.SSLError where one of them refuses the other."""
     there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
-    ends = client.wrap_bio(back, there, server_side=False), server.wrap_bio(there, back, server_side=True)
+    ends = client.wrap_bio(back, there, server_hostname=name), server.wrap_bio(there, back, server_side=True)
     steps: list[Callable[[], None]] = [end.do_handshake for end in ends]
     while steps:
         for step in list(steps):

@@ -10,7 +10,7 @@ import attrs
 
 from scripts.benchmarks.cluster import free_address
 from tests.certificates import Authority
-from tests.clients.servers import wait_for
+from tests.clients.servers import NGINX_HTTP, wait_for
 from tests.processes import running
 from tierlb.model.address import Address, parse_address
 
@@ -24,22 +24,15 @@ SERVERS = {
         "tests.dataplane.l7.http2_servers:application",
     ],
 }
-NGINX = """\
-daemon off;
-master_process off;
-pid {folder}/nginx.pid;
-error_log stderr crit;
-events {{}}
-http {{
-  access_log off;
-  client_body_temp_path {folder}; proxy_temp_path {folder}; fastcgi_temp_path {folder};
-  uwsgi_temp_path {folder}; scgi_temp_path {folder};
+NGINX = NGINX_HTTP.replace(
+    "{servers}",
+    """\
   ssl_certificate {folder}/shop.pem;
   ssl_certificate_key {folder}/shop.key;
   server {{ listen {nginx} ssl http2; location / {{ return 200 "$server_protocol"; }} }}
   server {{ listen {plain} ssl; location / {{ return 200 "$server_protocol"; }} }}
-}}
-"""
+""",
+)
 HAPROXY = """\
 global
   maxconn 100

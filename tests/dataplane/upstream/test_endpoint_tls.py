@@ -10,13 +10,13 @@ import trio
 
 from tests.certificates import NAME, Authority, SecuredStream, connects_by_tls
 from tests.dataplane.conftest import FakeEndpoint, Lab, Voice, l4, l7
-from tierlb.dataplane.certificates import LOOK_EVERY_S
 from tierlb.dataplane.upstream.health import check_once
 from tierlb.model.listener import ProxyVersion
 from tierlb.model.snapshot import PoolSettings
 from tierlb.model.tls import ListenerTls, PoolTls
 from tierlb.model.topology import HealthCheck, Timeouts
 from tierlb.net.client_tls import ClientTls
+from tierlb.net.file_stamp import LOOK_EVERY_S
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

@@ -36,7 +36,7 @@ class ParentSecuring(Owing):
             raise
         try:
             TlsLayer(securing, inner.context, is_server=True).begin()
-        except Exception as error:  # it has the socket by now, and closes it once
+        except Exception as error:  # the stream owns the descriptor by now, which is to be closed once
             context.reactor.crashed(securing, error)
 
     def on_secured(self) -> None:

@@ -42,7 +42,7 @@ class Securing(Owing):
             TlsLayer(securing, tls.context, is_server=True).begin(ahead)
             if under is not None and not securing.closed:
                 under.moved()
-        except Exception as error:  # it has the socket by now, and closes it once
+        except Exception as error:  # the stream owns the descriptor by now, which is to be closed once
             context.reactor.crashed(securing, error)
 
     def on_secured(self) -> None:

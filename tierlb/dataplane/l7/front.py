@@ -135,7 +135,7 @@ class L7Front(FrontState):
                 client.secure(tls)
             elif listener.inner and self.inner_tls is not None:
                 TlsLayer(client, self.inner_tls.context, is_server=True).begin()
-        except Exception as error:  # the client has the socket by now: whoever accepted it must not close it, too
+        except Exception as error:  # `client` owns the descriptor by now, which is to be closed once
             self.reactor.crashed(client, error)
 
     def take(self, fd: int, introduced: Introduced) -> None:

@@ -7,8 +7,7 @@ from tierlb.model.load import CertificateExpiry
 from tierlb.model.snapshot import PoolSettings
 from tierlb.model.topology import Kind
 from tierlb.net.client_tls import ClientTls
-from tierlb.net.cluster_tls import LOOK_EVERY_S
-from tierlb.net.file_stamp import Stamp, stamp_of
+from tierlb.net.file_stamp import LOOK_EVERY_S, Stamp, stamp_of
 from tierlb.net.tls import TlsProblem
 from tierlb.net.wheel import NEVER
 
