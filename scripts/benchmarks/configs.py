@@ -39,7 +39,7 @@ CONNECTIONS = 8192
 
 @attrs.frozen
 class Speaks:
-    """What an L7 proxy speaks: TLS with clients, HTTP/2 with endpoints. `grpc`: calls of gRPC (`grpc_pass` in nginx)."""
+    """What an L7 proxy speaks: TLS with clients, HTTP/2 with endpoints. `grpc`: calls of gRPC, `grpc_pass` in nginx."""
 
     tls: bool = False
     h2c: bool = False
